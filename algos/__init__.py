@@ -1,0 +1,1 @@
+"""One file per algorithm; files that start with `_` are shared parts."""

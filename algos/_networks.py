@@ -1,0 +1,143 @@
+"""Networks of R replicas: actors and critics as the algorithms here use them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqeval.algorithm import stream
+
+from ._mlp import mlp
+
+Init = Literal["uniform", "orthogonal"]
+
+
+class MLP(nn.Module):
+    """R networks, or R × `copies` where that is given: ReLU between linear layers, nothing after the last.
+
+    Initial weights come from each seed's own stream. `uniform`: torch's default, weights and biases from
+    U(±1/√fan_in). `orthogonal`: gain √2 and zero biases, the last layer with `last_gain`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sizes: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+        init: Init,
+        copies: int | None = None,
+        last_gain: float = math.sqrt(2),
+    ) -> None:
+        super().__init__()
+        gains = [math.sqrt(2)] * (len(sizes) - 2) + [last_gain]
+        lead = (len(seeds),) if copies is None else (len(seeds), copies)
+        weights: list[list[np.ndarray]] = [[] for _ in gains]
+        biases: list[list[np.ndarray]] = [[] for _ in gains]
+        for seed in seeds:
+            rng = stream(seed, "weights", name)
+            for _ in range(copies or 1):
+                for layer, gain in enumerate(gains):
+                    weight, bias = _initial(init, rng, sizes[layer], sizes[layer + 1], gain)
+                    weights[layer].append(weight)
+                    biases[layer].append(bias)
+
+        def parameters(values: list[list[np.ndarray]]) -> nn.ParameterList:
+            dtype = torch.get_default_dtype()
+            stacked = [torch.from_numpy(np.stack(v)).unflatten(0, lead).to(device, dtype) for v in values]
+            return nn.ParameterList(stacked)
+
+        self.weights, self.biases = parameters(weights), parameters(biases)
+
+    def forward(self, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """(*lead, B, in) -> (*lead, B, out)."""
+        return mlp(x, list(self.weights), list(self.biases), masks)
+
+
+def _initial(
+    init: Init, rng: np.random.Generator, fan_in: int, fan_out: int, gain: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's first weight (in, out) and bias (out,), float64."""
+    if init == "uniform":
+        bound = 1 / math.sqrt(fan_in)
+        return rng.uniform(-bound, bound, (fan_in, fan_out)), rng.uniform(-bound, bound, fan_out)
+    tall = rng.standard_normal((max(fan_in, fan_out), min(fan_in, fan_out)))
+    q, r = np.linalg.qr(tall)
+    q *= np.sign(np.diag(r))  # uniform over orthogonal matrices, not as QR happens to choose
+    return gain * (q if fan_in >= fan_out else q.T), np.zeros(fan_out)
+
+
+class Critics(MLP):
+    """Twin critics Q₁ and Q₂ of each replica."""
+
+    def __init__(
+        self, spec_sizes: tuple[int, int], hidden: Sequence[int], seeds: Sequence[int], device: torch.device, init: Init
+    ) -> None:
+        super().__init__("critics", [sum(spec_sizes), *hidden, 1], seeds, device, init, copies=2)
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:  # type: ignore[override]
+        """(R, B, observation), (R, B, action) -> (R, 2, B)."""
+        return super().forward(torch.cat([observations, actions], -1).unsqueeze(1)).squeeze(-1)
+
+    def first(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q₁ alone, with gradients to the actions and not to its weights: -> (R, B)."""
+        x = torch.cat([observations, actions], -1)
+        weights, biases = ([p.detach()[:, 0] for p in params] for params in (self.weights, self.biases))
+        return mlp(x, weights, biases).squeeze(-1)
+
+
+class GaussianActor(nn.Module):
+    """A normal policy of each replica: its mean tanh of a network, its std the same in every state."""
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+        log_std_range: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        self.net = MLP("actor", sizes, seeds, device, "orthogonal")
+        self.log_std = nn.Parameter(torch.zeros(len(seeds), 1, sizes[-1], device=device))
+        self.log_std_range = log_std_range
+
+    def mean(self, observations: Tensor) -> Tensor:
+        """(R, B, observation) -> (R, B, action), within (-1, 1)."""
+        return self.net(observations).tanh()
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Log-density of the actions: (R, B, observation), (R, B, action) -> (R, B)."""
+        log_std = self.log_std.clamp(*self.log_std_range)
+        z = (actions - self.mean(observations)) / log_std.exp()
+        return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def target_of(network: M) -> M:
+    """A copy that follows its network through `follow` alone."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(targets: Iterable[nn.Module], networks: Iterable[nn.Module], rate: float) -> None:
+    """Target weights move the share `rate` of the way to the networks' (Polyak averaging)."""
+    torch._foreach_lerp_(
+        [p for target in targets for p in target.parameters()],
+        [p for network in networks for p in network.parameters()],
+        rate,
+    )
+
+
+def descend(optimiser: torch.optim.Optimizer, losses: Tensor) -> None:
+    """One step down the losses (R,), each of which depends on its own replica's weights alone."""
+    optimiser.zero_grad()
+    losses.sum().backward()
+    optimiser.step()

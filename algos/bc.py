@@ -1,0 +1,57 @@
+"""Behavioural cloning: a deterministic policy regressed on the data's actions.
+
+Pomerleau, *ALVINN* (NeurIPS 1988). Learning rate 1e-3 and dropout 0.1 are those of the BC baseline in the
+code of IQL (arXiv 2110.06169), which maximises a likelihood; here the loss is the mean squared error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from seqeval import algorithm
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+
+from ._networks import MLP, descend
+
+
+@dataclass(frozen=True)
+class Config(algorithm.Config):
+    learning_rate: float = 1e-3
+    dropout: float = 0.1  # share of the hidden units that an update leaves out
+    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
+
+
+@final
+class BC(Algorithm):
+    Config = Config
+
+    def __init__(
+        self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        sizes = [spec.observation_size, *config.hidden, spec.action_size]
+        self.actor = MLP("actor", sizes, seeds, device, "orthogonal")
+        self.optimiser = torch.optim.Adam(self.actor.parameters(), config.learning_rate, fused=True)
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        c = self.config
+        if c.dropout == 0:
+            return {}
+        return {f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)}
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        self.updates += 1
+        masks = [batch.noise[name] / (1 - self.config.dropout) for name in self.noise]
+        actions = self.actor(batch.observations, masks).tanh()
+        loss = (actions - batch.actions).square().mean((1, 2))
+        descend(self.optimiser, loss)
+        return {"loss": loss.detach()}
+
+    def act(self, observations: Tensor) -> Tensor:
+        return self.actor(observations).tanh()

@@ -1,0 +1,90 @@
+"""IQL: Kostrikov, Nair & Levine, *Offline Reinforcement Learning with Implicit Q-Learning* (arXiv 2110.06169).
+
+Values by expectile regression on the data's actions, a policy by advantage-weighted regression. As in the
+authors' code: the policy is normal with a tanh mean and a std that no state changes, the updates follow each
+other (value, actor, critics, targets) and each sees the value before it. Departures: the actor's learning
+rate does not decay, nothing drops out. For AntMaze the paper takes `expectile` 0.9 and `temperature` 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from seqeval import algorithm
+from seqeval.algorithm import Algorithm, Batch, Spec
+
+from ._networks import MLP, Critics, GaussianActor, descend, follow, target_of
+
+
+@dataclass(frozen=True)
+class Config(algorithm.Config):
+    scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
+    learning_rate: float = 3e-4  # of value, actor and critics
+    discount: float = 0.99
+    target_rate: float = 0.005  # share of the way that targets move at an update
+    expectile: float = 0.7  # of Q that the value regresses to
+    temperature: float = 3.0  # inverse: advantages are multiplied by it
+    max_weight: float = 100.0  # cap of the imitation weights
+    log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy
+    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
+
+
+@final
+class IQL(Algorithm):
+    Config = Config
+
+    def __init__(
+        self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        sizes = (spec.observation_size, spec.action_size)
+        self.value = MLP("value", [sizes[0], *config.hidden, 1], seeds, device, "orthogonal")
+        self.actor = GaussianActor([sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range)
+        self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
+        self.target_critics = target_of(self.critics)
+        self.value_optimiser, self.actor_optimiser, self.critic_optimiser = (
+            torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
+            for network in (self.value, self.actor, self.critics)
+        )
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        c = self.config
+        self.updates += 1
+        with torch.no_grad():
+            target_q = self.target_critics(batch.observations, batch.actions).amin(1)
+
+        value = self.value(batch.observations).squeeze(-1)
+        error = target_q - value
+        asymmetry = (c.expectile - (error.detach() < 0).to(error.dtype)).abs()
+        value_loss = (asymmetry * error.square()).mean(-1)
+        descend(self.value_optimiser, value_loss)
+
+        with torch.no_grad():
+            new_value = self.value(batch.observations).squeeze(-1)
+            advantage = target_q - new_value
+            weights = (c.temperature * advantage).exp().clamp(max=c.max_weight)
+        actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
+        descend(self.actor_optimiser, actor_loss)
+
+        with torch.no_grad():
+            next_value = self.value(batch.next_observations).squeeze(-1)
+            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+        q = self.critics(batch.observations, batch.actions)
+        critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
+        descend(self.critic_optimiser, critic_loss)
+        follow([self.target_critics], [self.critics], c.target_rate)
+        return {
+            "value_loss": value_loss.detach(),
+            "actor_loss": actor_loss.detach(),
+            "critic_loss": critic_loss.detach(),
+            "q": q.detach().mean((1, 2)),
+            "advantage": advantage.mean(-1),
+        }
+
+    def act(self, observations: Tensor) -> Tensor:
+        return self.actor.mean(observations)

@@ -1,0 +1,1 @@
+"""One file per figure, each with `plot(frame, ...)`; `style.py` is what they share."""

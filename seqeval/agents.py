@@ -1,0 +1,46 @@
+"""R agents at work: an algorithm, and the scales between it and the world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqeval.algorithm import Algorithm, select_replica
+from seqeval.environments import Environment
+from seqeval.scaling import ActionScale, ObservationScale
+
+
+class Agents:
+    """R agents that act in an environment's own units.
+
+    `observations` is None where the algorithm sees observations as they are.
+    """
+
+    def __init__(self, algorithm: Algorithm, environment: Environment) -> None:
+        self.algorithm = algorithm
+        self.actions = ActionScale.of(environment, algorithm.device)
+        self.observations: ObservationScale | None = None
+        if algorithm.config.normalize_observations:
+            self.observations = ObservationScale.identity(
+                len(algorithm.seeds), environment.observation_size, algorithm.device
+            )
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """The deterministic policies: (R, E, observation) -> (R, E, action)."""
+        with torch.no_grad():
+            seen = torch.as_tensor(observations, dtype=torch.get_default_dtype(), device=self.algorithm.device)
+            if self.observations is not None:
+                seen = self.observations(seen)
+            return self.actions.to_environment(self.algorithm.act(seen)).cpu().numpy()
+
+    def state_of(self, replica: int) -> dict[str, Any]:
+        """All that one agent has learnt: `load_state` takes it into agents with R = 1."""
+        scale = None if self.observations is None else {"mean": self.observations.mean, "std": self.observations.std}
+        return select_replica({"algorithm": self.algorithm.state_dict(), "observations": scale}, replica)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.algorithm.load_state_dict(state["algorithm"])
+        if state["observations"] is not None:
+            self.observations = ObservationScale(**state["observations"])

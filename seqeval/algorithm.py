@@ -1,0 +1,113 @@
+"""The contract between the suite and an algorithm.
+
+An algorithm file holds a frozen `Config` and one final subclass of `Algorithm`; `algos/td3_bc.py` is a good
+one to read first. Every tensor starts with the replica axis R: R agents that differ in their seed alone
+learn in lock-step, and each must end as it would have ended alone. Four rules make that true:
+
+1. A loss is reduced within a replica, to (R,), and then summed over R.
+2. Batch statistics stay within a replica: never a bare `.mean()`.
+3. Gradients are clipped within a replica.
+4. All randomness of an update comes in with the batch, from streams of each replica's own seed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from seqeval.errors import UserError
+from seqeval.streams import stream
+from seqeval.types import Batch, Spec
+
+__all__ = ["Algorithm", "Batch", "Config", "Noise", "Spec", "stream"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the suite itself must know of an algorithm; every algorithm's own `Config` extends it."""
+
+    batch_size: int = 256  # transitions in a minibatch
+    normalize_observations: bool = False  # by mean and std of the visible data
+    scale_rewards: bool = False  # as in the IQL paper: locomotion to returns of about 1000, AntMaze r - 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers that one update needs, for one replica: `batch.noise[name]` is then (R, *shape).
+
+    `normal` is N(0, 1), `uniform` U[0, 1), `bernoulli` 1 with `probability` (to 16 bits) and else 0.
+    """
+
+    kind: Literal["normal", "uniform", "bernoulli"]
+    shape: tuple[int, ...]
+    probability: float = 0.5
+
+
+class Algorithm(ABC):
+    """R agents of one algorithm, one for each seed.
+
+    Subclasses build their networks in `__init__` in torch's default dtype, and take initial weights from
+    `stream(seed, ...)` of each replica's seed.
+    """
+
+    Config: ClassVar[type[Config]] = Config
+    updates: int = 0  # made so far
+
+    def __init__(
+        self, spec: Spec, config: Any, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        self.spec, self.config, self.seeds = spec, config, tuple(seeds)
+        self.total_updates, self.device = total_updates, device
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        """The random numbers an update needs, by name."""
+        return {}
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient update of every replica. Returns metrics, each (R,), detached, left on the device."""
+
+    @abstractmethod
+    def act(self, observations: Tensor) -> Tensor:
+        """The deterministic policy: (R, E, observation) -> (R, E, action), actions within [-1, 1].
+
+        Called without gradients; changes nothing.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that learning has changed: by default the number of updates and each attribute that
+        has a `state_dict` of its own. Tensors with an axis start with R, those without are shared."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"updates": self.updates, **parts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if hasattr(value, "state_dict")}
+
+
+def select_replica(state: Any, index: int) -> Any:
+    """The part of a `state_dict` that is one replica's: itself a state of an algorithm with R = 1.
+
+    The tensors are copies, so that saving one does not save its neighbours with it.
+    """
+    if isinstance(state, Tensor):
+        return state[index : index + 1].clone() if state.dim() else state.clone()
+    if isinstance(state, Mapping):
+        return {key: select_replica(value, index) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(select_replica(value, index) for value in state)
+    return state

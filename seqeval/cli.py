@@ -1,0 +1,251 @@
+"""The command line: seqeval run | plot | export | datasets | algorithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from seqeval.errors import UserError
+from seqeval.settings import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = tyro.extras.SubcommandApp()
+datasets_app = tyro.extras.SubcommandApp()
+algorithms_app = tyro.extras.SubcommandApp()
+app.command(datasets_app, name="datasets")
+app.command(algorithms_app, name="algorithms")
+
+FAILED_SEEDS = 3  # exit code: everything ran, but some seeds' numbers were not finite
+
+
+@app.command
+def run(
+    study: Annotated[Study, tyro.conf.arg(name="")],
+    out: Path,
+    jobs: int | None = None,
+) -> int:
+    """Train every algorithm on every dataset as it arrives; then print the table and draw the curves.
+
+    What OUT holds already of the same study is left alone, what is missing is added.
+
+    Args:
+        out: The run directory.
+        jobs: Pieces of work beside each other; by default one a core, on a GPU one.
+    """
+    from seqeval import launch
+
+    progress = Console(stderr=True)
+    rows = launch.run(study, out, jobs, progress)
+    return show_results(rows, out, out / "curves.png")
+
+
+def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
+    """Prints the table of the last points, draws the figure, and returns the exit code."""
+    from seqeval import aggregate
+    from seqeval.storage import RunDirectory
+
+    console = Console()
+    about = RunDirectory(out).study()["datasets"]
+    console.print(final_table(aggregate.final(rows), about))
+    for line in aggregate.shortfalls(rows):
+        console.print(f"note: {line}", highlight=False, markup=False)
+    draw(rows, about, figure)
+    print(f"figure: {figure}")
+    return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
+
+
+def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
+    """The last point of every line, as people read it."""
+    from seqeval.types import Reference
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header, justify in (
+        ("dataset", "left"),
+        ("algorithm", "left"),
+        ("unit", "left"),
+        ("mean", "right"),
+        ("std", "right"),
+        ("lowest … highest seed", "right"),
+        ("seeds", "right"),
+        ("at n", "right"),
+        ("data's mean", "right"),
+    ):
+        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    for line in final.to_dict("records"):
+        data = about[line["dataset"]]["behaviour_return"]
+        if line["unit"] == "score":
+            data = Reference(**about[line["dataset"]]["reference"]).score(data)
+        table.add_row(
+            line["dataset"],
+            line["variant"],
+            line["unit"],
+            f"{line['mean']:.1f}",
+            f"{line['std']:.1f}" if line["seeds"] > 1 else "",
+            f"{line['low']:.1f} … {line['high']:.1f}",
+            f"{line['seeds']}" if line["seeds"] == line["of"] else f"{line['seeds']} of {line['of']}",
+            str(line["samples"]),
+            f"{data:.1f}",
+        )
+    return table
+
+
+def draw(rows: pd.DataFrame, about: dict[str, Any], path: Path) -> list[Path]:
+    """Draws the curves into a file."""
+    from seqeval.plots import curves, style
+
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise UserError(f"{path}: a figure's name ends in .png, .pdf or .svg")
+    return style.save(curves.figure(rows, about), path)
+
+
+@app.command
+def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path) -> None:
+    """Draw the curves of run directories, together in one figure.
+
+    Args:
+        directories: Run directories.
+        out: The figure; PNG and PDF are written beside each other, SVG alone.
+    """
+    from seqeval import aggregate
+    from seqeval.storage import RunDirectory, frame
+
+    if not directories:
+        raise UserError("plot: name at least one run directory")
+    rows = frame(directories)
+    about: dict[str, Any] = {}
+    for directory in directories:
+        for name, dataset in RunDirectory(directory).study()["datasets"].items():
+            if about.setdefault(name, dataset)["digest"] != dataset["digest"]:
+                raise UserError(f"{directory}: its {name!r} is not the data of that name in another directory")
+    for line in aggregate.shortfalls(rows):
+        print(f"note: {line}", file=sys.stderr)
+    for path in draw(rows, about, out):
+        print(path)
+
+
+@app.command
+def export(directory: tyro.conf.Positional[Path], to: Path) -> None:
+    """Write every row of a run directory into one table, a column a field, lists as JSON.
+
+    Args:
+        directory: A run directory.
+        to: A file that ends in .csv or .parquet.
+    """
+    from seqeval.storage import export_table
+
+    print(f"{export_table(directory, to)} rows in {to}")
+
+
+@datasets_app.command(name="list")
+def list_datasets() -> None:
+    """The datasets known by name."""
+    from seqeval import datasets
+
+    for name in datasets.names():
+        print(name)
+
+
+@datasets_app.command(name="show")
+def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> None:
+    """What is in a dataset.
+
+    Args:
+        name: A name, or the path of an HDF5 file in D4RL's layout.
+        env: Gymnasium environment of a file that names none.
+    """
+    from seqeval import datasets
+
+    dataset = datasets.load(name, env)
+    returns = dataset.episode_returns
+    facts: dict[str, Any] = {
+        "environment": dataset.env_id,
+        "transitions": len(dataset),
+        "observation, action": f"{dataset.observation_size}, {dataset.action_size} numbers",
+        "episodes": f"{len(returns)}, {int(dataset.episode_complete.sum())} of them complete",
+        "terminated, truncated": f"{int(dataset.terminated.sum())}, {int(dataset.truncated.sum())} transitions",
+        "returns": f"mean {dataset.behaviour_return:.2f}, lowest {returns.min():.2f}, highest {returns.max():.2f}",
+    }
+    if dataset.reference is not None:
+        score = dataset.reference.score
+        facts["scores"] = f"mean {score(dataset.behaviour_return):.2f}, highest {score(returns.max()):.2f}"
+        facts["score 0 and 100"] = f"returns {dataset.reference.minimum:.2f} and {dataset.reference.maximum:.2f}"
+        facts["after"] = dataset.reference.source
+    else:
+        facts["scores"] = "none: no reference returns are known"
+    facts |= {key: value for key, value in dataset.card.items() if key not in ("name", "env_id", "transitions", "episodes")}
+    facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
+    _print_facts(facts)
+
+
+@algorithms_app.command(name="list")
+def list_algorithms() -> None:
+    """The algorithms known by name."""
+    from seqeval import plugins
+
+    for name in plugins.names():
+        about = inspect.getdoc(inspect.getmodule(plugins.find(name))) or ""
+        print(f"{name:10} {about.splitlines()[0]}")
+
+
+@algorithms_app.command(name="show")
+def show_algorithm(name: tyro.conf.Positional[str]) -> None:
+    """What an algorithm is and what can be set about it.
+
+    Args:
+        name: Its name.
+    """
+    from seqeval import plugins
+
+    found = plugins.find(name)
+    print(inspect.getdoc(inspect.getmodule(found)))
+    print(f'\nSettings, as in "{name}:key=value,key=value,name=what-to-call-it":')
+    comments = {key: text for cls in reversed(found.Config.__mro__) for key, text in _comments(cls).items()}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for field in dataclasses.fields(found.Config):
+        table.add_row(f"  {field.name}", str(field.type), repr(field.default), comments.get(field.name, ""))
+    Console(markup=False).print(table)
+
+
+def _comments(config: type) -> dict[str, str]:
+    """The comment behind each field of a dataclass, from its source."""
+    if config is object:
+        return {}
+    return dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(config), re.MULTILINE))
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        print(f"{key:{width}}  {value}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: exit code 2 and one line for what the user can put right."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"seqeval {version('seqeval-rl')}")
+        return
+    try:
+        code = app.cli(prog="seqeval", description=__doc__, args=arguments)
+    except UserError as error:
+        print(f"seqeval: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seqeval: stopped; the same command goes on with the cells that are not finished", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

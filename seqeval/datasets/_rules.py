@@ -1,0 +1,153 @@
+"""From the raw arrays of a log to a `Dataset`: the checks and the data rules of PROTOCOL, section 6."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from seqeval import environments
+from seqeval.errors import UserError
+from seqeval.types import Dataset, Reference
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("next_observations", "timeouts")
+VECTORS = ("observations", "actions", "next_observations")
+FLAGS = ("terminals", "timeouts")
+
+
+def assemble(
+    source: str,
+    name: str,
+    raw: dict[str, np.ndarray],
+    env_id: str,
+    reference: Reference | None,
+    card: dict[str, Any],
+) -> Dataset:
+    """Checks the raw fields of `source` against each other and the environment, and applies the data rules.
+
+    `raw` holds D4RL's fields by name and is emptied, so that a field is never in memory twice for long.
+    A transition cut by a timeout or by the end of the log is kept where its next observation is known and
+    dropped where it is not; a terminal transition without one gets its own. Where a step is both terminal
+    and timeout, terminal wins. Without `timeouts` an episode is cut at the environment's time limit.
+    Raises UserError that names the source, the field and the first bad row.
+    """
+    _check(source, raw)
+    environment = environments.describe(env_id)
+    for field, expected, whose in (
+        ("observations", environment.observation_size, "observations"),
+        ("actions", len(environment.action_low), "actions"),
+    ):
+        if raw[field].shape[1] != expected:
+            raise UserError(
+                f"{source}: field {field!r} has {raw[field].shape[1]} numbers a row, "
+                f"but {whose} of {env_id} have {expected}; is this the right environment?"
+            )
+
+    notes = []
+    terminated = raw.pop("terminals")
+    if "timeouts" in raw:
+        timeouts = raw.pop("timeouts")
+        if both := int((terminated & timeouts).sum()):
+            notes.append(f"{both} steps are both terminal and timeout: taken as terminal")
+        timeouts &= ~terminated
+    else:
+        timeouts = _cuts_at(environment.time_limit, terminated)
+        limit = environment.time_limit
+        notes.append(f"no timeouts field: {int(timeouts.sum())} episodes cut at {env_id}'s limit of {limit} steps")
+
+    ended = terminated | timeouts
+    truncated = timeouts.copy()
+    truncated[-1] = not terminated[-1]  # the end of the log cuts as a timeout does
+    first = np.flatnonzero(np.r_[True, ended[:-1]])
+    episode = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ended)]))
+    episode_returns = np.add.reduceat(raw["rewards"].astype(np.float64), first)
+    complete = ended[np.r_[first[1:], len(ended)] - 1]
+    if outside := _outside(raw["actions"], environment):
+        notes.append(outside)
+
+    keep = None
+    if "next_observations" not in raw:
+        raw["next_observations"] = np.concatenate([raw["observations"][1:], raw["observations"][-1:]])
+        raw["next_observations"][terminated] = raw["observations"][terminated]
+        if truncated.any():
+            keep = ~truncated
+            notes.append(f"dropped {int(truncated.sum())} cut transitions whose next observation is not in the log")
+            if not keep.any():
+                raise UserError(f"{source}: every transition is cut and none has its next observation")
+
+    def take(values: np.ndarray) -> np.ndarray:
+        values = values if keep is None else values[keep]
+        values.setflags(write=False)
+        return values
+
+    arrays = {field: take(raw.pop(field)) for field in list(raw)}
+    arrays |= {"terminated": take(terminated), "truncated": take(truncated), "episode": take(episode)}
+    digest = hashlib.sha256(env_id.encode())
+    for field in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[field]))
+    return Dataset(
+        name=name,
+        env_id=env_id,
+        **arrays,
+        episode_returns=episode_returns,
+        episode_complete=complete,
+        segments=(len(arrays["rewards"]),),
+        reference=reference,
+        digest=digest.hexdigest(),
+        notes=tuple(notes),
+        card=card,
+    )
+
+
+def _check(source: str, raw: dict[str, np.ndarray]) -> None:
+    """Converts the fields in place to float32 or bool. Raises UserError for what cannot be used."""
+    for field in REQUIRED:
+        if field not in raw:
+            raise UserError(f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}")
+    length = len(raw["observations"]) if raw["observations"].ndim else 0
+    if not length:
+        raise UserError(f"{source}: field 'observations' is empty")
+    for field, values in raw.items():
+        if values.dtype.kind not in "fiub":
+            raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
+        if values.ndim != (2 if field in VECTORS else 1):
+            shape = "(transitions, size)" if field in VECTORS else "(transitions,)"
+            raise UserError(f"{source}: field {field!r} has shape {values.shape}, expected {shape}")
+        if len(values) != length:
+            raise UserError(f"{source}: field {field!r} has {len(values)} rows, 'observations' has {length}")
+        if field in FLAGS:
+            if values.dtype != bool and (bad := (values != 0) & (values != 1)).any():
+                row = int(bad.argmax())
+                raise UserError(f"{source}: field {field!r} is neither 0 nor 1 in row {row}: {values[row]}")
+            raw[field] = values.astype(bool)
+            continue
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+            values = raw[field] = np.ascontiguousarray(values, np.float32)
+        finite = np.isfinite(values)
+        if not finite.all():
+            row = int(np.argmin(finite if values.ndim == 1 else finite.all(axis=1)))
+            raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
+    if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
+        shapes = raw["next_observations"].shape, raw["observations"].shape
+        raise UserError(f"{source}: field 'next_observations' has shape {shapes[0]}, 'observations' {shapes[1]}")
+
+
+def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
+    """Where episodes of at most `limit` steps were cut, given where they terminated: (n,) bool."""
+    if limit is None:
+        return np.zeros_like(terminated)
+    index = np.arange(len(terminated))
+    begins = np.r_[0, np.flatnonzero(terminated[:-1]) + 1]
+    step = index - begins[np.searchsorted(begins, index, side="right") - 1]
+    return (step % limit == limit - 1) & ~terminated
+
+
+def _outside(actions: np.ndarray, environment: environments.Environment) -> str | None:
+    """A note where actions leave the environment's bounds by more than rounding."""
+    low, high = actions.min(axis=0) - environment.action_low, actions.max(axis=0) - environment.action_high
+    excess = float(max(-low.min(), high.max()))
+    if excess <= 1e-3:
+        return None
+    return f"actions leave the bounds of {environment.env_id} by up to {excess:.3g}: clipped. Are they in its units?"

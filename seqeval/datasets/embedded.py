@@ -1,0 +1,38 @@
+"""The datasets that ship with the package, each an HDF5 file and a card; experiments/make_embedded.py made them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import as_file, files
+from typing import Any
+
+from seqeval import scores
+from seqeval.datasets import _rules
+from seqeval.datasets.files import read_hdf5
+from seqeval.errors import UserError
+from seqeval.types import Dataset, Reference
+
+FOLDER = files("seqeval.datasets.data")
+
+
+def names() -> list[str]:
+    return sorted(entry.name.removesuffix(".json") for entry in FOLDER.iterdir() if entry.name.endswith(".json"))
+
+
+def handles(name: str) -> bool:
+    return name in names()
+
+
+def card(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def load(name: str, env_id: str | None) -> Dataset:
+    about = card(name)
+    if env_id not in (None, about["env_id"]):
+        raise UserError(f"dataset {name!r} was logged in {about['env_id']}, not in {env_id}; leave out --env")
+    with as_file(FOLDER / f"{name}.hdf5") as path:
+        raw, _ = read_hdf5(path)
+    own = Reference(about["reference_min"], about["reference_max"], about["reference_source"])
+    reference = scores.of_environment(about["env_id"]) or own
+    return _rules.assemble(name, name, raw, about["env_id"], reference, about)

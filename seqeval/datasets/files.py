@@ -1,0 +1,52 @@
+"""Files given by path: HDF5 in D4RL's layout (arXiv 2004.07219).
+
+Fields `observations`, `actions`, `rewards`, `terminals`, and where they exist `timeouts` and
+`next_observations`; the attribute `env_id` names the Gymnasium environment, `behaviour` how it was logged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from seqeval import scores
+from seqeval.datasets import _rules
+from seqeval.errors import UserError
+from seqeval.types import Dataset
+
+ENDINGS = (".hdf5", ".h5")
+
+
+def names() -> list[str]:
+    return []
+
+
+def handles(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+def load(name: str, env_id: str | None) -> Dataset:
+    """The dataset of a file; it is called after the file, without the ending. `env_id` goes before the file's."""
+    path = Path(name).expanduser()
+    raw, attributes = read_hdf5(path)
+    env_id = env_id or attributes.get("env_id")
+    if env_id is None:
+        raise UserError(f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4")
+    return _rules.assemble(str(path), path.stem, raw, str(env_id), scores.of_environment(str(env_id)), attributes)
+
+
+def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """D4RL's fields of an HDF5 file, and its attributes. Raises UserError where it is no such file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
+            fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
+            attributes = {key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()}
+            return {key: values[...] for key, values in fields.items()}, attributes
+    except OSError as error:
+        raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error

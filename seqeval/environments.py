@@ -1,0 +1,73 @@
+"""Gymnasium environments: found, checked and described."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import gymnasium
+import numpy as np
+
+from seqeval.errors import UserError, nearest
+
+
+@dataclass(frozen=True, eq=False)
+class Environment:
+    """What the suite needs to know of an environment before it makes one."""
+
+    env_id: str
+    observation_size: int
+    action_low: np.ndarray  # (action,) float32
+    action_high: np.ndarray  # (action,) float32
+    time_limit: int | None  # steps; None where the environment has none of its own
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Gymnasium's note that v4 environments are old: D4RL's physics and reward are v4's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
+        yield
+
+
+def make(env_id: str) -> gymnasium.Env:
+    """One environment. Raises UserError where there is none of that name."""
+    try:
+        with quiet():
+            return gymnasium.make(env_id)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        reason = str(error).splitlines()[0]
+        hint = nearest(env_id, gymnasium.registry)
+        raise UserError(f"environment {env_id!r} cannot be made: {reason}{hint}") from error
+
+
+@cache
+def describe(env_id: str) -> Environment:
+    """Sizes and bounds of an environment with a flat observation and a bounded continuous action.
+
+    Raises UserError for an unknown environment and for spaces that the suite cannot use.
+    """
+    env = make(env_id)
+    try:
+        observation, action = env.observation_space, env.action_space
+        if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
+            raise UserError(f"environment {env_id!r}: observations must be a flat vector, not {observation}")
+        if not isinstance(action, gymnasium.spaces.Box) or len(action.shape) != 1:
+            raise UserError(f"environment {env_id!r}: actions must be a continuous vector, not {action}")
+        if not action.is_bounded():
+            raise UserError(
+                f"environment {env_id!r}: its actions have no bounds, so they cannot be mapped to [-1, 1]; "
+                "wrap it in gymnasium.wrappers.ClipAction or RescaleAction"
+            )
+        return Environment(
+            env_id,
+            observation.shape[0],
+            action.low.astype(np.float32),
+            action.high.astype(np.float32),
+            env.spec.max_episode_steps if env.spec else None,
+        )
+    finally:
+        env.close()

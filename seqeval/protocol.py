@@ -1,0 +1,166 @@
+"""Sequential evaluation itself: data arrives, R agents learn, and now and then their scores are taken.
+
+What is computed stands in PROTOCOL; the method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging
+the Gap Between Offline and Online Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqeval import environments
+from seqeval.agents import Agents
+from seqeval.algorithm import Algorithm, Config, Spec
+from seqeval.buffer import Buffer
+from seqeval.evaluation import Episodes, Evaluator
+from seqeval.sampling import Minibatches
+from seqeval.scaling import RewardScale
+from seqeval.settings import Evaluation, Protocol
+from seqeval.slicing import arrival_order
+from seqeval.streams import stream
+from seqeval.types import Dataset, Reference, Row
+
+REFRESHES = 20  # times that the observation normaliser is recomputed between T0 and N
+
+
+def make_agents(
+    algorithm: type[Algorithm],
+    config: Config,
+    env_id: str,
+    seeds: Sequence[int],
+    total_updates: int,
+    device: torch.device,
+) -> Agents:
+    """Fresh agents for an environment."""
+    environment = environments.describe(env_id)
+    spec = Spec(environment.observation_size, len(environment.action_low))
+    return Agents(algorithm(spec, config, seeds, total_updates, device), environment)
+
+
+def run(
+    agents: Agents, dataset: Dataset, protocol: Protocol, evaluation: Evaluation, labels: dict[str, str]
+) -> Iterator[Row]:
+    """Trains `agents` on a dataset as it arrives, and yields a row for each seed at each point.
+
+    The regime is `stream`: one continual run, `updates_per_growth` updates at the start and after each
+    arrival. The agents change in place; once the rows are exhausted they are as the last rows saw them.
+    `labels` are the rows' `study`, `algorithm` and `variant`. Raises UserError where the protocol does not
+    fit the dataset, before anything is trained.
+    """
+    algorithm, seeds = agents.algorithm, agents.algorithm.seeds
+    config = algorithm.config
+    schedule = protocol.schedule(len(dataset))
+    orders = np.stack([_arrival_order(protocol, dataset, seed) for seed in seeds])
+    buffer = Buffer(dataset, agents.actions, reward_scale(config, dataset), algorithm.device)
+    minibatches = Minibatches(buffer, schedule, orders, seeds, config.batch_size, algorithm.noise)
+    meter, clock = Meter(), Stopwatch()
+
+    def refresh_normaliser(visible: int) -> None:
+        if config.normalize_observations:
+            low = int(schedule.window_start(np.int64(visible)))
+            agents.observations = buffer.observation_scale(orders[:, low:visible])
+
+    rows_due = schedule.points(evaluation.points)
+    # A refresh at N would come after the last row: no number of the offline phase would change.
+    refreshes = [point for point in schedule.points(REFRESHES) if point[1] < len(dataset)]
+    with closing(Evaluator(dataset.env_id, seeds, evaluation.episodes)) as evaluate:
+        refresh_normaliser(protocol.start)
+        for updates, visible in sorted({*rows_due, *refreshes}):
+            for batch in minibatches.until(updates, agents.observations):
+                meter.add(algorithm.update(batch))
+            if (updates, visible) in rows_due:
+                metrics = meter.take(len(seeds))
+                train_seconds = clock.lap() / len(seeds)
+                episodes = evaluate(agents.act, visible)
+                eval_seconds = clock.lap() / len(seeds)
+                for replica, seed in enumerate(seeds):
+                    yield Row(
+                        **labels,
+                        dataset=dataset.name,
+                        seed=seed,
+                        phase="offline",
+                        regime="stream",
+                        samples=visible,
+                        env_steps=0,
+                        updates=updates,
+                        train_seconds=train_seconds,
+                        eval_seconds=eval_seconds,
+                        **_outcome(episodes[replica], metrics[replica], dataset.reference),
+                    )
+                clock.lap()  # what the caller did with the rows is nobody's time
+            if (updates, visible) in refreshes:
+                refresh_normaliser(visible)
+
+
+def reward_scale(config: Config, dataset: Dataset) -> RewardScale:
+    """What an algorithm's rewards are multiplied by, if its config asks for that."""
+    return RewardScale.known_before_data(dataset) if config.scale_rewards else RewardScale()
+
+
+def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int) -> np.ndarray:
+    rng = stream(seed, "order")
+    return arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)
+
+
+def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference | None) -> dict[str, Any]:
+    """A row's results. A replica whose losses or actions are not finite has failed and has no return."""
+    if not (episodes.finite and all(map(math.isfinite, metrics.values()))):
+        return {
+            "status": "failed",
+            "episode_returns": [],
+            "episode_lengths": [],
+            "episode_successes": None,
+            "return_mean": None,
+            "score": None,
+            "metrics": metrics,
+        }
+    mean = float(np.mean(episodes.returns))
+    return {
+        "status": "ok",
+        "episode_returns": episodes.returns,
+        "episode_lengths": episodes.lengths,
+        "episode_successes": episodes.successes,
+        "return_mean": mean,
+        "score": None if reference is None else reference.score(mean),
+        "metrics": metrics,
+    }
+
+
+class Meter:
+    """Means of metrics for each replica. They stay on the device until they are taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        for name, values in metrics.items():
+            if name in self._sums:
+                self._sums[name].add_(values)
+            else:
+                self._sums[name] = values.double()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self, replicas: int) -> list[dict[str, float]]:
+        """Each replica's means since the last call."""
+        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return [{name: values[replica] for name, values in means.items()} for replica in range(replicas)]
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last call."""
+        before, self._began = self._began, time.perf_counter()
+        return self._began - before

@@ -1,0 +1,88 @@
+"""From a schedule to minibatches: what each replica draws at each update, from streams of its own seed.
+
+Everything random is drawn for a block of updates at a time and moved to the device at once. How the updates
+are cut into blocks changes no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqeval.algorithm import Noise
+from seqeval.buffer import Buffer
+from seqeval.scaling import ObservationScale
+from seqeval.slicing import Stream
+from seqeval.streams import stream
+from seqeval.types import Batch
+
+BLOCK = 256  # updates drawn at once
+
+
+class Minibatches:
+    """Batches of R replicas, update after update, as a schedule allows."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        schedule: Stream,
+        orders: np.ndarray,
+        seeds: Sequence[int],
+        batch_size: int,
+        noise: Mapping[str, Noise],
+    ) -> None:
+        """`orders` (R, N) is each replica's order of arrival."""
+        self.buffer, self.schedule, self.orders, self.batch_size, self.noise = (
+            buffer,
+            schedule,
+            orders,
+            batch_size,
+            noise,
+        )
+        self.drawn = 0  # updates for which a batch was handed out
+        self._streams = [stream(seed, "minibatch") for seed in seeds]
+        self._noise_streams = {name: [stream(seed, "noise", name) for seed in seeds] for name in noise}
+        self._block: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    def until(self, updates: int, scale: ObservationScale | None) -> Iterator[Batch]:
+        """The batches of the updates from here up to `updates`, which is not among them."""
+        while self.drawn < updates:
+            if not self._block:
+                self._block = self._draw(min(BLOCK, self.schedule.updates - self.drawn))
+            rows, noise = self._block.pop()
+            self.drawn += 1
+            yield self.buffer.batch(rows, scale, noise)
+
+    def _draw(self, count: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The rows (R, B) and the noise of the next updates, last first."""
+        device = self.buffer.device
+        span = self.drawn, self.drawn + count
+        rows = [
+            order[self.schedule.positions(*span, rng, self.batch_size)]
+            for order, rng in zip(self.orders, self._streams, strict=True)
+        ]
+        blocks = {
+            name: torch.from_numpy(np.stack([draw_noise(noise, count, rng) for rng in self._noise_streams[name]], 1))
+            .to(device, torch.get_default_dtype())
+            .unbind()
+            for name, noise in self.noise.items()
+        }
+        updates = torch.from_numpy(np.stack(rows, 1)).to(device).unbind()
+        return [(updates[u], {name: block[u] for name, block in blocks.items()}) for u in reversed(range(count))]
+
+
+def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of `count` updates: (count, *shape) float32."""
+    shape = (count, *noise.shape)
+    if noise.kind == "normal":
+        return rng.standard_normal(shape, np.float32)
+    if noise.kind == "uniform":
+        return rng.random(shape, np.float32)
+    # Four decisions from each 64-bit word: dropout asks for very many.
+    each = -(-int(np.prod(noise.shape)) // 4)
+    bits = rng.integers(0, 2**64, (count, each), np.uint64).view(np.uint16)
+    chosen = bits[:, : int(np.prod(noise.shape))] < round(noise.probability * 2**16)
+    return chosen.reshape(shape).astype(np.float32)

@@ -1,0 +1,84 @@
+"""Between the world's units and what an algorithm sees: observations, actions, rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqeval.environments import Environment
+from seqeval.errors import UserError
+from seqeval.types import Dataset
+
+ACTION_MARGIN = 1e-5  # actions of the data stay this far inside [-1, 1], where tanh can still reach them
+STD_EPS = 1e-3
+
+
+@dataclass(frozen=True)
+class ActionScale:
+    """Maps an environment's actions to [-1, 1] and back."""
+
+    centre: Tensor  # (action,)
+    half_range: Tensor  # (action,)
+
+    @classmethod
+    def of(cls, environment: Environment, device: torch.device) -> ActionScale:
+        low = torch.as_tensor(environment.action_low, device=device, dtype=torch.get_default_dtype())
+        high = torch.as_tensor(environment.action_high, device=device, dtype=torch.get_default_dtype())
+        return cls((low + high) / 2, (high - low) / 2)
+
+    def to_unit(self, actions: Tensor) -> Tensor:
+        """Actions of the data, (..., action), mapped and then clipped to ±(1 - 1e-5)."""
+        return ((actions - self.centre) / self.half_range).clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
+
+    def to_environment(self, actions: Tensor) -> Tensor:
+        return self.centre + self.half_range * actions.clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class ObservationScale:
+    """Observations less their mean, over their standard deviation plus 1e-3, for each replica its own.
+
+    Source: TD3+BC (Fujimoto & Gu, arXiv 2106.06860), section 5.
+    """
+
+    mean: Tensor  # (R, 1, observation)
+    std: Tensor  # (R, 1, observation), the 1e-3 added
+
+    @classmethod
+    def identity(cls, replicas: int, observation_size: int, device: torch.device) -> ObservationScale:
+        shape = (replicas, 1, observation_size)
+        return cls(torch.zeros(shape, device=device), torch.ones(shape, device=device))
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        return (observations - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class RewardScale:
+    """r -> factor · r + offset."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def known_before_data(cls, dataset: Dataset) -> RewardScale:
+        """The reward scale of IQL (Kostrikov et al., arXiv 2110.06169, appendix) without a look at the data.
+
+        Locomotion rewards are divided by the span of returns and multiplied by 1000; the span is that of
+        the reference returns, where the paper takes the dataset's best and worst episode, which would tell
+        of data yet to arrive. AntMaze rewards lose 1. Others stay. Raises UserError for a locomotion
+        environment without reference returns.
+        """
+        family = dataset.env_id.lower()
+        if family.startswith("antmaze"):
+            return cls(offset=-1.0)
+        if not family.startswith(("hopper", "halfcheetah", "walker2d")):
+            return cls()
+        if dataset.reference is None:
+            raise UserError(
+                f"{dataset.name}: rewards of {dataset.env_id} are scaled by its reference returns, and none are "
+                "known; leave them as they are with scale_rewards=False in the algorithm's config"
+            )
+        return cls(factor=1000.0 / (dataset.reference.maximum - dataset.reference.minimum))

@@ -1,0 +1,185 @@
+"""The run directory: the resolved study, and for each cell its rows and its final policy.
+
+    DIR/study.json                                what was asked, resolved, and with which versions
+    DIR/cells/<dataset>/<variant>/seed-<n>/
+        rows.jsonl                                a row a line, as they came
+        policy.pt                                 the agent at the last row; there once the cell is finished
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from seqeval.errors import UserError
+from seqeval.types import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Cell:
+    """Where one seed of one variant on one dataset is kept."""
+
+    def __init__(self, root: Path, dataset: str, variant: str, seed: int) -> None:
+        self.seed = seed
+        self.folder = root / "cells" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
+        self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
+        self._file: IO[str] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.policy.exists()
+
+    def begin(self) -> None:
+        """Empty, whatever an unfinished run has left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self._file = self.rows.open("w")
+
+    def append(self, row: Row) -> None:
+        """Writes a row down, to stay: it is on the disk when this returns."""
+        assert self._file is not None, "begin() comes first"
+        self._file.write(json.dumps(asdict(row)) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def finish(self, policy: dict[str, Any]) -> None:
+        """Stores the policy, in one step, which marks the cell as finished."""
+        import torch
+
+        assert self._file is not None, "begin() comes first"
+        self._file.close()
+        partial = self.policy.with_suffix(".partial")
+        torch.save(policy, partial)
+        partial.replace(self.policy)
+
+
+class RunDirectory:
+    """A folder with a study in it. Cells may be added to it; what defines its numbers may not change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.study_file = path / "study.json"
+
+    def cell(self, dataset: str, variant: str, seed: int) -> Cell:
+        return Cell(self.path, dataset, variant, seed)
+
+    def study(self) -> dict[str, Any]:
+        """The resolved study. Raises UserError where the folder holds none."""
+        if not self.study_file.is_file():
+            raise UserError(f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`")
+        return json.loads(self.study_file.read_text())
+
+    def admit(self, study: dict[str, Any]) -> None:
+        """Writes the resolved study down, joined with what is here already.
+
+        `protocol` and `evaluation` must be the same, and so must every dataset and algorithm that is known
+        here by the same name; new ones are added. Raises UserError that names the first value that differs.
+        """
+        if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
+        if self.study_file.exists():
+            before = self.study()
+            for group in ("protocol", "evaluation"):
+                self._same(before[group], study[group], group)
+            for kind in ("datasets", "algorithms"):
+                for name in before[kind].keys() & study[kind].keys():
+                    self._same(_identity(before[kind][name]), _identity(study[kind][name]), name)
+            study = study | {
+                "datasets": before["datasets"] | study["datasets"],
+                "algorithms": before["algorithms"] | study["algorithms"],
+                "runs": before["runs"] + study["runs"],
+            }
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.study_file.with_suffix(".partial")
+        partial.write_text(json.dumps(study, indent=2) + "\n")
+        partial.replace(self.study_file)
+
+    def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str) -> None:
+        # Both sides as JSON has them: a tuple is a list there.
+        here = json.loads(json.dumps(here))
+        for key in sorted(there.keys() | here.keys()):
+            if there.get(key) != here.get(key):
+                raise UserError(
+                    f"{self.path}: {group}.{key} is {there.get(key)!r} there and {here.get(key)!r} now; "
+                    "give another --out, or the same value"
+                )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every row of every cell, finished or not, as plain values. A last line that is torn is left out."""
+        for file in sorted(self.path.glob("cells/*/*/seed-*/rows.jsonl"), key=_natural):
+            for line in file.read_text().splitlines(keepends=True):
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+
+def frame(paths: Sequence[Path]) -> pd.DataFrame:
+    """The rows of run directories as one table, a column for each field and metric (`train/…`).
+
+    Raises UserError where a folder holds no study or no rows yet, or where two studies of one name meet.
+    """
+    import pandas as pd
+
+    records = []
+    for path in paths:
+        directory = RunDirectory(path)
+        directory.study()
+        found = list(directory.rows())
+        if not found:
+            raise UserError(f"{path}: no rows yet")
+        records += found
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        raise UserError(f"two of these folders have one name ({', '.join(names)}): rows could not be told apart")
+    flat = [
+        {key: value for key, value in record.items() if key != "metrics"}
+        | {f"train/{key}": value for key, value in record["metrics"].items()}
+        for record in records
+    ]
+    return pd.DataFrame(flat)
+
+
+def export_table(directory: Path, to: Path) -> int:
+    """Writes the rows of a run directory as CSV or Parquet, lists as JSON text; returns how many.
+
+    Raises UserError for another ending, or where Parquet's library is missing.
+    """
+    rows = frame([directory])
+    for column in ("episode_returns", "episode_lengths", "episode_successes"):
+        rows[column] = rows[column].map(json.dumps)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if to.suffix == ".csv":
+        rows.to_csv(to, index=False)
+    elif to.suffix == ".parquet":
+        try:
+            rows.to_parquet(to, index=False)
+        except ImportError as error:
+            raise UserError(f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or take .csv") from error
+    else:
+        raise UserError(f"{to}: a table's name ends in .csv or .parquet")
+    return len(rows)
+
+
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a dataset or an algorithm what it is, one level deep; the rest is for people."""
+    if "digest" in settings:
+        return {key: settings[key] for key in ("env_id", "digest", "reference")}
+    return {"algorithm": settings["algorithm"]} | dict(settings["config"])
+
+
+def _safe(name: str) -> str:
+    """A name as a folder's: reversible, so that two names never meet in one folder, and never hidden."""
+    encoded = quote(name, safe=" =,+()[]")
+    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
+
+
+def _natural(path: Path) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]

@@ -1,0 +1,174 @@
+"""A study resolved, and how it splits into pieces of work that know nothing of each other."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqeval import datasets, plugins, protocol
+from seqeval.agents import Agents
+from seqeval.errors import UserError
+from seqeval.plugins import Variant
+from seqeval.settings import Study
+from seqeval.storage import RunDirectory
+from seqeval.types import Dataset, Row
+
+RECORDED = ("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Seeds of one variant on one dataset, trained together: one replica each."""
+
+    study: Study
+    dataset: str  # as the user gave it
+    dataset_name: str
+    variant: Variant
+    seeds: tuple[int, ...]
+    updates: int  # of each seed
+    device: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset_name} · {self.variant.name} · seed {', '.join(map(str, self.seeds))}"
+
+    def agents(self, dataset: Dataset) -> Agents:
+        return protocol.make_agents(
+            plugins.find(self.variant.algorithm),
+            self.variant.config,
+            dataset.env_id,
+            self.seeds,
+            self.updates,
+            torch.device(self.device),
+        )
+
+    def rows(self, agents: Agents, dataset: Dataset, out: RunDirectory) -> Iterator[Row]:
+        """Trains the agents and stores their cells; yields each row once it is stored."""
+        cells = {seed: out.cell(dataset.name, self.variant.name, seed) for seed in self.seeds}
+        labels = {
+            "study": out.path.resolve().name,
+            "algorithm": self.variant.algorithm,
+            "variant": self.variant.name,
+        }
+        for cell in cells.values():
+            cell.begin()
+        for row in protocol.run(agents, dataset, self.study.protocol, self.study.evaluation, labels):
+            cells[row.seed].append(row)
+            yield row
+        for replica, cell in enumerate(cells.values()):
+            cell.finish({"updates": self.updates} | agents.state_of(replica))
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A study whose every name has been looked up and whose every value has been checked.
+
+    Of the datasets it keeps what there is to say about them and not the data.
+    """
+
+    study: Study
+    datasets: dict[str, dict[str, Any]]  # by the name the user gave; see `_about`
+    variants: list[Variant]
+    device: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before it runs."""
+        notes = [f"{about['name']}: {note}" for about in self.datasets.values() for note in about["notes"]]
+        for variant in self.variants:
+            notes += [f"{variant.name}: {w}" for w in self.study.protocol.warnings(variant.config.batch_size)]
+        return notes
+
+    def pending(self, out: RunDirectory, workers: int = 1) -> list[Work]:
+        """What is not finished yet. Seeds stay together, unless workers would be idle."""
+        todo = []
+        for given, about in self.datasets.items():
+            updates = self.study.protocol.schedule(about["transitions"]).updates
+            for variant in self.variants:
+                cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
+                if seeds := tuple(cell.seed for cell in cells if not cell.finished):
+                    todo.append(Work(self.study, given, about["name"], variant, seeds, updates, self.device))
+        parts = -(-workers // len(todo)) if todo else 1
+        return [
+            replace(work, seeds=work.seeds[part::parts])
+            for work in todo
+            for part in range(min(parts, len(work.seeds)))
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """The study as plain values, for the run directory."""
+        return {
+            "protocol": asdict(self.study.protocol),
+            "evaluation": asdict(self.study.evaluation),
+            "datasets": {about["name"]: about for about in self.datasets.values()},
+            "algorithms": {variant.name: variant.settings() for variant in self.variants},
+            "runs": [
+                {
+                    "began": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "seeds": list(self.study.seeds),
+                    "device": self.device,
+                    "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
+                    "git_commit": _git_commit(),
+                    "platform": platform.platform(),
+                    "processor": _processor(),
+                }
+            ],
+        }
+
+
+def resolve(study: Study) -> Resolved:
+    """Looks every name up and checks every value. Raises UserError for the first that will not do."""
+    variants = plugins.parse_all(study.algorithms)
+    if study.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: torch finds no CUDA device here; use --device cpu")
+    device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
+    abouts: dict[str, dict[str, Any]] = {}
+    for given in study.datasets:
+        dataset = datasets.load(given, study.env)
+        study.protocol.schedule(len(dataset))
+        for variant in variants:
+            protocol.reward_scale(variant.config, dataset)
+        if dataset.name in {about["name"] for about in abouts.values()}:
+            raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
+        abouts[given] = _about(given, dataset)
+    return Resolved(study, abouts, variants, device)
+
+
+def _about(given: str, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "given": given,
+        "env_id": dataset.env_id,
+        "transitions": len(dataset),
+        "episodes": len(dataset.episode_returns),
+        "behaviour_return": dataset.behaviour_return,
+        "reference": None if dataset.reference is None else asdict(dataset.reference),
+        "digest": dataset.digest,
+        "notes": list(dataset.notes),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, `+` behind it where files differ; None elsewhere."""
+    here = ["git", "-C", str(Path(__file__).parents[1])]
+    try:
+        commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*here, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changes.stdout else "")
+
+
+def _processor() -> str:
+    """The processor's name, as far as the platform tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,114 @@
+"""What the parts of the suite hand to each other: a dataset, a minibatch, a row of results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The two returns between which a score runs from 0 to 100, and where they come from."""
+
+    minimum: float
+    maximum: float
+    source: str
+
+    def score(self, episode_return: float) -> float:
+        return 100.0 * (episode_return - self.minimum) / (self.maximum - self.minimum)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Logged transitions in the order of their file, after the data rules (PROTOCOL, section 6).
+
+    N transitions, of E episodes. Arrays are read-only. Actions are in the environment's own units.
+    """
+
+    name: str
+    env_id: str
+    observations: np.ndarray  # (N, observation) float32
+    actions: np.ndarray  # (N, action) float32
+    rewards: np.ndarray  # (N,) float32
+    next_observations: np.ndarray  # (N, observation) float32; where terminated, of no consequence
+    terminated: np.ndarray  # (N,) bool: no value beyond this transition
+    truncated: np.ndarray  # (N,) bool: the episode was cut here, its value goes on
+    episode: np.ndarray  # (N,) int32: the episode a transition belongs to, 0..E-1
+    episode_returns: np.ndarray  # (E,) float64: undiscounted, over every logged step, dropped ones included
+    episode_complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout, not by the end of the file
+    segments: tuple[int, ...]  # lengths of the parts the file was joined from, in order; their sum is N
+    reference: Reference | None
+    digest: str  # sha256 over the arrays: two datasets of one name are told apart by it
+    notes: tuple[str, ...] = ()  # what the data rules did, for people
+    card: dict[str, Any] = field(default_factory=dict)  # how the data came about, where it says so
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def observation_size(self) -> int:
+        return int(self.observations.shape[1])
+
+    @property
+    def action_size(self) -> int:
+        return int(self.actions.shape[1])
+
+    @property
+    def behaviour_return(self) -> float:
+        """Mean return of the complete episodes (of all, where none is complete): the data's own level."""
+        returns = self.episode_returns[self.episode_complete] if self.episode_complete.any() else self.episode_returns
+        return float(returns.mean())
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an algorithm must know of the data to build its networks."""
+
+    observation_size: int
+    action_size: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One minibatch for each of R replicas: what an algorithm's update sees.
+
+    Observations are normalised where the algorithm's config asks for it, rewards scaled likewise, actions
+    mapped to [-1, 1].
+    """
+
+    observations: Tensor  # (R, B, observation)
+    actions: Tensor  # (R, B, action)
+    rewards: Tensor  # (R, B)
+    next_observations: Tensor  # (R, B, observation)
+    terminated: Tensor  # (R, B): 1 where no value follows, else 0; a truncated transition has 0
+    noise: dict[str, Tensor] = field(default_factory=dict)  # (R, *shape) each, as the algorithm declared
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point of one seed's curve (PROTOCOL, section 10)."""
+
+    study: str
+    dataset: str
+    algorithm: str
+    variant: str
+    seed: int
+    phase: str  # "offline"
+    regime: str  # "stream"
+    samples: int  # n, the visible transitions: the x axis
+    env_steps: int  # steps taken in the training environment, 0 while offline
+    updates: int
+    episode_returns: list[float]  # empty where the status is failed
+    episode_lengths: list[int]
+    episode_successes: list[bool] | None  # None where the environment reports no success
+    return_mean: float | None  # None where the status is failed
+    score: float | None  # None too without reference returns: never a guess
+    status: str  # "ok", or "failed": this seed's losses or actions were not finite
+    train_seconds: float  # since the row before; the seed's share of its group's wall time
+    eval_seconds: float
+    metrics: dict[str, float]  # the algorithm's, averaged over the updates since the row before

@@ -20,7 +20,9 @@ from torch.autograd.function import once_differentiable
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> Tensor:
+def mlp(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor] = ()
+) -> Tensor:
     """Linear layers with ReLU between them, for each replica.
 
     x (*lead, B, in), weights (*lead, in, out) and biases (*lead, out) of each layer -> (*lead, B, out); axes
@@ -31,7 +33,11 @@ def mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: S
     x = x.expand(*lead, *x.shape[-2:])
     if ONEDNN and x.device.type == "cpu" and x.dtype == weights[0].dtype == torch.float32:
         return _OneDNN.apply(len(weights), x, *weights, *biases, *masks)
-    x, weights, biases = x.flatten(0, -3), [w.flatten(0, -3) for w in weights], [b.flatten(0, -2) for b in biases]
+    x, weights, biases = (
+        x.flatten(0, -3),
+        [w.flatten(0, -3) for w in weights],
+        [b.flatten(0, -2) for b in biases],
+    )
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = torch.baddbmm(bias.unsqueeze(1), x, weight)
         if layer < len(weights) - 1:

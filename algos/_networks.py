@@ -77,7 +77,12 @@ class Critics(MLP):
     """Twin critics Q₁ and Q₂ of each replica."""
 
     def __init__(
-        self, spec_sizes: tuple[int, int], hidden: Sequence[int], seeds: Sequence[int], device: torch.device, init: Init
+        self,
+        spec_sizes: tuple[int, int],
+        hidden: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+        init: Init,
     ) -> None:
         super().__init__("critics", [sum(spec_sizes), *hidden, 1], seeds, device, init, copies=2)
 

@@ -43,7 +43,9 @@ class BC(Algorithm):
         c = self.config
         if c.dropout == 0:
             return {}
-        return {f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)}
+        return {
+            f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)
+        }
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         self.updates += 1

@@ -1,4 +1,4 @@
-"""IQL: Kostrikov, Nair & Levine, *Offline Reinforcement Learning with Implicit Q-Learning* (arXiv 2110.06169).
+"""IQL: Kostrikov, Nair, Levine, *Offline Reinforcement Learning with Implicit Q-Learning* (arXiv 2110.06169).
 
 Values by expectile regression on the data's actions, a policy by advantage-weighted regression. As in the
 authors' code: the policy is normal with a tanh mean and a std that no state changes, the updates follow each

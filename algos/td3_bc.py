@@ -1,4 +1,4 @@
-"""TD3+BC: Fujimoto & Gu, *A Minimalist Approach to Offline Reinforcement Learning* (arXiv 2106.06860).
+"""TD3+BC: Fujimoto, Gu, *A Minimalist Approach to Offline Reinforcement Learning* (arXiv 2106.06860).
 
 TD3 whose actor also imitates the data. Where the paper and its authors' code differ this follows the code:
 Q is normalised by the minibatch's mean |Q₁| at the policy's actions, not at the data's.
@@ -42,7 +42,9 @@ class TD3BC(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = [spec.observation_size, *config.hidden, spec.action_size]
         self.actor = MLP("actor", sizes, seeds, device, "uniform")
-        self.critics = Critics((spec.observation_size, spec.action_size), config.hidden, seeds, device, "uniform")
+        self.critics = Critics(
+            (spec.observation_size, spec.action_size), config.hidden, seeds, device, "uniform"
+        )
         self.target_actor, self.target_critics = target_of(self.actor), target_of(self.critics)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), config.learning_rate, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), config.learning_rate, fused=True)

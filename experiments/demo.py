@@ -7,15 +7,10 @@ The data arrives four transitions at a time (γ = 4) and each arrival is followe
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-from rich.console import Console
-
-from seqeval import Evaluation, Protocol, Study, UserError, launch
-from seqeval.cli import show_results
+from seqeval import Evaluation, Protocol, Study
 
 STUDY = Study(
     datasets=("pendulum-replay",),

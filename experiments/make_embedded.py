@@ -42,10 +42,16 @@ class Recipe:
 
 RECIPES = {
     "pendulum-replay": Recipe(
-        "Pendulum-v1", steps=20_000, checkpoint_every=2_000, sac={"learning_rate": 1e-3, "learning_starts": 1_000}
+        "Pendulum-v1",
+        steps=20_000,
+        checkpoint_every=2_000,
+        sac={"learning_rate": 1e-3, "learning_starts": 1_000},
     ),
     "hopper-replay": Recipe(
-        "Hopper-v4", steps=60_000, checkpoint_every=5_000, seed=1,
+        "Hopper-v4",
+        steps=60_000,
+        checkpoint_every=5_000,
+        seed=1,
         sac={"learning_starts": 1_000, "learning_rate": 1e-3, "batch_size": 256},
     ),
 }
@@ -107,7 +113,10 @@ class Checkpoints(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps % self.recipe.checkpoint_every == 0:
             score = episode_returns(self.recipe.env_id, policy_of(self.model), 10_000, 10).mean()
-            print(f"{self.num_timesteps:>7} steps  {time.monotonic() - self.began:6.0f} s  return {score:9.2f}", flush=True)
+            print(
+                f"{self.num_timesteps:>7} steps  {time.monotonic() - self.began:6.0f} s  return {score:9.2f}",
+                flush=True,
+            )
             if score > self.best:
                 self.best, self.step = score, self.num_timesteps
                 self.weights = {k: v.clone() for k, v in self.model.policy.state_dict().items()}
@@ -125,7 +134,9 @@ def make(name: str, recipe: Recipe, out: Path) -> None:
     model.learn(recipe.steps, callback=checkpoints)
     model.policy.load_state_dict(checkpoints.weights)
     best = episode_returns(recipe.env_id, policy_of(model), 20_000, REFERENCE_EPISODES)
-    random = episode_returns(recipe.env_id, lambda env, _: env.action_space.sample(), 30_000, REFERENCE_EPISODES)
+    random = episode_returns(
+        recipe.env_id, lambda env, _: env.action_space.sample(), 30_000, REFERENCE_EPISODES
+    )
 
     arrays = logbook.arrays()
     behaviour = f"Stable-Baselines3 SAC while it learns, steps 0 to {recipe.steps}, seed {recipe.seed}"
@@ -156,11 +167,14 @@ def make(name: str, recipe: Recipe, out: Path) -> None:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     (out / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {card['transitions']} transitions, best {card['reference_max']:.1f}")
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {size:.2f} MB, {card['transitions']} transitions, best {card['reference_max']:.1f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()

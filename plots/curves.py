@@ -36,7 +36,9 @@ def plot(
         whole = line["seeds"] == line["of"]
         if not whole.all():
             ax.plot(line["samples"], line["mean"], color=colour, linestyle=":", linewidth=0.9)
-        ax.fill_between(line["samples"], line["low"], line["high"], where=whole, color=colour, alpha=0.18, linewidth=0)
+        ax.fill_between(
+            line["samples"], line["low"], line["high"], where=whole, color=colour, alpha=0.18, linewidth=0
+        )
         ax.plot(line["samples"], line["mean"].where(whole), color=colour, linestyle=dash, label=label)
     if behaviour is not None:
         ax.axhline(behaviour, color="#666666", linestyle="--", linewidth=0.9, zorder=1)
@@ -58,7 +60,7 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
     styles = style.line_styles(labelled(rows)["line"])
     with style.context():
-        drawn = Figure(figsize=(width, 0.6 + 1.8 * lines))
+        drawn = Figure(figsize=(width, 0.7 + 1.8 * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         for ax, name in zip(axes.flat, names, strict=False):
@@ -72,7 +74,11 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
             ax.set_visible(False)
         handles["mean of the data"] = Line2D([], [], color="#666666", linestyle="--", linewidth=0.9)
         drawn.legend(
-            handles.values(), handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False
+            handles.values(),
+            handles,
+            loc="outside upper center",
+            ncols=min((2, 3, 4)[columns - 1], len(handles)),
+            frameon=False,
         )
         drawn.supxlabel(f"transitions seen (mean and range over {_seeds(rows)})", fontsize=8)
     return drawn

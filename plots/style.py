@@ -32,8 +32,6 @@ RC = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "savefig.dpi": 300,
     "pdf.fonttype": 42,  # text that stays text
     "svg.fonttype": "none",
 }
@@ -56,12 +54,16 @@ def line_styles(lines: Iterable[str]) -> dict[str, tuple[str, object]]:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Saves a figure as PNG and as PDF beside each other (`path` with either ending), or as `path` says
     where it ends otherwise. Returns what was written."""
-    paths = [path.with_suffix(ending) for ending in (".png", ".pdf")] if path.suffix in (".png", ".pdf") else [path]
+    paths = (
+        [path.with_suffix(ending) for ending in (".png", ".pdf")]
+        if path.suffix in (".png", ".pdf")
+        else [path]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in paths:
         # No time of day in the file: the same rows give the same bytes.
         metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
-        figure.savefig(file, metadata=metadata)
+        figure.savefig(file, dpi=300, metadata=metadata)
     return paths
 
 

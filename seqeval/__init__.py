@@ -1,4 +1,4 @@
-"""Sequential evaluation of offline reinforcement learning: the score as a function of the data seen so far."""
+"""Sequential evaluation of offline reinforcement learning: the score as a function of the data seen."""
 
 from __future__ import annotations
 

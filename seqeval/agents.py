@@ -30,14 +30,20 @@ class Agents:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action)."""
         with torch.no_grad():
-            seen = torch.as_tensor(observations, dtype=torch.get_default_dtype(), device=self.algorithm.device)
+            seen = torch.as_tensor(
+                observations, dtype=torch.get_default_dtype(), device=self.algorithm.device
+            )
             if self.observations is not None:
                 seen = self.observations(seen)
             return self.actions.to_environment(self.algorithm.act(seen)).cpu().numpy()
 
     def state_of(self, replica: int) -> dict[str, Any]:
         """All that one agent has learnt: `load_state` takes it into agents with R = 1."""
-        scale = None if self.observations is None else {"mean": self.observations.mean, "std": self.observations.std}
+        scale = (
+            None
+            if self.observations is None
+            else {"mean": self.observations.mean, "std": self.observations.std}
+        )
         return select_replica({"algorithm": self.algorithm.state_dict(), "observations": scale}, replica)
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ LINE = ["study", "dataset", "variant"]  # what makes a line of a figure
 def with_values(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `value`: the score where the dataset has reference returns, else the return.
 
-    A dataset is drawn in one unit: where a row of it that is ok has no score, all of it is in returns.
+    A dataset has one unit: where any row of it that is ok has no score, all of it is in returns.
     """
     scored = rows["score"].notna() | (rows["status"] != "ok")
     in_scores = scored.groupby(rows["dataset"]).transform("all")
@@ -21,8 +21,8 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and range over seeds at every x of every line.
 
-    Columns: `study`, `dataset`, `variant`, `samples`, `unit`, `mean`, `low`, `high` (lowest and highest seed),
-    `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that failed, or that
+    Columns: `study`, `dataset`, `variant`, `samples`, `unit`, `mean`, `low` and `high` (lowest and highest
+    seed), `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that failed, or that
     has not come this far, counts in `of` and not in `seeds`.
     """
     rows = with_values(rows)
@@ -33,7 +33,7 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def final(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last point of every line: the columns of `curves`, and `std` over its seeds (n - 1; NaN for one)."""
+    """The last point of every line: the columns of `curves`, and `std` over seeds (n - 1; NaN for one)."""
     rows = with_values(rows)
     last = rows["samples"] == rows.groupby(LINE)["samples"].transform("max")
     std = rows[last].groupby(LINE)["value"].std().rename("std").reset_index()

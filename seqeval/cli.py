@@ -127,7 +127,9 @@ def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path) -> None
     for directory in directories:
         for name, dataset in RunDirectory(directory).study()["datasets"].items():
             if about.setdefault(name, dataset)["digest"] != dataset["digest"]:
-                raise UserError(f"{directory}: its {name!r} is not the data of that name in another directory")
+                raise UserError(
+                    f"{directory}: its {name!r} is not the data of that name in another directory"
+                )
     for line in aggregate.shortfalls(rows):
         print(f"note: {line}", file=sys.stderr)
     for path in draw(rows, about, out):
@@ -173,17 +175,23 @@ def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> Non
         "transitions": len(dataset),
         "observation, action": f"{dataset.observation_size}, {dataset.action_size} numbers",
         "episodes": f"{len(returns)}, {int(dataset.episode_complete.sum())} of them complete",
-        "terminated, truncated": f"{int(dataset.terminated.sum())}, {int(dataset.truncated.sum())} transitions",
-        "returns": f"mean {dataset.behaviour_return:.2f}, lowest {returns.min():.2f}, highest {returns.max():.2f}",
+        "terminated, truncated": f"{dataset.terminated.sum()}, {dataset.truncated.sum()} transitions",
+        "returns": f"mean {dataset.behaviour_return:.2f}, from {returns.min():.2f} to {returns.max():.2f}",
     }
     if dataset.reference is not None:
         score = dataset.reference.score
         facts["scores"] = f"mean {score(dataset.behaviour_return):.2f}, highest {score(returns.max()):.2f}"
-        facts["score 0 and 100"] = f"returns {dataset.reference.minimum:.2f} and {dataset.reference.maximum:.2f}"
+        facts["score 0 and 100"] = (
+            f"returns {dataset.reference.minimum:.2f} and {dataset.reference.maximum:.2f}"
+        )
         facts["after"] = dataset.reference.source
     else:
         facts["scores"] = "none: no reference returns are known"
-    facts |= {key: value for key, value in dataset.card.items() if key not in ("name", "env_id", "transitions", "episodes")}
+    facts |= {
+        key: value
+        for key, value in dataset.card.items()
+        if key not in ("name", "env_id", "transitions", "episodes")
+    }
     facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
     _print_facts(facts)
 
@@ -242,7 +250,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"seqeval: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("seqeval: stopped; the same command goes on with the cells that are not finished", file=sys.stderr)
+        print(
+            "seqeval: stopped; the same command goes on with the cells that are not finished", file=sys.stderr
+        )
         sys.exit(130)
     sys.exit(code or 0)
 

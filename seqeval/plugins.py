@@ -36,7 +36,9 @@ def names() -> list[str]:
 def find(name: str) -> type[Algorithm]:
     """The class of an algorithm. Raises UserError where there is none of that name."""
     if name not in names():
-        raise UserError(f"algorithm {name!r} is not known{nearest(name, names())}; there are {', '.join(names())}")
+        raise UserError(
+            f"algorithm {name!r} is not known{nearest(name, names())}; there are {', '.join(names())}"
+        )
     module = importlib.import_module(f"seqeval.algos.{name}")
     (found,) = (
         value
@@ -63,8 +65,10 @@ def parse(text: str) -> Variant:
         if key == "name":
             name = value
         elif key not in hints or key not in {field.name for field in fields(config)}:
-            raise UserError(f"algorithm {text!r}: {algorithm} has no {key!r}{nearest(key, hints)}; "
-                            f"`seqeval algorithms show {algorithm}` lists what it has")
+            raise UserError(
+                f"algorithm {text!r}: {algorithm} has no {key!r}{nearest(key, hints)}; "
+                f"`seqeval algorithms show {algorithm}` lists what it has"
+            )
         else:
             try:
                 changes[key] = _coerce(value, hints[key])
@@ -101,7 +105,11 @@ def _coerce(text: str, kind: Any) -> Any:
     value = ast.literal_eval(text)
     if get_origin(kind) is tuple:
         item, *_ = get_args(kind)
-        return tuple(_coerce(repr(part), item) for part in value) if isinstance(value, list | tuple) else _no(value)
+        return (
+            tuple(_coerce(repr(part), item) for part in value)
+            if isinstance(value, list | tuple)
+            else _no(value)
+        )
     if kind is float and type(value) is int:
         return float(value)
     return value if type(value) is kind else _no(value)

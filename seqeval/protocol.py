@@ -46,7 +46,7 @@ def make_agents(
 
 
 def run(
-    agents: Agents, dataset: Dataset, protocol: Protocol, evaluation: Evaluation, labels: dict[str, str]
+    agents: Agents, dataset: Dataset, protocol: Protocol, evaluation: Evaluation, labels: dict[str, Any]
 ) -> Iterator[Row]:
     """Trains `agents` on a dataset as it arrives, and yields a row for each seed at each point.
 
@@ -65,7 +65,7 @@ def run(
 
     def refresh_normaliser(visible: int) -> None:
         if config.normalize_observations:
-            low = int(schedule.window_start(np.int64(visible)))
+            (low,) = schedule.window_start(np.array([visible]))
             agents.observations = buffer.observation_scale(orders[:, low:visible])
 
     rows_due = schedule.points(evaluation.points)

@@ -65,13 +65,17 @@ class Minibatches:
             for order, rng in zip(self.orders, self._streams, strict=True)
         ]
         blocks = {
-            name: torch.from_numpy(np.stack([draw_noise(noise, count, rng) for rng in self._noise_streams[name]], 1))
+            name: torch.from_numpy(
+                np.stack([draw_noise(noise, count, rng) for rng in self._noise_streams[name]], 1)
+            )
             .to(device, torch.get_default_dtype())
             .unbind()
             for name, noise in self.noise.items()
         }
         updates = torch.from_numpy(np.stack(rows, 1)).to(device).unbind()
-        return [(updates[u], {name: block[u] for name, block in blocks.items()}) for u in reversed(range(count))]
+        return [
+            (updates[u], {name: block[u] for name, block in blocks.items()}) for u in reversed(range(count))
+        ]
 
 
 def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:

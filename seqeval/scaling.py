@@ -78,7 +78,7 @@ class RewardScale:
             return cls()
         if dataset.reference is None:
             raise UserError(
-                f"{dataset.name}: rewards of {dataset.env_id} are scaled by its reference returns, and none are "
-                "known; leave them as they are with scale_rewards=False in the algorithm's config"
+                f"{dataset.name}: rewards of {dataset.env_id} are scaled by its reference returns, and none "
+                "are known; leave them as they are with scale_rewards=False in the algorithm's config"
             )
         return cls(factor=1000.0 / (dataset.reference.maximum - dataset.reference.minimum))

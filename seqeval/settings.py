@@ -35,8 +35,8 @@ class Protocol:
         """What the user should know of this protocol, once a study."""
         if self.updates_per_growth * batch_size < self.grow_by:
             return [
-                f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size} are "
-                "drawn before the next: some may never be used"
+                f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size} "
+                "are drawn before the next: some may never be used"
             ]
         return []
 
@@ -55,10 +55,10 @@ class Evaluation:
 
 
 def _at_least_one(values: Protocol | Evaluation, group: str) -> None:
-    for field in fields(values):
-        value = getattr(values, field.name)
+    for each in fields(values):
+        value = getattr(values, each.name)
         if isinstance(value, int) and value < 1:
-            raise UserError(f"{group}.{field.name}: must be at least 1, not {value}")
+            raise UserError(f"{group}.{each.name}: must be at least 1, not {value}")
 
 
 @dataclass(frozen=True)

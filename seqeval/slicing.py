@@ -67,7 +67,8 @@ class Stream:
     def __post_init__(self) -> None:
         if self.start > self.size:
             raise UserError(
-                f"protocol.start: {self.start} transitions cannot be visible at first, the dataset has {self.size}"
+                f"protocol.start: {self.start} transitions cannot be visible at first, "
+                f"the dataset has {self.size}"
             )
         if self.window is not None and self.window < self.grow_by:
             raise UserError(
@@ -90,8 +91,8 @@ class Stream:
         return np.minimum(self.size, self.start + arrival * self.grow_by)
 
     def window_start(self, visible: np.ndarray) -> np.ndarray:
-        """First position that may be drawn when `visible` positions are."""
-        return np.zeros_like(visible) if self.window is None else np.maximum(0, visible - self.window)
+        """First position that may be drawn when the first `visible` have arrived."""
+        return np.maximum(0, visible - (self.window or self.size))
 
     def points(self, count: int) -> list[tuple[int, int]]:
         """(updates made, n) at `count` even steps of n from T0 to N: after the last update at the first

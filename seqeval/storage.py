@@ -1,9 +1,9 @@
 """The run directory: the resolved study, and for each cell its rows and its final policy.
 
-    DIR/study.json                                what was asked, resolved, and with which versions
-    DIR/cells/<dataset>/<variant>/seed-<n>/
-        rows.jsonl                                a row a line, as they came
-        policy.pt                                 the agent at the last row; there once the cell is finished
+DIR/study.json                                what was asked, resolved, and with which versions
+DIR/cells/<dataset>/<variant>/seed-<n>/
+    rows.jsonl                                a row a line, as they came
+    policy.pt                                 the agent at the last row; there once the cell is finished
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class RunDirectory:
     def study(self) -> dict[str, Any]:
         """The resolved study. Raises UserError where the folder holds none."""
         if not self.study_file.is_file():
-            raise UserError(f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`")
+            raise UserError(
+                f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`"
+            )
         return json.loads(self.study_file.read_text())
 
     def admit(self, study: dict[str, Any]) -> None:
@@ -138,7 +140,9 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
         records += found
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
-        raise UserError(f"two of these folders have one name ({', '.join(names)}): rows could not be told apart")
+        raise UserError(
+            f"two of these folders have one name ({', '.join(names)}): rows could not be told apart"
+        )
     flat = [
         {key: value for key, value in record.items() if key != "metrics"}
         | {f"train/{key}": value for key, value in record["metrics"].items()}
@@ -162,7 +166,9 @@ def export_table(directory: Path, to: Path) -> int:
         try:
             rows.to_parquet(to, index=False)
         except ImportError as error:
-            raise UserError(f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or take .csv") from error
+            raise UserError(
+                f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or take .csv"
+            ) from error
     else:
         raise UserError(f"{to}: a table's name ends in .csv or .parquet")
     return len(rows)

@@ -115,7 +115,8 @@ class Resolved:
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
                     "device": self.device,
-                    "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
+                    "versions": {"python": platform.python_version()}
+                    | {name: version(name) for name in RECORDED},
                     "git_commit": _git_commit(),
                     "platform": platform.platform(),
                     "processor": _processor(),
@@ -157,7 +158,7 @@ def _about(given: str, dataset: Dataset) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, `+` behind it where files differ; None elsewhere."""
+    """The commit of the checkout that this code runs from, `+` behind it where files differ; else None."""
     here = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         commit = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
@@ -171,4 +172,7 @@ def _processor() -> str:
     """The processor's name, as far as the platform tells."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -61,7 +61,11 @@ class Dataset:
     @property
     def behaviour_return(self) -> float:
         """Mean return of the complete episodes (of all, where none is complete): the data's own level."""
-        returns = self.episode_returns[self.episode_complete] if self.episode_complete.any() else self.episode_returns
+        returns = (
+            self.episode_returns[self.episode_complete]
+            if self.episode_complete.any()
+            else self.episode_returns
+        )
         return float(returns.mean())
 
 

@@ -55,7 +55,9 @@ def assemble(
     else:
         timeouts = _cuts_at(environment.time_limit, terminated)
         limit = environment.time_limit
-        notes.append(f"no timeouts field: {int(timeouts.sum())} episodes cut at {env_id}'s limit of {limit} steps")
+        notes.append(
+            f"no timeouts field: {int(timeouts.sum())} episodes cut at {env_id}'s limit of {limit} steps"
+        )
 
     ended = terminated | timeouts
     truncated = timeouts.copy()
@@ -73,7 +75,9 @@ def assemble(
         raw["next_observations"][terminated] = raw["observations"][terminated]
         if truncated.any():
             keep = ~truncated
-            notes.append(f"dropped {int(truncated.sum())} cut transitions whose next observation is not in the log")
+            notes.append(
+                f"dropped {int(truncated.sum())} cut transitions whose next observation is not in the log"
+            )
             if not keep.any():
                 raise UserError(f"{source}: every transition is cut and none has its next observation")
 
@@ -86,7 +90,7 @@ def assemble(
     arrays |= {"terminated": take(terminated), "truncated": take(truncated), "episode": take(episode)}
     digest = hashlib.sha256(env_id.encode())
     for field in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[field]))
+        digest.update(np.ascontiguousarray(arrays[field]).data)
     return Dataset(
         name=name,
         env_id=env_id,
@@ -105,7 +109,9 @@ def _check(source: str, raw: dict[str, np.ndarray]) -> None:
     """Converts the fields in place to float32 or bool. Raises UserError for what cannot be used."""
     for field in REQUIRED:
         if field not in raw:
-            raise UserError(f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}")
+            raise UserError(
+                f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}"
+            )
     length = len(raw["observations"]) if raw["observations"].ndim else 0
     if not length:
         raise UserError(f"{source}: field 'observations' is empty")
@@ -131,7 +137,9 @@ def _check(source: str, raw: dict[str, np.ndarray]) -> None:
             raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
     if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
         shapes = raw["next_observations"].shape, raw["observations"].shape
-        raise UserError(f"{source}: field 'next_observations' has shape {shapes[0]}, 'observations' {shapes[1]}")
+        raise UserError(
+            f"{source}: field 'next_observations' has shape {shapes[0]}, 'observations' {shapes[1]}"
+        )
 
 
 def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
@@ -150,4 +158,6 @@ def _outside(actions: np.ndarray, environment: environments.Environment) -> str 
     excess = float(max(-low.min(), high.max()))
     if excess <= 1e-3:
         return None
-    return f"actions leave the bounds of {environment.env_id} by up to {excess:.3g}: clipped. Are they in its units?"
+    return (
+        f"actions leave {environment.env_id}'s bounds by up to {excess:.3g}: clipped; are they in its units?"
+    )

@@ -1,4 +1,7 @@
-"""The datasets that ship with the package, each an HDF5 file and a card; experiments/make_embedded.py made them."""
+"""The datasets that ship with the package, each an HDF5 file and a card.
+
+Made by experiments/make_embedded.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ FOLDER = files("seqeval.datasets.data")
 
 
 def names() -> list[str]:
-    return sorted(entry.name.removesuffix(".json") for entry in FOLDER.iterdir() if entry.name.endswith(".json"))
+    return sorted(
+        entry.name.removesuffix(".json") for entry in FOLDER.iterdir() if entry.name.endswith(".json")
+    )
 
 
 def handles(name: str) -> bool:

@@ -29,13 +29,17 @@ def handles(name: str) -> bool:
 
 
 def load(name: str, env_id: str | None) -> Dataset:
-    """The dataset of a file; it is called after the file, without the ending. `env_id` goes before the file's."""
+    """The dataset of a file, called after it without the ending. `env_id` goes before the file's own."""
     path = Path(name).expanduser()
     raw, attributes = read_hdf5(path)
     env_id = env_id or attributes.get("env_id")
     if env_id is None:
-        raise UserError(f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4")
-    return _rules.assemble(str(path), path.stem, raw, str(env_id), scores.of_environment(str(env_id)), attributes)
+        raise UserError(
+            f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
+        )
+    return _rules.assemble(
+        str(path), path.stem, raw, str(env_id), scores.of_environment(str(env_id)), attributes
+    )
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -46,7 +50,9 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with h5py.File(path, "r") as file:
             wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
             fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
-            attributes = {key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()}
+            attributes = {
+                key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()
+            }
             return {key: values[...] for key, values in fields.items()}, attributes
     except OSError as error:
         raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error

@@ -22,7 +22,9 @@ class WorkFailed(Exception):
     """Pieces of a study raised; the message holds their tracebacks. The others are finished and stored."""
 
 
-def run(study: Study, out: str | Path, jobs: int | None = None, console: Console | None = None) -> pd.DataFrame:
+def run(
+    study: Study, out: str | Path, jobs: int | None = None, console: Console | None = None
+) -> pd.DataFrame:
     """Runs what is not finished of a study in the directory `out`, and returns all of its rows.
 
     `jobs` pieces run at a time, as many as there are cores unless told (one on a GPU); results do not depend

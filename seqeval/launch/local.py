@@ -11,11 +11,10 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,9 @@ def run(works: Sequence[Work], out: RunDirectory, jobs: int, console: Console) -
     if jobs == 1:
         reports: Any = queue.SimpleQueue()
         with _display(works, reports, console):
-            return [failure for i, work in enumerate(works) if (failure := _attempt(i, work, out.path, reports))]
+            return [
+                failure for i, work in enumerate(works) if (failure := _attempt(i, work, out.path, reports))
+            ]
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         reports = manager.Queue()
@@ -59,7 +60,9 @@ def run(works: Sequence[Work], out: RunDirectory, jobs: int, console: Console) -
             _display(works, reports, console),
             ProcessPoolExecutor(jobs, context) as pool,
         ):
-            pending = {pool.submit(_attempt, i, work, out.path, reports): work for i, work in enumerate(works)}
+            pending = {
+                pool.submit(_attempt, i, work, out.path, reports): work for i, work in enumerate(works)
+            }
             failures = []
             for future in as_completed(pending):
                 try:
@@ -125,7 +128,9 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
     done = [0] * len(works)
     finished = 0
     began = last_line = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=60) as progress:
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=60
+    ) as progress:
         overall = progress.add_task(f"0 of {len(works)} done", total=total, rate="", score="")
         tasks: dict[int, Any] = {}
 
@@ -152,7 +157,10 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
                 share = sum(done) / total
                 left = f", about {elapsed / share - elapsed:.0f} s left" if 0 < share < 1 else ""
                 what = "over" if report.over else f"last {report.score}" if report.score else "begun"
-                console.print(f"{share:4.0%}  {finished} of {len(works)} done{left}  ·  {work.title}: {what}", highlight=False)
+                console.print(
+                    f"{share:4.0%}  {finished} of {len(works)} done{left}  ·  {work.title}: {what}",
+                    highlight=False,
+                )
 
         def listen() -> None:
             while (report := reports.get()) is not None:

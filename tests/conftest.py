@@ -1,0 +1,87 @@
+"""Shared parts of the tests: small datasets, float64, and the real data where it lies beside the checkout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from seqeval.types import Dataset, Reference
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Networks and data in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside this checkout")
+    return SHARED
+
+
+def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: str = "Pendulum-v1") -> Dataset:
+    """Random transitions with the sizes of Pendulum; every third episode terminates, the others are cut."""
+    rng = np.random.default_rng(seed)
+    size = episodes * length
+    ends = np.arange(size) % length == length - 1
+    terminal = (np.arange(size) // length) % 3 == 0
+    rewards = rng.standard_normal(size).astype(np.float32)
+    return Dataset(
+        name="tiny",
+        env_id=env_id,
+        observations=rng.standard_normal((size, 3)).astype(np.float32),
+        actions=rng.uniform(-2, 2, (size, 1)).astype(np.float32),
+        rewards=rewards,
+        next_observations=rng.standard_normal((size, 3)).astype(np.float32),
+        terminated=ends & terminal,
+        truncated=ends & ~terminal,
+        episode=np.repeat(np.arange(episodes, dtype=np.int32), length),
+        episode_returns=rewards.reshape(episodes, length).sum(1, dtype=np.float64),
+        episode_complete=np.ones(episodes, bool),
+        segments=(size,),
+        reference=Reference(-1000.0, -100.0, "made up"),
+        digest="none",
+    )
+
+
+class Countdown(gymnasium.Env):
+    """An environment whose every return is known.
+
+    An episode lasts as many steps as its seed says, 1 to 7, and its t-th reward is 10**-t plus the action;
+    it ends by termination where the number is odd and by truncation where it is even. One more step, or one
+    less, or one counted twice, shows in the return. The observation is the steps left and the length.
+    """
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    made = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        super().reset(seed=seed)
+        self.length = self.left = int(self.np_random.integers(1, 8))
+        return self._observe(), {}
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self.left, self.length], np.float32)
+
+    def step(self, action):
+        step = self.length - self.left
+        self.left -= 1
+        over, odd = self.left == 0, self.length % 2 == 1
+        info = {"success": over and odd}
+        return self._observe(), 10.0**-step + float(action[0]), over and odd, over and not odd, info
+
+
+gymnasium.register("Countdown-v0", entry_point=Countdown)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -141,8 +141,58 @@ def follow(targets: Iterable[nn.Module], networks: Iterable[nn.Module], rate: fl
     )
 
 
-def descend(optimiser: torch.optim.Optimizer, losses: Tensor) -> None:
-    """One step down the losses (R,), each of which depends on its own replica's weights alone."""
-    optimiser.zero_grad()
-    losses.sum().backward()
-    optimiser.step()
+class Adam:
+    """Adam (Kingma & Ba, arXiv 1412.6980) over the weights of a network.
+
+    On the CPU each replica's part of a weight is stepped as a tensor of its own: the fused kernel rounds the
+    last few elements of a tensor differently from the others, and which those are would depend on how many
+    replicas there are.
+    """
+
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        self.parameters = list(network.parameters())
+        self.learning_rate = learning_rate
+        self.first = [torch.zeros_like(p) for p in self.parameters]  # moments of the gradient
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.steps = torch.zeros((), device=self.parameters[0].device)
+        self._parts = [_by_replica(tensors) for tensors in (self.parameters, self.first, self.second)]
+
+    @torch.no_grad()
+    def descend(self, losses: Tensor) -> None:
+        """One step down the losses (R,), each of which depends on its own replica's weights alone."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            losses.sum().backward()
+        parameters, first, second = self._parts
+        grads = _by_replica([p.grad for p in self.parameters if p.grad is not None])
+        self.steps += 1
+        torch._fused_adam_(
+            parameters,
+            grads,
+            first,
+            second,
+            [],
+            [self.steps] * len(parameters),
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "first": list(self.first), "second": list(self.second)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps.copy_(state["steps"])
+        for mine, saved in zip((*self.first, *self.second), (*state["first"], *state["second"]), strict=True):
+            mine.copy_(saved)
+
+
+def _by_replica(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """On the CPU the replicas' parts of tensors (R, ...), as views; elsewhere the tensors."""
+    on_cpu = tensors[0].device.type == "cpu"
+    return [part for tensor in tensors for part in tensor.detach().unbind()] if on_cpu else list(tensors)

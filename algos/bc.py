@@ -16,7 +16,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, descend
+from ._networks import MLP, Adam
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BC(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = [spec.observation_size, *config.hidden, spec.action_size]
         self.actor = MLP("actor", sizes, seeds, device, "orthogonal")
-        self.optimiser = torch.optim.Adam(self.actor.parameters(), config.learning_rate, fused=True)
+        self.optimiser = Adam(self.actor, config.learning_rate)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -52,7 +52,7 @@ class BC(Algorithm):
         masks = [batch.noise[name] / (1 - self.config.dropout) for name in self.noise]
         actions = self.actor(batch.observations, masks).tanh()
         loss = (actions - batch.actions).square().mean((1, 2))
-        descend(self.optimiser, loss)
+        self.optimiser.descend(loss)
         return {"loss": loss.detach()}
 
     def act(self, observations: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._networks import MLP, Critics, GaussianActor, descend, follow, target_of
+from ._networks import MLP, Adam, Critics, GaussianActor, follow, target_of
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class IQL(Algorithm):
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
         self.target_critics = target_of(self.critics)
         self.value_optimiser, self.actor_optimiser, self.critic_optimiser = (
-            torch.optim.Adam(network.parameters(), config.learning_rate, fused=True)
-            for network in (self.value, self.actor, self.critics)
+            Adam(network, config.learning_rate) for network in (self.value, self.actor, self.critics)
         )
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -62,21 +61,21 @@ class IQL(Algorithm):
         error = target_q - value
         asymmetry = (c.expectile - (error.detach() < 0).to(error.dtype)).abs()
         value_loss = (asymmetry * error.square()).mean(-1)
-        descend(self.value_optimiser, value_loss)
+        self.value_optimiser.descend(value_loss)
 
         with torch.no_grad():
             new_value = self.value(batch.observations).squeeze(-1)
             advantage = target_q - new_value
             weights = (c.temperature * advantage).exp().clamp(max=c.max_weight)
         actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
-        descend(self.actor_optimiser, actor_loss)
+        self.actor_optimiser.descend(actor_loss)
 
         with torch.no_grad():
             next_value = self.value(batch.next_observations).squeeze(-1)
             target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
         q = self.critics(batch.observations, batch.actions)
         critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
-        descend(self.critic_optimiser, critic_loss)
+        self.critic_optimiser.descend(critic_loss)
         follow([self.target_critics], [self.critics], c.target_rate)
         return {
             "value_loss": value_loss.detach(),

@@ -16,7 +16,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Critics, descend, follow, target_of
+from ._networks import MLP, Adam, Critics, follow, target_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class TD3BC(Algorithm):
             (spec.observation_size, spec.action_size), config.hidden, seeds, device, "uniform"
         )
         self.target_actor, self.target_critics = target_of(self.actor), target_of(self.critics)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), config.learning_rate, fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), config.learning_rate, fused=True)
+        self.actor_optimiser = Adam(self.actor, config.learning_rate)
+        self.critic_optimiser = Adam(self.critics, config.learning_rate)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -63,7 +63,7 @@ class TD3BC(Algorithm):
             target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
         q = self.critics(batch.observations, batch.actions)
         critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
-        descend(self.critic_optimiser, critic_loss)
+        self.critic_optimiser.descend(critic_loss)
         metrics = {"critic_loss": critic_loss.detach(), "q": q.detach().mean((1, 2))}
 
         if self.updates % c.policy_delay == 0:
@@ -72,7 +72,7 @@ class TD3BC(Algorithm):
             scale = c.alpha / q.detach().abs().mean(-1)
             imitation = (actions - batch.actions).square().mean((1, 2))
             actor_loss = imitation - scale * q.mean(-1)
-            descend(self.actor_optimiser, actor_loss)
+            self.actor_optimiser.descend(actor_loss)
             follow((self.target_actor, self.target_critics), (self.actor, self.critics), c.target_rate)
             metrics |= {"actor_loss": actor_loss.detach(), "imitation": imitation.detach()}
         return metrics

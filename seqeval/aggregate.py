@@ -22,8 +22,8 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and range over seeds at every x of every line.
 
     Columns: `study`, `dataset`, `variant`, `samples`, `unit`, `mean`, `low` and `high` (lowest and highest
-    seed), `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that failed, or that
-    has not come this far, counts in `of` and not in `seeds`.
+    seed), `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that failed, or
+    that has not come this far, counts in `of` and not in `seeds`.
     """
     rows = with_values(rows)
     points = rows.groupby([*LINE, "samples", "unit"], sort=False)["value"]

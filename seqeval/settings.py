@@ -35,8 +35,8 @@ class Protocol:
         """What the user should know of this protocol, once a study."""
         if self.updates_per_growth * batch_size < self.grow_by:
             return [
-                f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size} "
-                "are drawn before the next: some may never be used"
+                f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size}"
+                " are drawn before the next: some may never be used"
             ]
         return []
 

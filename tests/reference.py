@@ -1,0 +1,180 @@
+"""One replica's updates worked out in NumPy with hand-written gradients: no torch, no autograd, no replicas."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Net:
+    """Linear layers with ReLU between; remembers what its backward pass needs."""
+
+    def __init__(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
+        self.parameters = [np.array(p, np.float64) for p in (*weights, *biases)]
+        self.layers = len(weights)
+
+    @classmethod
+    def of(cls, mlp, *index: int) -> Net:
+        """A copy of one network out of a replica-batched one."""
+        return cls([w[index].detach().numpy() for w in mlp.weights], [b[index].detach().numpy() for b in mlp.biases])
+
+    def __call__(self, x: np.ndarray, masks: list[np.ndarray] | None = None) -> np.ndarray:
+        self.inputs, self.masks = [], masks
+        for layer in range(self.layers):
+            self.inputs.append(x)
+            x = x @ self.parameters[layer] + self.parameters[self.layers + layer]
+            if layer < self.layers - 1:
+                x = np.maximum(x, 0)
+                x = x * masks[layer] if masks else x
+        return x
+
+    def backward(self, grad: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Gradients of the parameters and of the input of the last call."""
+        weights, biases = [], []
+        for layer in reversed(range(self.layers)):
+            weights.insert(0, self.inputs[layer].T @ grad)
+            biases.insert(0, grad.sum(0))
+            grad = grad @ self.parameters[layer].T
+            if layer > 0:
+                grad = grad * self.masks[layer - 1] if self.masks else grad
+                grad = grad * (self.inputs[layer] > 0)
+        return weights + biases, grad
+
+    def copy(self) -> Net:
+        return Net(self.parameters[: self.layers], self.parameters[self.layers :])
+
+    def follow(self, other: Net, rate: float) -> None:
+        self.parameters = [p + rate * (q - p) for p, q in zip(self.parameters, other.parameters, strict=True)]
+
+
+class Adam:
+    """Kingma & Ba (arXiv 1412.6980), algorithm 1."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.step, self.first, self.second = rate, 0, None, None
+
+    def __call__(self, parameters: list[np.ndarray], grads: list[np.ndarray]) -> list[np.ndarray]:
+        self.step += 1
+        self.first = [0.1 * g + 0.9 * m for g, m in zip(grads, self.first or [0.0] * len(grads), strict=True)]
+        self.second = [
+            0.001 * g**2 + 0.999 * v for g, v in zip(grads, self.second or [0.0] * len(grads), strict=True)
+        ]
+        out = []
+        for p, m, v in zip(parameters, self.first, self.second, strict=True):
+            m_hat, v_hat = m / (1 - 0.9**self.step), v / (1 - 0.999**self.step)
+            out.append(p - self.rate * m_hat / (np.sqrt(v_hat) + 1e-8))
+        return out
+
+
+def step(net: Net, adam: Adam, grad_out: np.ndarray) -> None:
+    grads, _ = net.backward(grad_out)
+    net.parameters = adam(net.parameters, grads)
+
+
+class BC:
+    def __init__(self, algorithm, replica: int) -> None:
+        self.actor, self.adam = Net.of(algorithm.actor, replica), Adam(1e-3)
+
+    def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
+        keep = [b["keep_0"] / 0.9, b["keep_1"] / 0.9]
+        actions = np.tanh(self.actor(b["observations"], keep))
+        error = actions - b["actions"]
+        step(self.actor, self.adam, 2 * error / error.size * (1 - actions**2))
+        return {"loss": (error**2).mean()}
+
+    def networks(self) -> dict[str, Net]:
+        return {"actor": self.actor}
+
+
+class TD3BC:
+    def __init__(self, algorithm, replica: int) -> None:
+        self.actor = Net.of(algorithm.actor, replica)
+        self.critics = [Net.of(algorithm.critics, replica, i) for i in (0, 1)]
+        self.target_actor, self.targets = self.actor.copy(), [q.copy() for q in self.critics]
+        self.actor_adam, self.critic_adams, self.count = Adam(3e-4), [Adam(3e-4), Adam(3e-4)], 0
+
+    def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
+        self.count += 1
+        size = len(b["rewards"])
+        noise = np.clip(0.2 * b["target_action"], -0.5, 0.5)
+        following = np.clip(np.tanh(self.target_actor(b["next_observations"])) + noise, -1, 1)
+        x = np.concatenate([b["next_observations"], following], 1)
+        value = np.minimum(*(q(x)[:, 0] for q in self.targets))
+        target = b["rewards"] + 0.99 * (1 - b["terminated"]) * value
+        x = np.concatenate([b["observations"], b["actions"]], 1)
+        losses, values = [], []
+        for critic, adam in zip(self.critics, self.critic_adams, strict=True):
+            q = critic(x)[:, 0]
+            losses.append(((q - target) ** 2).mean())
+            values.append(q.mean())
+            step(critic, adam, (2 * (q - target) / size)[:, None])
+        metrics = {"critic_loss": sum(losses), "q": np.mean(values)}
+        if self.count % 2 == 0:
+            actions = np.tanh(self.actor(b["observations"]))
+            q = self.critics[0](np.concatenate([b["observations"], actions], 1))[:, 0]
+            scale = 2.5 / np.abs(q).mean()
+            error = actions - b["actions"]
+            _, grad = self.critics[0].backward(np.full((size, 1), -scale / size))
+            grad = grad[:, b["observations"].shape[1] :] + 2 * error / error.size
+            step(self.actor, self.actor_adam, grad * (1 - actions**2))
+            self.target_actor.follow(self.actor, 0.005)
+            for t, q_net in zip(self.targets, self.critics, strict=True):
+                t.follow(q_net, 0.005)
+            metrics |= {"actor_loss": (error**2).mean() - scale * q.mean(), "imitation": (error**2).mean()}
+        return metrics
+
+    def networks(self) -> dict[str, Net]:
+        pairs = {f"critics.{i}": q for i, q in enumerate(self.critics)}
+        targets = {f"target_critics.{i}": q for i, q in enumerate(self.targets)}
+        return {"actor": self.actor, "target_actor": self.target_actor} | pairs | targets
+
+
+class IQL:
+    def __init__(self, algorithm, replica: int) -> None:
+        self.value, self.actor = Net.of(algorithm.value, replica), Net.of(algorithm.actor.net, replica)
+        self.critics = [Net.of(algorithm.critics, replica, i) for i in (0, 1)]
+        self.targets = [q.copy() for q in self.critics]
+        self.log_std = np.zeros(algorithm.spec.action_size)
+        self.value_adam, self.actor_adam, self.critic_adams = Adam(3e-4), Adam(3e-4), [Adam(3e-4), Adam(3e-4)]
+
+    def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
+        size = len(b["rewards"])
+        x = np.concatenate([b["observations"], b["actions"]], 1)
+        target_q = np.minimum(*(q(x)[:, 0] for q in self.targets))
+
+        error = target_q - self.value(b["observations"])[:, 0]
+        weight = np.where(error < 0, 0.3, 0.7)
+        step(self.value, self.value_adam, (-2 * weight * error / size)[:, None])
+
+        advantage = target_q - self.value(b["observations"])[:, 0]
+        imitate = np.minimum(np.exp(3 * advantage), 100)
+        mean, std = np.tanh(self.actor(b["observations"])), np.exp(self.log_std)
+        z = (b["actions"] - mean) / std
+        log_prob = (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(1)
+        grads, _ = self.actor.backward(-(imitate / size)[:, None] * z / std * (1 - mean**2))
+        grad_log_std = -(imitate[:, None] * (z**2 - 1)).sum(0) / size
+        *self.actor.parameters, self.log_std = self.actor_adam(
+            [*self.actor.parameters, self.log_std], [*grads, grad_log_std]
+        )
+
+        next_value = self.value(b["next_observations"])[:, 0]
+        target = b["rewards"] + 0.99 * (1 - b["terminated"]) * next_value
+        losses, values = [], []
+        for critic, adam in zip(self.critics, self.critic_adams, strict=True):
+            q = critic(x)[:, 0]
+            losses.append(((q - target) ** 2).mean())
+            values.append(q.mean())
+            step(critic, adam, (2 * (q - target) / size)[:, None])
+        for t, q_net in zip(self.targets, self.critics, strict=True):
+            t.follow(q_net, 0.005)
+        return {
+            "value_loss": (weight * error**2).mean(),
+            "actor_loss": -(imitate * log_prob).mean(),
+            "critic_loss": sum(losses),
+            "q": np.mean(values),
+            "advantage": advantage.mean(),
+        }
+
+    def networks(self) -> dict[str, Net]:
+        pairs = {f"critics.{i}": q for i, q in enumerate(self.critics)}
+        targets = {f"target_critics.{i}": q for i, q in enumerate(self.targets)}
+        return {"value": self.value, "actor.net": self.actor} | pairs | targets

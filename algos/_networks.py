@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -121,6 +122,16 @@ class GaussianActor(nn.Module):
         log_std = self.log_std.clamp(*self.log_std_range)
         z = (actions - self.mean(observations)) / log_std.exp()
         return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def products(batch_size: int, *sizes: int) -> tuple[int, int]:
+    """FLOPs of a network's matrix products in a forward pass: all of them, and all but the first layer's.
+
+    A backward pass takes as many again for the weights, and for the inputs of the layers as many again if
+    the network's own input needs gradients, else all but the first layer's.
+    """
+    layers = [2 * batch_size * a * b for a, b in pairwise(sizes)]
+    return sum(layers), sum(layers[1:])
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -16,7 +16,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Adam
+from ._networks import MLP, Adam, products
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,9 @@ class BC(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
+
+
+def flops(spec: Spec, config: Config) -> float:
+    """FLOPs of the matrix products in one update of one replica."""
+    actor, inner = products(config.batch_size, spec.observation_size, *config.hidden, spec.action_size)
+    return 2 * actor + inner

@@ -18,7 +18,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._networks import MLP, Adam, Critics, GaussianActor, follow, target_of
+from ._networks import MLP, Adam, Critics, GaussianActor, follow, products, target_of
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,14 @@ class IQL(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor.mean(observations)
+
+
+def flops(spec: Spec, config: Config) -> float:
+    """FLOPs of the matrix products in one update of one replica."""
+    b, o, a = config.batch_size, spec.observation_size, spec.action_size
+    value, value_inner = products(b, o, *config.hidden, 1)
+    actor, actor_inner = products(b, o, *config.hidden, a)
+    critic, critic_inner = products(b, o + a, *config.hidden, 1)
+    of_value, of_actor = 2 * value + value_inner, 2 * actor + actor_inner
+    of_critics, of_targets = 2 * (2 * critic + critic_inner), 2 * critic + 2 * value
+    return of_value + of_actor + of_critics + of_targets

@@ -16,7 +16,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Adam, Critics, follow, target_of
+from ._networks import MLP, Adam, Critics, follow, products, target_of
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,13 @@ class TD3BC(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
+
+
+def flops(spec: Spec, config: Config) -> float:
+    """FLOPs of the matrix products in one update of one replica, on the average of the policy's delay."""
+    b, o, a = config.batch_size, spec.observation_size, spec.action_size
+    actor, actor_inner = products(b, o, *config.hidden, a)
+    critic, critic_inner = products(b, o + a, *config.hidden, 1)
+    of_targets, of_critics = actor + 2 * critic, 2 * (2 * critic + critic_inner)
+    of_actor = 2 * actor + actor_inner + 2 * critic
+    return of_targets + of_critics + of_actor / config.policy_delay

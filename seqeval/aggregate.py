@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-LINE = ["study", "dataset", "variant"]  # what makes a line of a figure
+LINE = ["dataset", "variant", "study"]  # what makes a line of a figure
 
 
 def with_values(rows: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def shortfalls(rows: pd.DataFrame) -> list[str]:
     """A line for each seed that does not come as far as its line does, or that failed."""
     found = []
     for key, line in rows.groupby([*LINE, "seed"], sort=False):
-        study, dataset, variant, seed = key
+        dataset, variant, study, seed = key
         same = (rows["study"] == study) & (rows["dataset"] == dataset) & (rows["variant"] == variant)
         reached, end = line["samples"].max(), rows.loc[same, "samples"].max()
         failed = line.loc[line["status"] != "ok", "samples"]

@@ -11,6 +11,8 @@ from torch import Tensor
 from seqeval.scaling import STD_EPS, ActionScale, ObservationScale, RewardScale
 from seqeval.types import Batch, Dataset
 
+CHUNK = 8_192  # rows that the normaliser takes at once: few enough for the allocator to give them back
+
 
 def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
     """On the CPU a view of the dataset's own memory (nothing here writes to it), elsewhere a copy."""
@@ -64,7 +66,7 @@ class Buffer:
         means, stds = [], []
         for mine in rows:
             count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
-            for chunk in np.array_split(mine, -(-len(mine) // 65_536)):
+            for chunk in np.array_split(mine, -(-len(mine) // CHUNK)):
                 values = self.observations[torch.from_numpy(chunk).to(self.device)].double()
                 # Chan's pairwise update: no squares of large means are taken from each other.
                 size, here = len(chunk), values.mean(0)

@@ -58,7 +58,9 @@ def run(
     algorithm, seeds = agents.algorithm, agents.algorithm.seeds
     config = algorithm.config
     schedule = protocol.schedule(len(dataset))
-    orders = np.stack([_arrival_order(protocol, dataset, seed) for seed in seeds])
+    orders = np.empty((len(seeds), len(dataset)), np.int32)
+    for order, seed in zip(orders, seeds, strict=True):
+        order[:] = _arrival_order(protocol, dataset, seed)
     buffer = Buffer(dataset, agents.actions, reward_scale(config, dataset), algorithm.device)
     minibatches = Minibatches(buffer, schedule, orders, seeds, config.batch_size, algorithm.noise)
     meter, clock = Meter(), Stopwatch()

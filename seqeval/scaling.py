@@ -30,7 +30,8 @@ class ActionScale:
 
     def to_unit(self, actions: Tensor) -> Tensor:
         """Actions of the data, (..., action), mapped and then clipped to ±(1 - 1e-5)."""
-        return ((actions - self.centre) / self.half_range).clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
+        margin = 1 - ACTION_MARGIN
+        return (actions - self.centre).div_(self.half_range).clamp_(-margin, margin)
 
     def to_environment(self, actions: Tensor) -> Tensor:
         return self.centre + self.half_range * actions.clamp(-1, 1)

@@ -88,7 +88,11 @@ class Resolved:
         return notes
 
     def pending(self, out: RunDirectory, workers: int = 1) -> list[Work]:
-        """What is not finished yet. Seeds stay together, unless workers would be idle."""
+        """What is not finished yet. Seeds stay together, unless workers would be idle.
+
+        On the CPU a seed's numbers are the same, to the last bit, in whatever company it trains; on a GPU
+        they are not, so there the number of workers splits nothing.
+        """
         todo = []
         for given, about in self.datasets.items():
             updates = self.study.protocol.schedule(about["transitions"]).updates
@@ -96,7 +100,7 @@ class Resolved:
                 cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
                 if seeds := tuple(cell.seed for cell in cells if not cell.finished):
                     todo.append(Work(self.study, given, about["name"], variant, seeds, updates, self.device))
-        parts = -(-workers // len(todo)) if todo else 1
+        parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])
             for work in todo

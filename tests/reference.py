@@ -1,4 +1,4 @@
-"""One replica's updates worked out in NumPy with hand-written gradients: no torch, no autograd, no replicas."""
+"""One replica's updates in NumPy with hand-written gradients: no torch, no autograd, no replicas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class Net:
     @classmethod
     def of(cls, mlp, *index: int) -> Net:
         """A copy of one network out of a replica-batched one."""
-        return cls([w[index].detach().numpy() for w in mlp.weights], [b[index].detach().numpy() for b in mlp.biases])
+        return cls(
+            [w[index].detach().numpy() for w in mlp.weights], [b[index].detach().numpy() for b in mlp.biases]
+        )
 
     def __call__(self, x: np.ndarray, masks: list[np.ndarray] | None = None) -> np.ndarray:
         self.inputs, self.masks = [], masks

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
@@ -63,7 +65,9 @@ def parameters(algorithm: Algorithm, name: str, replica: int) -> list[np.ndarray
     return [p[where].detach().numpy() for p in (*module.weights, *module.biases)]
 
 
-@pytest.mark.parametrize(("name", "worked_out"), [("bc", reference.BC), ("td3_bc", reference.TD3BC), ("iql", reference.IQL)])
+@pytest.mark.parametrize(
+    ("name", "worked_out"), [("bc", reference.BC), ("td3_bc", reference.TD3BC), ("iql", reference.IQL)]
+)
 def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, float64: None) -> None:
     algorithm = make(name)
     by_hand = [worked_out(algorithm, replica) for replica in range(len(SEEDS))]
@@ -75,7 +79,9 @@ def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, floa
             for key, value in expected.items():
                 assert metrics[key][replica].item() == pytest.approx(value, rel=1e-10, abs=1e-12), key
             for net_name, net in hand.networks().items():
-                for ours, theirs in zip(parameters(algorithm, net_name, replica), net.parameters, strict=True):
+                for ours, theirs in zip(
+                    parameters(algorithm, net_name, replica), net.parameters, strict=True
+                ):
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11, err_msg=net_name)
     if name == "iql":
         ours = algorithm.actor.log_std[:, 0].detach().numpy()
@@ -120,7 +126,9 @@ def test_five_replicas_on_the_cpu_are_five_separate_runs_to_the_last_bit(name: s
 def test_nan_in_one_replica_leaves_the_others_as_they_were(name: str) -> None:
     clean, poisoned = train(make(name)), train(make(name), poison=2)
     for replica in range(len(SEEDS)):
-        pairs = zip(flat(select_replica(clean, replica)), flat(select_replica(poisoned, replica)), strict=True)
+        pairs = zip(
+            flat(select_replica(clean, replica)), flat(select_replica(poisoned, replica)), strict=True
+        )
         same = [torch.equal(a, b) for a, b in pairs]
         assert all(same) != (replica == 2)
     assert any(t.isnan().any() for t in flat(select_replica(poisoned, 2)))
@@ -162,6 +170,17 @@ def test_an_update_does_not_change_its_batch(name: str) -> None:
     for replica in range(len(SEEDS)):
         for key, value in of_replica(before, replica).items():
             np.testing.assert_array_equal(value, of_replica(after, replica)[key])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flops_are_those_that_torch_counts(name: str, float64: None) -> None:
+    algorithm = make(name)
+    steps = batches(algorithm, 4)
+    with FlopCounterMode(display=False) as counter:
+        for batch in steps:
+            algorithm.update(batch)
+    module = importlib.import_module(f"seqeval.algos.{name}")
+    assert counter.get_total_flops() == len(SEEDS) * 4 * module.flops(SPEC, algorithm.config)
 
 
 def test_td3_bc_moves_actor_and_targets_at_every_second_update_only() -> None:

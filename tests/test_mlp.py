@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
+from itertools import pairwise
 
+import pytest
 import seqeval.algos._mlp as kernels
+import torch
 from seqeval.algos._mlp import mlp
 
 pytestmark = pytest.mark.skipif(not kernels.ONEDNN, reason="this torch has no oneDNN")
@@ -18,9 +19,11 @@ def problem(lead: tuple[int, ...], x_lead: tuple[int, ...], masked: bool) -> tup
         return torch.randn(*shape, generator=generator)
 
     sizes = [6, 32, 16, 3]
-    weights = [draw(*lead, a, b) / a**0.5 for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [draw(*lead, a, b) / a**0.5 for a, b in pairwise(sizes)]
     biases = [draw(*lead, b) for b in sizes[1:]]
-    masks = [(torch.rand(*lead, 8, n, generator=generator) < 0.8) * 1.25 for n in sizes[1:-1]] if masked else []
+    masks = (
+        [(torch.rand(*lead, 8, n, generator=generator) < 0.8) * 1.25 for n in sizes[1:-1]] if masked else []
+    )
     return draw(*x_lead, 8, 6), weights, biases, masks
 
 

@@ -1,0 +1,81 @@
+"""Statistics of curves: worked out by hand, and no seed lost on the way."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from seqeval import aggregate
+
+
+def rows(scores: dict[tuple[str, int, int], float | None], failed: tuple = ()) -> pd.DataFrame:
+    """Rows of one study and dataset from {(variant, seed, samples): score}."""
+    return pd.DataFrame(
+        [
+            {
+                "study": "s",
+                "dataset": "d",
+                "variant": variant,
+                "seed": seed,
+                "samples": samples,
+                "score": score,
+                "return_mean": None if (variant, seed, samples) in failed else 7.0,
+                "status": "failed" if (variant, seed, samples) in failed else "ok",
+            }
+            for (variant, seed, samples), score in scores.items()
+        ]
+    )
+
+
+FULL = {
+    ("a", 0, 5): 1.0,
+    ("a", 1, 5): 3.0,
+    ("a", 0, 9): 4.0,
+    ("a", 1, 9): 8.0,
+    ("b", 0, 5): 2.0,
+    ("b", 0, 9): 6.0,
+}
+
+
+def test_curves_by_hand() -> None:
+    table = aggregate.curves(rows(FULL)).set_index(["variant", "samples"])
+    assert table.loc[("a", 5), ["mean", "low", "high", "seeds", "of"]].tolist() == [2.0, 1.0, 3.0, 2, 2]
+    assert table.loc[("a", 9), ["mean", "low", "high", "seeds", "of"]].tolist() == [6.0, 4.0, 8.0, 2, 2]
+    assert table.loc[("b", 9), ["mean", "low", "high", "seeds", "of"]].tolist() == [6.0, 6.0, 6.0, 1, 1]
+    assert set(table["unit"]) == {"score"}
+
+
+def test_final_by_hand() -> None:
+    table = aggregate.final(rows(FULL)).set_index("variant")
+    assert table.loc["a", ["samples", "mean", "low", "high"]].tolist() == [9, 6.0, 4.0, 8.0]
+    assert table.loc["a", "std"] == pytest.approx(8**0.5)
+    assert pd.isna(table.loc["b", "std"])
+
+
+def test_a_seed_that_failed_is_counted_and_told_and_not_averaged() -> None:
+    scores = FULL | {("a", 1, 9): None}
+    found = rows(scores, failed=(("a", 1, 9),))
+    table = aggregate.curves(found).set_index(["variant", "samples"])
+    assert table.loc[("a", 9), ["mean", "seeds", "of"]].tolist() == [4.0, 1, 2]
+    assert table.loc[("a", 5), "unit"] == "score"  # a failure does not turn scores into returns
+    assert aggregate.shortfalls(found) == ["d, a, seed 1: failed from n = 9 on"]
+
+
+def test_a_line_of_which_every_seed_failed_is_still_there() -> None:
+    failed = (("b", 0, 5), ("b", 0, 9))
+    found = rows(FULL | dict.fromkeys(failed), failed)
+    table = aggregate.final(found).set_index("variant")
+    assert table.loc["b", ["seeds", "of"]].tolist() == [0, 1]
+    assert pd.isna(table.loc["b", "mean"])
+
+
+def test_a_seed_that_stops_early_is_told() -> None:
+    scores = {key: value for key, value in FULL.items() if key != ("a", 1, 9)}
+    assert aggregate.shortfalls(rows(scores)) == ["d, a, seed 1: ends at n = 5, others at 9"]
+    assert aggregate.shortfalls(rows(FULL)) == []
+
+
+def test_a_dataset_without_scores_is_in_returns() -> None:
+    table = aggregate.curves(rows(dict.fromkeys(FULL)))
+    assert set(table["unit"]) == {"return"}
+    assert set(table["mean"]) == {7.0}

@@ -1,0 +1,452 @@
+"""The run directory: what is written is read again, names stay apart, and numbers are never mixed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from seqeval.errors import UserError
+from seqeval.storage import Cell, RunDirectory, export_table, frame
+from seqeval.types import Row
+
+ROW = Row(
+    study="runs",
+    dataset="made-up",
+    algorithm="bc",
+    variant="bc",
+    seed=0,
+    phase="offline",
+    regime="stream",
+    samples=100,
+    env_steps=0,
+    updates=1,
+    episode_returns=[0.1 + 0.2, -1e-300],
+    episode_lengths=[200, 7],
+    episode_successes=None,
+    return_mean=0.15000000000000002,
+    score=1 / 3,
+    status="ok",
+    train_seconds=0.25,
+    eval_seconds=0.5,
+    metrics={"loss": 2 / 3},
+)
+FAILED = replace(
+    ROW, samples=200, episode_returns=[], episode_lengths=[], return_mean=None, score=None, status="failed"
+)
+
+STUDY: dict[str, Any] = {
+    "protocol": {"start": 100, "grow_by": 1, "window": None},
+    "evaluation": {"points": 2, "episodes": 10},
+    "datasets": {
+        "made-up": {
+            "name": "made-up",
+            "given": "data/made-up.hdf5",
+            "env_id": "Pendulum-v1",
+            "transitions": 300,
+            "reference": {"minimum": 0.0, "maximum": 1.0, "source": "made up"},
+            "digest": "d1",
+            "notes": [],
+        }
+    },
+    "algorithms": {"bc": {"algorithm": "bc", "config": {"hidden": (8, 8), "dropout": 0.1}}},
+    "runs": [{"began": "first"}],
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The study with another value at a path of keys, e.g. `protocol.start`."""
+    study = copy.deepcopy(STUDY)
+    *parents, last = path.split("/")
+    inside = study
+    for parent in parents:
+        inside = inside[parent]
+    inside[last] = value
+    return study
+
+
+def close(cell: Cell) -> None:
+    """What the end of a process does to the rows of a cell that is not finished."""
+    assert cell._file is not None
+    cell._file.close()
+
+
+def fill(directory: RunDirectory, rows: list[Row], finish: bool = True) -> Cell:
+    """A cell with these rows, which are all of one seed."""
+    cell = directory.cell(rows[0].dataset, rows[0].variant, rows[0].seed)
+    cell.begin()
+    for row in rows:
+        cell.append(row)
+    if finish:
+        cell.finish({"weights": torch.arange(3.0)})
+    else:
+        close(cell)
+    return cell
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "runs")
+    directory.admit(STUDY)
+    return directory
+
+
+def study_of(name: str, tmp_path: Path, rows: list[Row]) -> Path:
+    directory = RunDirectory(tmp_path / name)
+    directory.admit(STUDY)
+    fill(directory, [replace(row, study=Path(name).name) for row in rows])
+    return directory.path
+
+
+# --- a cell ---
+
+
+def test_rows_come_back_as_they_were_to_the_last_bit(directory: RunDirectory) -> None:
+    rows = [ROW, replace(ROW, samples=150, episode_successes=[True, False]), FAILED]
+    fill(directory, rows)
+    assert list(directory.rows()) == [asdict(row) for row in rows]
+
+
+def test_a_metric_that_is_not_finite_comes_back(directory: RunDirectory) -> None:
+    fill(directory, [replace(FAILED, metrics={"loss": float("nan"), "q": float("inf")})])
+    (row,) = directory.rows()
+    assert np.isnan(row["metrics"]["loss"])
+    assert row["metrics"]["q"] == float("inf")
+
+
+def test_rows_are_json_that_every_reader_takes(directory: RunDirectory) -> None:
+    """RFC 8259 has no NaN: jq, JavaScript and DuckDB stop at one."""
+    cell = fill(directory, [replace(FAILED, metrics={"loss": float("nan")})])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    # fails today: the line holds a bare NaN
+    json.loads(cell.rows.read_text(), parse_constant=refuse)
+
+
+def test_a_row_is_on_the_disk_when_append_returns(directory: RunDirectory) -> None:
+    cell = directory.cell("made-up", "bc", 0)
+    cell.begin()
+    for count in (1, 2, 3):
+        cell.append(ROW)
+        assert len(cell.rows.read_text().splitlines()) == count
+    close(cell)
+
+
+def test_a_last_line_that_is_torn_is_left_out(directory: RunDirectory) -> None:
+    cell = fill(directory, [ROW, replace(ROW, samples=150)], finish=False)
+    whole = cell.rows.read_bytes()
+    cut = whole.index(b"\n") + 1
+    for length in (cut, cut + 1, len(whole) - 1):
+        cell.rows.write_bytes(whole[:length])
+        assert [row["samples"] for row in directory.rows()] == [100]
+    cell.rows.write_bytes(whole[:5])
+    assert list(directory.rows()) == []
+
+
+def test_a_cell_is_finished_once_its_policy_is_there(directory: RunDirectory) -> None:
+    cell = fill(directory, [ROW], finish=False)
+    assert not cell.finished
+    assert not directory.cell("made-up", "bc", 0).finished
+    cell.begin()
+    cell.append(ROW)
+    cell.finish({"weights": torch.arange(3.0)})
+    assert directory.cell("made-up", "bc", 0).finished
+    assert not directory.cell("made-up", "bc", 1).finished
+    saved = torch.load(cell.policy, weights_only=True)
+    assert saved["weights"].tolist() == [0, 1, 2]
+    assert sorted(file.name for file in cell.folder.iterdir()) == ["policy.pt", "rows.jsonl"]
+
+
+def test_a_policy_that_is_half_written_finishes_nothing(directory: RunDirectory) -> None:
+    cell = fill(directory, [ROW], finish=False)
+    cell.policy.with_suffix(".partial").write_bytes(b"half")
+    assert not cell.finished
+
+
+def test_begin_clears_what_an_unfinished_run_has_left(directory: RunDirectory) -> None:
+    cell = fill(directory, [ROW, FAILED], finish=False)
+    cell.policy.with_suffix(".partial").write_bytes(b"half")
+    again = directory.cell("made-up", "bc", 0)
+    again.begin()
+    assert [file.name for file in again.folder.iterdir()] == ["rows.jsonl"]
+    assert list(directory.rows()) == []
+    again.append(FAILED)
+    close(again)
+    assert [row["status"] for row in directory.rows()] == ["failed"]
+
+
+def test_begin_leaves_other_cells_alone(directory: RunDirectory) -> None:
+    fill(directory, [ROW])
+    fill(directory, [replace(ROW, seed=1)], finish=False)
+    cell = directory.cell("made-up", "bc", 1)
+    cell.begin()
+    close(cell)
+    assert directory.cell("made-up", "bc", 0).finished
+    assert [row["seed"] for row in directory.rows()] == [0]
+
+
+def test_seeds_come_in_the_order_of_numbers(directory: RunDirectory) -> None:
+    for seed in (10, 2, 1):
+        fill(directory, [replace(ROW, seed=seed)])
+    assert [row["seed"] for row in directory.rows()] == [1, 2, 10]
+
+
+# --- names ---
+
+AWKWARD = [
+    "a/b",
+    "a",
+    "b",
+    "a b",
+    "a.b",
+    "a%2Fb",
+    "a%2fb",
+    ".",
+    "..",
+    "...",
+    "../a",
+    "/a",
+    ".a",
+    "%2Ea",
+    "a\\b",
+    "a\nb",
+    " ",
+    "iql:expectile=0.9",
+    "bc:hidden=(8,8)",
+    "bc:hidden=[8, 8]",
+    "*",
+    "?",
+    "é",
+    "e",
+    "²",
+    "~",
+    "a:b",
+]
+
+
+def test_awkward_names_keep_apart_and_stay_inside_the_directory(tmp_path: Path) -> None:
+    root = (tmp_path / "run").resolve()
+    folders = {name: RunDirectory(root).cell("made-up", name, 0).folder for name in AWKWARD}
+    assert len(set(folders.values())) == len(AWKWARD)
+    for folder in folders.values():
+        assert folder.parent.parent == root / "cells" / "made-up"
+        assert folder.resolve() == folder
+        assert not folder.parent.name.startswith(".")
+
+
+def test_rows_under_awkward_names_are_all_found(directory: RunDirectory) -> None:
+    for name in AWKWARD:
+        fill(directory, [replace(ROW, variant=name), replace(ROW, variant=name, samples=150)])
+        fill(directory, [replace(ROW, dataset=name, samples=200)])
+    rows = list(directory.rows())
+    assert len(rows) == 3 * len(AWKWARD)
+    assert {row["variant"] for row in rows} == {row["dataset"] for row in rows} - {"made-up"} | {"bc"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(one=st.text(min_size=1), two=st.text(min_size=1))
+@example(one="a/b", two="a%2Fb")
+@example(one=".", two="%2E")
+def test_two_names_never_share_a_folder(one: str, two: str) -> None:
+    root = Path("/run")
+    try:
+        one.encode(), two.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: no command line can say it
+        return
+    folders = [Cell(root, "data", name, 0).folder for name in (one, two)]
+    assert (folders[0] == folders[1]) == (one == two)
+    for folder in folders:
+        assert folder.parts[:4] == ("/", "run", "cells", "data")
+        assert len(folder.parts) == 6
+        assert ".." not in folder.parts
+
+
+# --- admit ---
+
+
+def test_admit_writes_the_study_down(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "deep" / "run")
+    directory.admit(STUDY)
+    assert directory.study() == json.loads(json.dumps(STUDY))
+    assert [file.name for file in directory.path.iterdir()] == ["study.json"]
+
+
+def test_admit_takes_the_same_study_again_and_keeps_both_runs(directory: RunDirectory) -> None:
+    directory.admit(changed("runs", [{"began": "second"}]))
+    assert directory.study()["runs"] == [{"began": "first"}, {"began": "second"}]
+
+
+def test_admit_joins_new_datasets_and_algorithms(directory: RunDirectory) -> None:
+    more = changed("datasets", {"other": STUDY["datasets"]["made-up"] | {"name": "other", "digest": "d2"}})
+    more["algorithms"] = {"bc-2": {"algorithm": "bc", "config": {"hidden": (4,), "dropout": 0.5}}}
+    directory.admit(more)
+    study = directory.study()
+    assert list(study["datasets"]) == ["made-up", "other"]
+    assert list(study["algorithms"]) == ["bc", "bc-2"]
+    assert study["datasets"]["made-up"]["digest"] == "d1"
+    directory.admit(STUDY)
+    assert list(directory.study()["algorithms"]) == ["bc", "bc-2"]
+
+
+def test_admit_does_not_mind_where_the_same_data_lies(directory: RunDirectory) -> None:
+    directory.admit(changed("datasets/made-up/given", "/elsewhere/made-up.hdf5"))
+    assert directory.study()["datasets"]["made-up"]["given"] == "/elsewhere/made-up.hdf5"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("protocol/start", 200, ("protocol.start", "100", "200")),
+        ("protocol/window", 50, ("protocol.window", "None", "50")),
+        ("evaluation/episodes", 5, ("evaluation.episodes", "10", "5")),
+        ("datasets/made-up/digest", "d2", ("made-up.digest", "'d1'", "'d2'")),
+        ("datasets/made-up/env_id", "Hopper-v4", ("made-up.env_id", "'Pendulum-v1'", "'Hopper-v4'")),
+        ("datasets/made-up/reference", None, ("made-up.reference", "None")),
+        ("algorithms/bc/config/dropout", 0.2, ("bc.dropout", "0.1", "0.2")),
+        ("algorithms/bc/config/hidden", (8, 16), ("bc.hidden", "[8, 8]", "[8, 16]")),
+        ("algorithms/bc/config/new", 1, ("bc.new", "None", "1")),
+        ("algorithms/bc/algorithm", "iql", ("bc.algorithm", "'bc'", "'iql'")),
+    ],
+)
+def test_admit_refuses_what_would_mix_numbers_and_names_the_value(
+    directory: RunDirectory, path: str, value: Any, parts: tuple[str, ...]
+) -> None:
+    before = directory.study_file.read_bytes()
+    with pytest.raises(UserError) as caught:
+        directory.admit(changed(path, value))
+    message = str(caught.value)
+    assert all(part in message for part in (str(directory.path), *parts, "--out"))
+    assert "\n" not in message
+    assert directory.study_file.read_bytes() == before
+
+
+def test_admit_refuses_a_folder_with_something_else_in_it(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="not empty and holds no study"):
+        RunDirectory(tmp_path).admit(STUDY)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_admit_takes_an_empty_folder(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).admit(STUDY)
+    assert RunDirectory(tmp_path).study()["protocol"] == STUDY["protocol"]
+
+
+def test_admit_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    # fails today: NotADirectoryError out of iterdir()
+    with pytest.raises(UserError, match="run"):
+        RunDirectory(tmp_path / "run").admit(STUDY)
+
+
+def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no study here"):
+        RunDirectory(tmp_path).study()
+    with pytest.raises(UserError, match="no study here"):
+        RunDirectory(tmp_path / "nowhere").study()
+
+
+# --- tables ---
+
+
+def test_frame_has_a_column_for_each_field_and_metric(tmp_path: Path) -> None:
+    table = frame([study_of("one", tmp_path, [ROW, FAILED])])
+    expected = [name for name in asdict(ROW) if name != "metrics"]
+    assert list(table.columns) == [*expected, "train/loss"]
+    assert table["train/loss"].tolist() == [2 / 3, 2 / 3]
+    assert table["episode_returns"].tolist() == [ROW.episode_returns, []]
+    assert table["score"].isna().tolist() == [False, True]
+
+
+def test_frame_fills_metrics_that_another_algorithm_has(tmp_path: Path) -> None:
+    path = study_of("one", tmp_path, [ROW])
+    fill(RunDirectory(path), [replace(ROW, variant="iql", metrics={"value": 1.0})])
+    table = frame([path]).set_index("variant")
+    assert table["train/value"].isna().to_dict() == {"bc": True, "iql": False}
+    assert table["train/loss"].isna().to_dict() == {"bc": False, "iql": True}
+
+
+def test_frame_joins_studies(tmp_path: Path) -> None:
+    table = frame([study_of("one", tmp_path, [ROW]), study_of("two", tmp_path, [ROW, FAILED])])
+    assert table["study"].tolist() == ["one", "two", "two"]
+
+
+def test_frame_holds_the_rows_of_unfinished_cells_too(tmp_path: Path) -> None:
+    path = study_of("one", tmp_path, [ROW])
+    fill(RunDirectory(path), [replace(ROW, seed=1)], finish=False)
+    assert frame([path])["seed"].tolist() == [0, 1]
+
+
+def test_frame_refuses_a_study_without_rows(directory: RunDirectory) -> None:
+    with pytest.raises(UserError, match="no rows yet") as caught:
+        frame([directory.path])
+    assert str(directory.path) in str(caught.value)
+
+
+def test_frame_refuses_a_folder_without_a_study(tmp_path: Path) -> None:
+    good = study_of("one", tmp_path, [ROW])
+    with pytest.raises(UserError, match="no study here"):
+        frame([good, tmp_path / "two"])
+
+
+def test_frame_refuses_two_folders_of_one_name(tmp_path: Path) -> None:
+    paths = [study_of(f"{parent}/run", tmp_path, [ROW]) for parent in ("one", "two")]
+    with pytest.raises(UserError, match="one name"):
+        frame(paths)
+    with pytest.raises(UserError, match="one name"):
+        frame([paths[0], paths[0]])
+
+
+def test_frame_tells_a_renamed_copy_of_a_study_apart(tmp_path: Path) -> None:
+    """A folder copied and then run on in: two studies, whatever their rows have called themselves."""
+    path = study_of("one", tmp_path, [ROW])
+    shutil.copytree(path, tmp_path / "two")
+    # fails today: all rows are of study "one", and a mean over seeds counts them twice
+    assert set(frame([path, tmp_path / "two"])["study"]) == {"one", "two"}
+
+
+def listed(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """The rows of an exported table as Python values, absent ones as None."""
+    for record in table.to_dict("records"):
+        yield {
+            key: json.loads(value)
+            if key.startswith("episode_") and isinstance(value, str)
+            else (None if not isinstance(value, list) and pd.isna(value) else value)
+            for key, value in record.items()
+        }
+
+
+@pytest.mark.parametrize("successes", [None, [True, False]])
+def test_csv_and_parquet_exports_agree_with_the_rows(tmp_path: Path, successes: list[bool] | None) -> None:
+    rows = [replace(ROW, episode_successes=successes), FAILED]
+    path = study_of("one", tmp_path, rows)
+    csv, parquet = tmp_path / "deep" / "table.csv", tmp_path / "table.parquet"
+    assert export_table(path, csv) == export_table(path, parquet) == 2
+    tables = (pd.read_csv(csv, engine="python"), pd.read_parquet(parquet))
+    assert list(tables[0].columns) == list(tables[1].columns)
+    for table in tables:
+        for record, row in zip(listed(table), rows, strict=True):
+            expected = asdict(replace(row, study="one"))
+            expected |= {f"train/{key}": value for key, value in expected.pop("metrics").items()}
+            assert record == expected
+
+
+@pytest.mark.parametrize("name", ["table.xlsx", "table", "table.csv.gz"])
+def test_export_refuses_another_ending_and_writes_nothing(tmp_path: Path, name: str) -> None:
+    path = study_of("one", tmp_path, [ROW])
+    with pytest.raises(UserError, match=r"\.csv or \.parquet"):
+        export_table(path, tmp_path / name)
+    assert not (tmp_path / name).exists()

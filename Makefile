@@ -13,6 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
+	rm -rf runs/demo
 	$(BIN)/python experiments/demo.py
 
 test: install

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
@@ -21,6 +22,8 @@ from ._networks import MLP, Adam, products
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
+    limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
+
     learning_rate: float = 1e-3
     dropout: float = 0.1  # share of the hidden units that an update leaves out
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers

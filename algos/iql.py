@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
@@ -23,6 +24,16 @@ from ._networks import MLP, Adam, Critics, GaussianActor, follow, products, targ
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
+    limits = {
+        "learning_rate": (0, inf),
+        "discount": (0, 1),
+        "target_rate": (0, 1),
+        "expectile": (0, 1),
+        "temperature": (0, inf),
+        "max_weight": (0, inf),
+        "hidden": (1, inf),
+    }
+
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics
     discount: float = 0.99

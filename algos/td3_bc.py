@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
@@ -21,6 +22,17 @@ from ._networks import MLP, Adam, Critics, follow, products, target_of
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
+    limits = {
+        "learning_rate": (0, inf),
+        "discount": (0, 1),
+        "target_rate": (0, 1),
+        "alpha": (0, inf),
+        "policy_noise": (0, inf),
+        "noise_clip": (0, inf),
+        "policy_delay": (1, inf),
+        "hidden": (1, inf),
+    }
+
     normalize_observations: bool = True  # by mean and std of the visible data
     learning_rate: float = 3e-4  # of actor and critics
     discount: float = 0.99

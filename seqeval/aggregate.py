@@ -10,10 +10,12 @@ LINE = ["dataset", "variant", "study"]  # what makes a line of a figure
 def with_values(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `value`: the score where the dataset has reference returns, else the return.
 
-    A dataset has one unit: where any row of it that is ok has no score, all of it is in returns.
+    A dataset has one unit, named in `unit`: where any row of it that is ok has no score, or none is ok, all
+    of it is in returns.
     """
-    scored = rows["score"].notna() | (rows["status"] != "ok")
-    in_scores = scored.groupby(rows["dataset"]).transform("all")
+    scored = rows["score"].notna()
+    in_scores = (scored | (rows["status"] != "ok")).groupby(rows["dataset"]).transform("all")
+    in_scores &= scored.groupby(rows["dataset"]).transform("any")
     value = rows["score"].where(in_scores, rows["return_mean"]).astype(float)
     return rows.assign(value=value, unit=in_scores.map({True: "score", False: "return"}))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,15 +30,27 @@ __all__ = ["Algorithm", "Batch", "Config", "Noise", "Spec", "stream"]
 
 @dataclass(frozen=True)
 class Config:
-    """What the suite itself must know of an algorithm; every algorithm's own `Config` extends it."""
+    """What the suite itself must know of an algorithm; every algorithm's own `Config` extends it.
+
+    `limits` are the lowest and the highest that a number, or each number of a tuple, may be: what lies
+    beyond raises UserError.
+    """
+
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"batch_size": (1, inf)}
 
     batch_size: int = 256  # transitions in a minibatch
     normalize_observations: bool = False  # by mean and std of the visible data
     scale_rewards: bool = False  # as in the IQL paper: locomotion to returns of about 1000, AntMaze r - 1
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
+        limits = {
+            name: span for cls in type(self).__mro__ for name, span in getattr(cls, "limits", {}).items()
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
+                span = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
+                raise UserError(f"{name} must be {span}, not {value}")
 
 
 @dataclass(frozen=True)

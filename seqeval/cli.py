@@ -1,4 +1,4 @@
-"""The command line: seqeval run | plot | export | datasets | algorithms."""
+"""Sequential evaluation of offline reinforcement learning: score against data.  (seqeval --version)"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from seqeval.errors import UserError
@@ -45,9 +46,14 @@ def run(
     """
     from seqeval import launch
 
-    progress = Console(stderr=True)
-    rows = launch.run(study, out, jobs, progress)
+    rows = launch.run(study, out, jobs, plain_console(stderr=True))
     return show_results(rows, out, out / "curves.png")
+
+
+def plain_console(stderr: bool) -> Console:
+    """A console that does not squeeze what is piped or logged into 80 columns."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=200)
 
 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
@@ -55,13 +61,12 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     from seqeval import aggregate
     from seqeval.storage import RunDirectory
 
-    console = Console()
+    console = plain_console(stderr=False)
     about = RunDirectory(out).study()["datasets"]
     console.print(final_table(aggregate.final(rows), about))
     for line in aggregate.shortfalls(rows):
         console.print(f"note: {line}", highlight=False, markup=False)
-    draw(rows, about, figure)
-    print(f"figure: {figure}")
+    print(f"figure: {' and '.join(map(str, draw(rows, about, figure)))}")
     return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
 
 
@@ -69,19 +74,20 @@ def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
     """The last point of every line, as people read it."""
     from seqeval.types import Reference
 
+    headers = (
+        "dataset",
+        "algorithm",
+        "unit",
+        "mean ± std",
+        "range over seeds",
+        "seeds",
+        "at n",
+        "data's mean",
+    )
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for header, justify in (
-        ("dataset", "left"),
-        ("algorithm", "left"),
-        ("unit", "left"),
-        ("mean", "right"),
-        ("std", "right"),
-        ("lowest … highest seed", "right"),
-        ("seeds", "right"),
-        ("at n", "right"),
-        ("data's mean", "right"),
-    ):
-        table.add_column(header, justify=justify)  # type: ignore[arg-type]
+    for header in headers:
+        left = header in ("dataset", "algorithm", "unit")
+        table.add_column(header, justify="left" if left else "right", no_wrap=True)
     for line in final.to_dict("records"):
         data = about[line["dataset"]]["behaviour_return"]
         if line["unit"] == "score":
@@ -90,8 +96,7 @@ def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
             line["dataset"],
             line["variant"],
             line["unit"],
-            f"{line['mean']:.1f}",
-            f"{line['std']:.1f}" if line["seeds"] > 1 else "",
+            f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if line["seeds"] > 1 else ""),
             f"{line['low']:.1f} … {line['high']:.1f}",
             f"{line['seeds']}" if line["seeds"] == line["of"] else f"{line['seeds']} of {line['of']}",
             str(line["samples"]),
@@ -187,11 +192,11 @@ def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> Non
         facts["after"] = dataset.reference.source
     else:
         facts["scores"] = "none: no reference returns are known"
-    facts |= {
-        key: value
-        for key, value in dataset.card.items()
-        if key not in ("name", "env_id", "transitions", "episodes")
-    }
+    known = ("name", "env_id", "transitions", "episodes")
+    for key, value in dataset.card.items():
+        if key not in known:
+            plain = value.items() if isinstance(value, dict) else None
+            facts[key] = ", ".join(f"{k} {v}" for k, v in plain) if plain else value
     facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
     _print_facts(facts)
 
@@ -220,9 +225,12 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
     print(f'\nSettings, as in "{name}:key=value,key=value,name=what-to-call-it":')
     comments = {key: text for cls in reversed(found.Config.__mro__) for key, text in _comments(cls).items()}
     table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
     for field in dataclasses.fields(found.Config):
-        table.add_row(f"  {field.name}", str(field.type), repr(field.default), comments.get(field.name, ""))
-    Console(markup=False).print(table)
+        cells = (f"  {field.name}", str(field.type), repr(field.default), comments.get(field.name, ""))
+        table.add_row(*map(escape, cells))
+    plain_console(stderr=False).print(table)
 
 
 def _comments(config: type) -> dict[str, str]:

@@ -27,21 +27,28 @@ class Environment:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Gymnasium's note that v4 environments are old: D4RL's physics and reward are v4's."""
+    """Without Gymnasium's notes that v4 environments are old (D4RL's physics and reward are v4's) and that
+    a name has no version (which `make` refuses)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*unversioned environment.*", category=UserWarning)
         yield
 
 
 def make(env_id: str) -> gymnasium.Env:
-    """One environment. Raises UserError where there is none of that name."""
+    """One environment. Raises UserError where there is none of exactly that name."""
     try:
         with quiet():
-            return gymnasium.make(env_id)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        reason = str(error).splitlines()[0]
-        hint = nearest(env_id, gymnasium.registry)
+            env = gymnasium.make(env_id)
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0].split(" Did you mean")[0].rstrip(".")
+        hint = nearest(env_id, gymnasium.registry.keys() - {env_id})
         raise UserError(f"environment {env_id!r} cannot be made: {reason}{hint}") from error
+    made = env.spec.id if env.spec else env_id
+    if made != env_id.rpartition(":")[2]:
+        env.close()
+        raise UserError(f"environment {env_id!r}: name it in full, {made!r}")
+    return env
 
 
 @cache

@@ -13,6 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from seqeval.algorithm import Algorithm, Config
 from seqeval.errors import UserError, nearest
 
+LONGEST_NAME = 100  # characters: a name is a folder too
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -52,32 +54,34 @@ def parse(text: str) -> Variant:
     """The variant of `iql` or `iql:expectile=0.9,name=iql-0.9`.
 
     Without a `name` a variant is called what the text says. Raises UserError for a value that the
-    algorithm's config does not have or that is of another type.
+    algorithm's config does not have, that is of another type, or that the config refuses.
     """
     algorithm, _, given = text.partition(":")
     config = find(algorithm).Config()
-    hints = get_type_hints(type(config))
-    name, changes = text, {}
+    hints = {field.name: get_type_hints(type(config))[field.name] for field in fields(config)}
+    texts: dict[str, str] = {}
     for item in re.split(r",(?![^(]*\))", given) if given else []:
         key, equals, value = item.partition("=")
         if not equals:
-            raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value")
-        if key == "name":
-            name = value
-        elif key not in hints or key not in {field.name for field in fields(config)}:
+            raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value; tuples are (8,8)")
+        if key in texts:
+            raise UserError(f"algorithm {text!r}: {key} is given twice")
+        if key not in {"name", *hints}:
             raise UserError(
                 f"algorithm {text!r}: {algorithm} has no {key!r}{nearest(key, hints)}; "
                 f"`seqeval algorithms show {algorithm}` lists what it has"
             )
-        else:
-            try:
-                changes[key] = _coerce(value, hints[key])
-            except (ValueError, SyntaxError):
-                wanted = getattr(hints[key], "__name__", hints[key])
-                raise UserError(f"algorithm {text!r}: {key} must be {wanted}, not {value!r}") from None
-    if not name:
-        raise UserError(f"algorithm {text!r}: the name is empty")
-    return Variant(name, algorithm, replace(config, **changes))
+        texts[key] = value
+    name = texts.pop("name", text)
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise UserError(
+            f"algorithm {text!r}: its name must have 1 to {LONGEST_NAME} characters; give one, name=…"
+        )
+    try:
+        changes = {key: _parse_value(key, value, hints[key]) for key, value in texts.items()}
+        return Variant(name, algorithm, replace(config, **changes))
+    except UserError as error:
+        raise UserError(f"algorithm {text!r}: {error}") from None
 
 
 def parse_all(texts: Sequence[str]) -> list[Variant]:
@@ -91,29 +95,33 @@ def parse_all(texts: Sequence[str]) -> list[Variant]:
 
 
 def restore(name: str, settings: dict[str, Any]) -> Variant:
-    """The variant that `Variant.settings` was taken of."""
+    """The variant that `Variant.settings` was taken of, possibly by way of JSON."""
     config_class = find(settings["algorithm"]).Config
     hints = get_type_hints(config_class)
-    values = {key: _coerce(repr(value), hints[key]) for key, value in settings["config"].items()}
+    values = {key: _typed(value, hints[key]) for key, value in settings["config"].items()}
     return Variant(name, settings["algorithm"], config_class(**values))
 
 
-def _coerce(text: str, kind: Any) -> Any:
-    """A value of a type from its text. Raises ValueError or SyntaxError where it is of another."""
+def _parse_value(key: str, text: str, kind: Any) -> Any:
+    """A value of a type from its text. Raises UserError where it is of another."""
     if kind is str:
         return text.strip("'\"")
-    value = ast.literal_eval(text)
-    if get_origin(kind) is tuple:
-        item, *_ = get_args(kind)
-        return (
-            tuple(_coerce(repr(part), item) for part in value)
-            if isinstance(value, list | tuple)
-            else _no(value)
-        )
+    try:
+        return _typed(ast.literal_eval(text), kind)
+    except (ValueError, SyntaxError, TypeError):
+        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+        raise UserError(f"{key} must be {wanted}, not {text!r}") from None
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """The value as its type has it: a list as a tuple, a whole number as a float. Raises ValueError."""
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        items = get_args(kind)
+        if items[-1] is Ellipsis:
+            items = (items[0],) * len(value)
+        return tuple(_typed(part, item) for part, item in zip(value, items, strict=True))
     if kind is float and type(value) is int:
         return float(value)
-    return value if type(value) is kind else _no(value)
-
-
-def _no(value: Any) -> Any:
-    raise ValueError(f"{value!r} is of another type")
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is of another type")
+    return value

@@ -113,8 +113,9 @@ def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int) -> np.ndarra
 
 
 def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference | None) -> dict[str, Any]:
-    """A row's results. A replica whose losses or actions are not finite has failed and has no return."""
-    if not (episodes.finite and all(map(math.isfinite, metrics.values()))):
+    """A row's results. A replica whose losses, actions or returns are not finite has failed."""
+    mean = float(np.mean(episodes.returns))
+    if not (episodes.finite and math.isfinite(mean) and all(map(math.isfinite, metrics.values()))):
         return {
             "status": "failed",
             "episode_returns": [],
@@ -124,7 +125,6 @@ def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference
             "score": None,
             "metrics": metrics,
         }
-    mean = float(np.mean(episodes.returns))
     return {
         "status": "ok",
         "episode_returns": episodes.returns,

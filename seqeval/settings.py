@@ -74,7 +74,7 @@ class Study:
     protocol: Protocol = field(default_factory=Protocol)
     evaluation: Evaluation = field(default_factory=Evaluation)
     env: str | None = None
-    """Gymnasium environment of files that name none."""
+    """Gymnasium environment of files: needed where they name none, and goes before the one they name."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
 

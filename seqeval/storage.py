@@ -9,6 +9,7 @@ DIR/cells/<dataset>/<variant>/seed-<n>/
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -47,16 +48,24 @@ class Cell:
     def append(self, row: Row) -> None:
         """Writes a row down, to stay: it is on the disk when this returns."""
         assert self._file is not None, "begin() comes first"
-        self._file.write(json.dumps(asdict(row)) + "\n")
+        values = asdict(row)
+        # JSON has no NaN: a metric that is not finite is null, and the row's status says failed.
+        values["metrics"] = {k: v if math.isfinite(v) else None for k, v in row.metrics.items()}
+        self._file.write(json.dumps(values, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file of rows."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def finish(self, policy: dict[str, Any]) -> None:
         """Stores the policy, in one step, which marks the cell as finished."""
         import torch
 
-        assert self._file is not None, "begin() comes first"
-        self._file.close()
+        self.close()
         partial = self.policy.with_suffix(".partial")
         torch.save(policy, partial)
         partial.replace(self.policy)
@@ -86,6 +95,8 @@ class RunDirectory:
         `protocol` and `evaluation` must be the same, and so must every dataset and algorithm that is known
         here by the same name; new ones are added. Raises UserError that names the first value that differs.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: a file, not a folder; give another --out")
         if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path}: not empty and holds no study; give another --out")
         if self.study_file.exists():
@@ -126,28 +137,24 @@ class RunDirectory:
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of run directories as one table, a column for each field and metric (`train/…`).
 
-    Raises UserError where a folder holds no study or no rows yet, or where two studies of one name meet.
+    `study` is the folder's name as it is now, so that a copy under another name is another study. Raises
+    UserError where a folder holds no study or no rows yet, or where two folders have one name.
     """
     import pandas as pd
 
-    records = []
-    for path in paths:
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        raise UserError(f"two of these folders have one name ({', '.join(names)}): rows cannot be told apart")
+    flat = []
+    for path, name in zip(paths, names, strict=True):
         directory = RunDirectory(path)
         directory.study()
         found = list(directory.rows())
         if not found:
             raise UserError(f"{path}: no rows yet")
-        records += found
-    names = [path.resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"two of these folders have one name ({', '.join(names)}): rows could not be told apart"
-        )
-    flat = [
-        {key: value for key, value in record.items() if key != "metrics"}
-        | {f"train/{key}": value for key, value in record["metrics"].items()}
-        for record in records
-    ]
+        for row in found:
+            metrics = {k: math.nan if v is None else v for k, v in row.pop("metrics").items()}
+            flat.append(row | {"study": name} | {f"train/{key}": value for key, value in metrics.items()})
     return pd.DataFrame(flat)
 
 
@@ -159,6 +166,8 @@ def export_table(directory: Path, to: Path) -> int:
     rows = frame([directory])
     for column in ("episode_returns", "episode_lengths", "episode_successes"):
         rows[column] = rows[column].map(json.dumps)
+    if to.is_dir():
+        raise UserError(f"{to}: a folder; name a file that ends in .csv or .parquet")
     to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".csv":
         rows.to_csv(to, index=False)
@@ -188,4 +197,6 @@ def _safe(name: str) -> str:
 
 
 def _natural(path: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+    """Sorts seed-9 before seed-10."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]

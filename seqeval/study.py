@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -58,11 +59,13 @@ class Work:
             "algorithm": self.variant.algorithm,
             "variant": self.variant.name,
         }
-        for cell in cells.values():
-            cell.begin()
-        for row in protocol.run(agents, dataset, self.study.protocol, self.study.evaluation, labels):
-            cells[row.seed].append(row)
-            yield row
+        with ExitStack() as open_cells:
+            for cell in cells.values():
+                cell.begin()
+                open_cells.callback(cell.close)
+            for row in protocol.run(agents, dataset, self.study.protocol, self.study.evaluation, labels):
+                cells[row.seed].append(row)
+                yield row
         for replica, cell in enumerate(cells.values()):
             cell.finish({"updates": self.updates} | agents.state_of(replica))
 
@@ -123,7 +126,7 @@ class Resolved:
                     | {name: version(name) for name in RECORDED},
                     "git_commit": _git_commit(),
                     "platform": platform.platform(),
-                    "processor": _processor(),
+                    "processor": processor(),
                 }
             ],
         }
@@ -172,7 +175,7 @@ def _git_commit() -> str | None:
     return commit.stdout.strip() + ("+" if changes.stdout else "")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, as far as the platform tells."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

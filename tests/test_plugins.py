@@ -160,7 +160,7 @@ def test_a_key_that_is_no_field_of_the_config_is_refused(key: str) -> None:
         ("bc:hidden=8", "hidden", "tuple"),
         ("bc:hidden=(8)", "hidden", "tuple"),
         ("bc:hidden=(8.5,8)", "hidden", "tuple"),
-        ("bc:hidden=(8,8", "hidden", "tuple"),
+        ("bc:hidden=(8,x)", "hidden", "tuple"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_the_type_that_is_wanted(
@@ -173,7 +173,6 @@ def test_a_value_of_another_type_is_refused_with_the_type_that_is_wanted(
 
 @pytest.mark.parametrize("text", ["bc:dropout={[]:1}", "bc:dropout={{}}"])
 def test_a_value_that_cannot_be_made_is_refused(text: str) -> None:
-    # fails today: TypeError "unhashable type" out of ast.literal_eval
     assert "dropout must be float" in refusal(text)
 
 
@@ -181,13 +180,11 @@ def test_a_value_that_cannot_be_made_is_refused(text: str) -> None:
     "text", ["iql:log_std_range=(1,)", "iql:log_std_range=(1,2,3)", "iql:log_std_range=()"]
 )
 def test_a_tuple_of_another_length_is_refused(text: str) -> None:
-    # fails today: accepted, though the field is tuple[float, float]; (1,) even trains, with no upper bound
     assert "log_std_range" in refusal(text)
 
 
 @pytest.mark.parametrize("text", ["bc:dropout=0.1,dropout=0.2", "bc:name=a,name=b"])
 def test_a_key_that_is_given_twice_is_refused(text: str) -> None:
-    # fails today: the last one counts, silently
     assert text.partition(":")[2].partition("=")[0] in refusal(text)
 
 
@@ -203,8 +200,6 @@ def test_a_key_that_is_given_twice_is_refused(text: str) -> None:
     ],
 )
 def test_a_value_that_means_nothing_is_refused_before_anything_is_trained(text: str) -> None:
-    # fails today: all are accepted; hidden=(0,) and policy_delay=0 end in a traceback (WorkFailed), and
-    # learning_rate=-1 trains to the end and exits with 0
     assert text.partition(":")[2].partition("=")[0] in refusal(text)
 
 
@@ -222,8 +217,8 @@ def test_an_item_without_an_equals_sign_is_refused(text: str, item: str) -> None
 
 
 def test_an_empty_name_is_refused() -> None:
-    assert "name is empty" in refusal("bc:name=")
-    assert "name is empty" in refusal("bc:dropout=0,name=")
+    assert "1 to 100 characters" in refusal("bc:name=")
+    assert "1 to 100 characters" in refusal("bc:dropout=0,name=")
 
 
 # --- parse_all ---
@@ -268,5 +263,4 @@ def test_a_variant_with_an_infinite_value_comes_back_or_was_refused() -> None:
         variant = plugins.parse("iql:max_weight=1e999")
     except UserError:
         return
-    # fails today: ValueError "malformed node or string", so load_policy fails on a study that was trained
     assert through_json(variant) == variant

@@ -55,9 +55,8 @@ def assemble(
     else:
         timeouts = _cuts_at(environment.time_limit, terminated)
         limit = environment.time_limit
-        notes.append(
-            f"no timeouts field: {int(timeouts.sum())} episodes cut at {env_id}'s limit of {limit} steps"
-        )
+        where = f"{env_id}'s limit of {limit} steps" if limit else f"no step: {env_id} has no time limit"
+        notes.append(f"no timeouts field: {int(timeouts.sum())} episodes cut at {where}")
 
     ended = terminated | timeouts
     truncated = timeouts.copy()
@@ -88,6 +87,8 @@ def assemble(
 
     arrays = {field: take(raw.pop(field)) for field in list(raw)}
     arrays |= {"terminated": take(terminated), "truncated": take(truncated), "episode": take(episode)}
+    size, keep = len(arrays["rewards"]), None
+    arrays |= {"episode_returns": take(episode_returns), "episode_complete": take(complete)}
     digest = hashlib.sha256(env_id.encode())
     for field in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[field]).data)
@@ -95,9 +96,7 @@ def assemble(
         name=name,
         env_id=env_id,
         **arrays,
-        episode_returns=episode_returns,
-        episode_complete=complete,
-        segments=(len(arrays["rewards"]),),
+        segments=(size,),
         reference=reference,
         digest=digest.hexdigest(),
         notes=tuple(notes),
@@ -112,15 +111,15 @@ def _check(source: str, raw: dict[str, np.ndarray]) -> None:
             raise UserError(
                 f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}"
             )
-    length = len(raw["observations"]) if raw["observations"].ndim else 0
-    if not length:
-        raise UserError(f"{source}: field 'observations' is empty")
+    length = raw["observations"].shape[0] if raw["observations"].ndim else 0
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
         if values.ndim != (2 if field in VECTORS else 1):
             shape = "(transitions, size)" if field in VECTORS else "(transitions,)"
             raise UserError(f"{source}: field {field!r} has shape {values.shape}, expected {shape}")
+        if values.size == 0:
+            raise UserError(f"{source}: field {field!r} is empty")
         if len(values) != length:
             raise UserError(f"{source}: field {field!r} has {len(values)} rows, 'observations' has {length}")
         if field in FLAGS:

@@ -35,7 +35,10 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str, env_id: str | None) -> Dataset:
     about = card(name)
     if env_id not in (None, about["env_id"]):
-        raise UserError(f"dataset {name!r} was logged in {about['env_id']}, not in {env_id}; leave out --env")
+        raise UserError(
+            f"dataset {name!r} was logged in {about['env_id']}, not in {env_id}; "
+            "leave out --env, which is for files"
+        )
     with as_file(FOLDER / f"{name}.hdf5") as path:
         raw, _ = read_hdf5(path)
     own = Reference(about["reference_min"], about["reference_max"], about["reference_source"])

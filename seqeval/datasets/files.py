@@ -6,6 +6,7 @@ Fields `observations`, `actions`, `rewards`, `terminals`, and where they exist `
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,15 @@ def handles(name: str) -> bool:
 
 def load(name: str, env_id: str | None) -> Dataset:
     """The dataset of a file, called after it without the ending. `env_id` goes before the file's own."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     raw, attributes = read_hdf5(path)
     env_id = env_id or attributes.get("env_id")
-    if env_id is None:
+    if not env_id:
         raise UserError(
             f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
         )
-    return _rules.assemble(
-        str(path), path.stem, raw, str(env_id), scores.of_environment(str(env_id)), attributes
-    )
+    env_id = str(env_id)
+    return _rules.assemble(str(path), path.stem, raw, env_id, scores.of_environment(env_id), attributes)
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -50,9 +50,14 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with h5py.File(path, "r") as file:
             wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
             fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
-            attributes = {
-                key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()
-            }
-            return {key: values[...] for key, values in fields.items()}, attributes
+            arrays = {key: np.zeros(0) if v.shape is None else v[...] for key, v in fields.items()}
+            return arrays, {key: _plain(value) for key, value in file.attrs.items()}
     except OSError as error:
         raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error
+
+
+def _plain(value: Any) -> Any:
+    """An HDF5 attribute as a plain value."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

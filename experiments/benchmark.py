@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from seqeval import environments, plugins, study
 from seqeval.buffer import Buffer
+from seqeval.cli import plain_console
 from seqeval.protocol import make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
@@ -133,7 +133,7 @@ def main() -> None:
     for header in (*headers, "% of mm", "% of best"):
         table.add_column(header, justify="left" if header == "algorithm" else "right")
     results = []
-    console = Console()
+    console = plain_console(stderr=False)
     with console.status("measuring") as status:
         for name in options.algorithms:
             for replicas in options.replicas:

@@ -6,6 +6,7 @@ are cut into blocks changes no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -19,7 +20,8 @@ from seqeval.slicing import Stream
 from seqeval.streams import stream
 from seqeval.types import Batch
 
-BLOCK = 256  # updates drawn at once
+BLOCK = 256  # updates drawn at once, at most
+BLOCK_NOISE = 2**18  # random numbers of one replica drawn at once: few enough to stay in a cache
 
 
 class Minibatches:
@@ -35,23 +37,20 @@ class Minibatches:
         noise: Mapping[str, Noise],
     ) -> None:
         """`orders` (R, N) is each replica's order of arrival."""
-        self.buffer, self.schedule, self.orders, self.batch_size, self.noise = (
-            buffer,
-            schedule,
-            orders,
-            batch_size,
-            noise,
-        )
+        self.buffer, self.schedule, self.orders = buffer, schedule, orders
+        self.batch_size, self.noise = batch_size, noise
         self.drawn = 0  # updates for which a batch was handed out
         self._streams = [stream(seed, "minibatch") for seed in seeds]
         self._noise_streams = {name: [stream(seed, "noise", name) for seed in seeds] for name in noise}
+        each = sum(math.prod(n.shape) for n in noise.values())
+        self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, each)))
         self._block: list[tuple[Tensor, dict[str, Tensor]]] = []
 
     def until(self, updates: int, scale: ObservationScale | None) -> Iterator[Batch]:
         """The batches of the updates from here up to `updates`, which is not among them."""
         while self.drawn < updates:
             if not self._block:
-                self._block = self._draw(min(BLOCK, self.schedule.updates - self.drawn))
+                self._block = self._draw(min(self._block_size, self.schedule.updates - self.drawn))
             rows, noise = self._block.pop()
             self.drawn += 1
             yield self.buffer.batch(rows, scale, noise)
@@ -86,7 +85,7 @@ def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray
     if noise.kind == "uniform":
         return rng.random(shape, np.float32)
     # Four decisions from each 64-bit word: dropout asks for very many.
-    each = -(-int(np.prod(noise.shape)) // 4)
-    bits = rng.integers(0, 2**64, (count, each), np.uint64).view(np.uint16)
-    chosen = bits[:, : int(np.prod(noise.shape))] < round(noise.probability * 2**16)
+    size = math.prod(noise.shape)
+    bits = rng.integers(0, 2**64, (count, -(-size // 4)), np.uint64).view(np.uint16)
+    chosen = bits[:, :size] < round(noise.probability * 2**16)
     return chosen.reshape(shape).astype(np.float32)

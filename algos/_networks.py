@@ -117,6 +117,10 @@ class GaussianActor(nn.Module):
         """(R, B, observation) -> (R, B, action), within (-1, 1)."""
         return self.net(observations).tanh()
 
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions, not confined to [-1, 1], by way of N(0, 1) `noise` (R, B, action)."""
+        return self.mean(observations) + self.log_std.clamp(*self.log_std_range).exp() * noise
+
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Log-density of the actions: (R, B, observation), (R, B, action) -> (R, B)."""
         log_std = self.log_std.clamp(*self.log_std_range)
@@ -153,16 +157,17 @@ def follow(targets: Iterable[nn.Module], networks: Iterable[nn.Module], rate: fl
 
 
 class Adam:
-    """Adam (Kingma & Ba, arXiv 1412.6980) over the weights of a network.
+    """Adam (Kingma & Ba, arXiv 1412.6980) over the weights of a network; with a weight decay, AdamW
+    (Loshchilov & Hutter, arXiv 1711.05101).
 
     On the CPU each replica's part of a weight is stepped as a tensor of its own: the fused kernel rounds the
     last few elements of a tensor differently from the others, and which those are would depend on how many
     replicas there are.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
         self.parameters = list(network.parameters())
-        self.learning_rate = learning_rate
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.first = [torch.zeros_like(p) for p in self.parameters]  # moments of the gradient
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.steps = torch.zeros((), device=self.parameters[0].device)
@@ -178,7 +183,7 @@ class Adam:
         parameters, first, second = self._parts
         grads = _by_replica([p.grad for p in self.parameters if p.grad is not None])
         self.steps += 1
-        torch._fused_adam_(
+        torch._fused_adamw_(
             parameters,
             grads,
             first,
@@ -188,7 +193,7 @@ class Adam:
             lr=self.learning_rate,
             beta1=0.9,
             beta2=0.999,
-            weight_decay=0.0,
+            weight_decay=self.weight_decay,
             eps=1e-8,
             amsgrad=False,
             maximize=False,

@@ -130,6 +130,55 @@ class TD3BC:
         return {"actor": self.actor, "target_actor": self.target_actor} | pairs | targets
 
 
+class AWAC:
+    def __init__(self, algorithm, replica: int) -> None:
+        self.actor = Net.of(algorithm.actor.net, replica)
+        self.critics = [Net.of(algorithm.critics, replica, i) for i in (0, 1)]
+        self.targets = [q.copy() for q in self.critics]
+        self.log_std = np.zeros(algorithm.spec.action_size)
+        self.actor_adam, self.critic_adams = Adam(3e-4), [Adam(3e-4), Adam(3e-4)]
+
+    def sample(self, observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        return np.tanh(self.actor(observations)) + np.exp(self.log_std) * noise
+
+    def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
+        size, observations = len(b["rewards"]), b["observations"]
+        following = self.sample(b["next_observations"], b["next_action"])
+        x = np.concatenate([b["next_observations"], following], 1)
+        target = b["rewards"] + 0.99 * (1 - b["terminated"]) * np.minimum(*(q(x)[:, 0] for q in self.targets))
+        x = np.concatenate([observations, b["actions"]], 1)
+        losses, values = [], []
+        for critic, target_net, adam in zip(self.critics, self.targets, self.critic_adams, strict=True):
+            q = critic(x)[:, 0]
+            losses.append(((q - target) ** 2).mean())
+            values.append(q.mean())
+            step(critic, adam, (2 * (q - target) / size)[:, None])
+            target_net.follow(critic, 0.005)
+
+        sampled = np.concatenate([observations, self.sample(observations, b["action"])], 1)
+        value = np.minimum(*(q(sampled)[:, 0] for q in self.critics))
+        advantage = np.minimum(*(q(x)[:, 0] for q in self.critics)) - value
+        weights = np.exp(advantage / 2) / np.exp(advantage / 2).sum()
+        mean, std = np.tanh(self.actor(observations)), np.exp(self.log_std)
+        z = (b["actions"] - mean) / std
+        log_prob = (-0.5 * z**2 - self.log_std - 0.5 * np.log(2 * np.pi)).sum(1)
+        grads, _ = self.actor.backward(-weights[:, None] * z / std * (1 - mean**2))
+        grads.append(-(weights[:, None] * (z**2 - 1)).sum(0))
+        decayed = [p * (1 - 3e-4 * 1e-4) for p in (*self.actor.parameters, self.log_std)]
+        *self.actor.parameters, self.log_std = self.actor_adam(decayed, grads)
+        return {
+            "critic_loss": sum(losses),
+            "actor_loss": -(weights * log_prob).sum(),
+            "q": np.mean(values),
+            "advantage": advantage.mean(),
+        }
+
+    def networks(self) -> dict[str, Net]:
+        pairs = {f"critics.{i}": q for i, q in enumerate(self.critics)}
+        targets = {f"target_critics.{i}": q for i, q in enumerate(self.targets)}
+        return {"actor.net": self.actor} | pairs | targets
+
+
 class IQL:
     def __init__(self, algorithm, replica: int) -> None:
         self.value, self.actor = Net.of(algorithm.value, replica), Net.of(algorithm.actor.net, replica)

@@ -66,7 +66,8 @@ def parameters(algorithm: Algorithm, name: str, replica: int) -> list[np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("name", "worked_out"), [("bc", reference.BC), ("td3_bc", reference.TD3BC), ("iql", reference.IQL)]
+    ("name", "worked_out"),
+    [("bc", reference.BC), ("td3_bc", reference.TD3BC), ("iql", reference.IQL), ("awac", reference.AWAC)],
 )
 def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, float64: None) -> None:
     algorithm = make(name)
@@ -83,7 +84,7 @@ def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, floa
                     parameters(algorithm, net_name, replica), net.parameters, strict=True
                 ):
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11, err_msg=net_name)
-    if name == "iql":
+    if name in ("awac", "iql"):
         ours = algorithm.actor.log_std[:, 0].detach().numpy()
         np.testing.assert_allclose(ours, [hand.log_std for hand in by_hand], rtol=0, atol=1e-11)
 

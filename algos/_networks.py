@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqeval.algorithm import stream
 
-from ._mlp import mlp
+from ._mlp import mlp, mlp_of_pairs
 
 Init = Literal["uniform", "orthogonal"]
 
@@ -51,8 +51,9 @@ class MLP(nn.Module):
 
         def parameters(values: list[list[np.ndarray]]) -> nn.ParameterList:
             dtype = torch.get_default_dtype()
-            stacked = [torch.from_numpy(np.stack(v)).unflatten(0, lead).to(device, dtype) for v in values]
-            return nn.ParameterList(stacked)
+            # Contiguous, which a transposed draw is not: products with others are many times slower.
+            stacked = [torch.from_numpy(np.ascontiguousarray(np.stack(v))) for v in values]
+            return nn.ParameterList(s.unflatten(0, lead).to(device, dtype) for s in stacked)
 
         self.weights, self.biases = parameters(weights), parameters(biases)
 
@@ -84,12 +85,29 @@ class Critics(MLP):
         seeds: Sequence[int],
         device: torch.device,
         init: Init,
+        last_gain: float = math.sqrt(2),
     ) -> None:
-        super().__init__("critics", [sum(spec_sizes), *hidden, 1], seeds, device, init, copies=2)
+        sizes = [sum(spec_sizes), *hidden, 1]
+        super().__init__("critics", sizes, seeds, device, init, copies=2, last_gain=last_gain)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:  # type: ignore[override]
         """(R, B, observation), (R, B, action) -> (R, 2, B)."""
         return super().forward(torch.cat([observations, actions], -1).unsqueeze(1)).squeeze(-1)
+
+    def of_sets(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Several actions in each state: (R, B, observation), (R, B, S, action) -> (R, 2, B, S).
+
+        The part of the first layer that sees the state is computed once a state. Gradients go to the weights
+        alone.
+        """
+        x, sets = observations.unsqueeze(1), actions.unsqueeze(1)
+        return mlp_of_pairs(x, sets, list(self.weights), list(self.biases)).squeeze(-1)
+
+    def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """As `forward`, with gradients to the actions and not to the weights."""
+        weights, biases = ([p.detach() for p in params] for params in (self.weights, self.biases))
+        x = torch.cat([observations, actions], -1).unsqueeze(1)
+        return mlp(x, weights, biases).squeeze(-1)
 
     def first(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q₁ alone, with gradients to the actions and not to its weights: -> (R, B)."""
@@ -136,6 +154,51 @@ def products(batch_size: int, *sizes: int) -> tuple[int, int]:
     """
     layers = [2 * batch_size * a * b for a, b in pairwise(sizes)]
     return sum(layers), sum(layers[1:])
+
+
+class TanhGaussianActor(nn.Module):
+    """A normal policy of each replica, squashed by tanh; the state decides its mean and its std.
+
+    log std = scale · network + offset, clipped, where scale and offset are learnt, from 1 and -1.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        seeds: Sequence[int],
+        device: torch.device,
+        log_std_range: tuple[float, float],
+        last_gain: float,
+    ) -> None:
+        super().__init__()
+        outputs = [*sizes[:-1], 2 * sizes[-1]]
+        self.net = MLP("actor", outputs, seeds, device, "orthogonal", last_gain=last_gain)
+        self.log_std_scale = nn.Parameter(torch.ones(len(seeds), 1, 1, device=device))
+        self.log_std_offset = nn.Parameter(-torch.ones(len(seeds), 1, 1, device=device))
+        self.log_std_range = log_std_range
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean, not squashed yet, and log std: (R, B, observation) -> (R, B, action) each."""
+        mean, log_std = self.net(observations).chunk(2, -1)
+        return mean, (self.log_std_scale * log_std + self.log_std_offset).clamp(*self.log_std_range)
+
+
+def squashed_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """tanh(mean + std · noise), shaped as `noise` (..., action), and its log-density (...)."""
+    raw = mean + log_std.exp() * noise
+    # log(1 - tanh²) without a difference of nearly equal numbers, and of functions whose every element is
+    # rounded alike wherever it stands in a tensor (softplus is not).
+    log_slope = 2 * (math.log(2) - raw.abs() - (-2 * raw.abs()).exp().log1p())
+    log_normal = -(0.5 * noise.square() + log_std + 0.5 * math.log(2 * math.pi))
+    return raw.tanh(), (log_normal - log_slope).sum(-1)
+
+
+class PerReplica(nn.Module):
+    """One learnable number for each replica."""
+
+    def __init__(self, value: float, seeds: Sequence[int], device: torch.device) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.full((len(seeds),), value, device=device))
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -179,6 +179,104 @@ class AWAC:
         return {"actor.net": self.actor} | pairs | targets
 
 
+class CQL:
+    def __init__(self, algorithm, replica: int) -> None:
+        self.actor = Net.of(algorithm.actor.net, replica)
+        self.critics = [Net.of(algorithm.critics, replica, i) for i in (0, 1)]
+        self.targets = [q.copy() for q in self.critics]
+        self.scale, self.offset, self.log_temperature = np.ones(1), -np.ones(1), np.zeros(1)
+        self.size = algorithm.spec.action_size
+        self.actor_adam, self.critic_adams, self.adam = Adam(3e-4), [Adam(3e-4), Adam(3e-4)], Adam(3e-4)
+
+    def policy(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        out = self.actor(observations)
+        raw = out[:, self.size :]
+        return out[:, : self.size], np.clip(self.scale * raw + self.offset, -20, 2), raw
+
+    @staticmethod
+    def squash(mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        action = np.tanh(mean + np.exp(log_std) * noise)
+        normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
+        return action, (normal - np.log(1 - action**2)).sum(-1)
+
+    def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
+        s, s2, size = b["observations"], b["next_observations"], len(b["rewards"])
+        mean2, log_std2, _ = self.policy(s2)
+        mean, log_std, raw = self.policy(s)
+        temperature = np.exp(self.log_temperature[0])
+
+        a2, _ = self.squash(mean2, log_std2, b["next_action"])
+        x = np.concatenate([s2, a2], 1)
+        target = b["rewards"] + 0.99 * (1 - b["terminated"]) * np.minimum(*(q(x)[:, 0] for q in self.targets))
+        sampled, density = self.squash(mean[:, None], log_std[:, None], b["sampled"])
+        sampled2, density2 = self.squash(mean2[:, None], log_std2[:, None], b["next_sampled"])
+        uniform = 2 * b["uniform"] - 1
+        densities = np.concatenate([np.full(density.shape, self.size * np.log(0.5)), density, density2], 1)
+        proposals = np.concatenate([uniform, sampled, sampled2], 1)
+        count = proposals.shape[1]
+        pairs = np.concatenate([np.repeat(s[:, None], count, 1), proposals], 2).reshape(size * count, -1)
+
+        # The actor, by way of the critics before their step.
+        action, log_prob = self.squash(mean, log_std, b["action"])
+        x = np.concatenate([s, action], 1)
+        both = np.stack([q(x)[:, 0] for q in self.critics])
+        chosen = both.argmin(0)
+        grad_action = np.zeros_like(action)
+        for i, critic in enumerate(self.critics):
+            _, grad = critic.backward(np.where(chosen == i, -1 / size, 0.0)[:, None])
+            grad_action += grad[:, s.shape[1] :]
+        noise, std = b["action"], np.exp(log_std)
+        # d log_prob / d raw action = 2 tanh; d log_prob / d log_std adds -1 for the normal's own density
+        grad_raw = temperature / size * 2 * action + grad_action * (1 - action**2)
+        grad_log_std = grad_raw * std * noise - temperature / size
+        grad_log_std = grad_log_std * (
+            (self.scale * raw + self.offset > -20) & (self.scale * raw + self.offset < 2)
+        )
+        grad_out = np.concatenate([grad_raw, grad_log_std * self.scale], 1)
+        self.actor(s)
+        grads, _ = self.actor.backward(grad_out)
+        grads += [np.array([(grad_log_std * raw).sum()]), np.array([grad_log_std.sum()])]
+
+        losses, gaps, values, of_critics = [], [], [], []
+        data = np.concatenate([s, b["actions"]], 1)
+        for critic in self.critics:
+            q_all = critic(pairs)[:, 0].reshape(size, count) - densities
+            soft = np.log(np.exp(q_all).sum(1))
+            share = np.exp(q_all - soft[:, None])
+            from_pairs, _ = critic.backward(5 * share.reshape(-1, 1) / size)
+            q = critic(data)[:, 0]
+            from_data, _ = critic.backward(((2 * (q - target) - 5) / size)[:, None])
+            of_critics.append([m + n for m, n in zip(from_pairs, from_data, strict=True)])
+            losses.append(((q - target) ** 2).mean())
+            gaps.append((soft - q).mean())
+            values.append(q.mean())
+
+        (self.log_temperature,) = self.adam(
+            [self.log_temperature], [np.array([-(log_prob - self.size).mean()])]
+        )
+        *self.actor.parameters, self.scale, self.offset = self.actor_adam(
+            [*self.actor.parameters, self.scale, self.offset], grads
+        )
+        for critic, target_net, adam, grads in zip(
+            self.critics, self.targets, self.critic_adams, of_critics, strict=True
+        ):
+            critic.parameters = adam(critic.parameters, grads)
+            target_net.follow(critic, 0.005)
+        return {
+            "critic_loss": sum(losses),
+            "conservative_loss": sum(gaps),
+            "actor_loss": (temperature * log_prob - both.min(0)).mean(),
+            "q": np.mean(values),
+            "entropy": -log_prob.mean(),
+            "temperature": temperature,
+        }
+
+    def networks(self) -> dict[str, Net]:
+        pairs = {f"critics.{i}": q for i, q in enumerate(self.critics)}
+        targets = {f"target_critics.{i}": q for i, q in enumerate(self.targets)}
+        return {"actor.net": self.actor} | pairs | targets
+
+
 class IQL:
     def __init__(self, algorithm, replica: int) -> None:
         self.value, self.actor = Net.of(algorithm.value, replica), Net.of(algorithm.actor.net, replica)

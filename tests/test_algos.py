@@ -67,7 +67,13 @@ def parameters(algorithm: Algorithm, name: str, replica: int) -> list[np.ndarray
 
 @pytest.mark.parametrize(
     ("name", "worked_out"),
-    [("bc", reference.BC), ("td3_bc", reference.TD3BC), ("iql", reference.IQL), ("awac", reference.AWAC)],
+    [
+        ("bc", reference.BC),
+        ("td3_bc", reference.TD3BC),
+        ("iql", reference.IQL),
+        ("awac", reference.AWAC),
+        ("cql", reference.CQL),
+    ],
 )
 def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, float64: None) -> None:
     algorithm = make(name)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import seqeval.algos._mlp as kernels
 import torch
-from seqeval.algos._mlp import mlp
+from seqeval.algos._mlp import mlp, mlp_of_pairs
 
 pytestmark = pytest.mark.skipif(not kernels.ONEDNN, reason="this torch has no oneDNN")
 
@@ -62,3 +62,30 @@ def test_frozen_weights_give_gradients_to_the_input_alone() -> None:
     mlp(x, weights, biases).sum().backward()
     assert x.grad is not None
     assert all(w.grad is None for w in weights)
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("lead", [(3,), (2, 2), (1, 1)])
+def test_pairs_are_the_network_on_each_pair(lead: tuple, onednn: bool, monkeypatch) -> None:
+    _, weights, biases, _ = problem(lead, lead, False)
+    generator = torch.Generator().manual_seed(1)
+    x_lead = (*lead[:1], *(1 for _ in lead[1:]))
+    x, sets = (
+        torch.randn(*x_lead, 9, 4, generator=generator),
+        torch.randn(*x_lead, 9, 5, 2, generator=generator),
+    )
+    found = []
+    for pairs in (True, False):
+        monkeypatch.setattr(kernels, "ONEDNN", onednn and pairs)
+        monkeypatch.setattr(kernels, "CHUNK", 17)  # three rows at a time
+        leaves = [t.clone().requires_grad_() for t in (*weights, *biases)]
+        if pairs:
+            out = mlp_of_pairs(x, sets, leaves[:3], leaves[3:])
+        else:
+            joined = torch.cat([x.unsqueeze(-2).expand(*x_lead, 9, 5, 4), sets], -1).flatten(-3, -2)
+            out = mlp(joined, leaves[:3], leaves[3:]).unflatten(-2, (9, 5))
+        assert out.shape == (*lead, 9, 5, 3)
+        (out.square() * torch.arange(1.0, 6.0)[:, None]).sum().backward()
+        found.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=2e-4)

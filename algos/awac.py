@@ -1,0 +1,107 @@
+"""AWAC: Nair, Gupta, Dalal, Levine, *Accelerating Online Reinforcement Learning with Offline Datasets* (arXiv
+2006.09359).
+
+An off-policy critic, and an actor that imitates the data's actions in proportion to the exponential of their
+advantage. The weights are normalised over the minibatch, and the value of a state is that of one action of
+the policy, as in the authors' code. Departures: twin critics are summed and never averaged, samples of the
+policy are not squashed (its mean is), the actor's weight decay is decoupled (AdamW).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import final
+
+import torch
+from torch import Tensor
+
+from seqeval import algorithm
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+
+from ._networks import Adam, Critics, GaussianActor, follow, products, target_of
+
+
+@dataclass(frozen=True)
+class Config(algorithm.Config):
+    limits = {
+        "learning_rate": (0, inf),
+        "discount": (0, 1),
+        "target_rate": (0, 1),
+        "beta": (1e-6, inf),
+        "weight_decay": (0, inf),
+        "hidden": (1, inf),
+        "actor_hidden": (1, inf),
+    }
+
+    learning_rate: float = 3e-4  # of actor and critics
+    discount: float = 0.99
+    target_rate: float = 0.005  # share of the way that targets move at an update
+    beta: float = 2.0  # temperature: advantages are divided by it
+    weight_decay: float = 1e-4  # of the actor
+    log_std_range: tuple[float, float] = (-10.0, 2.0)  # of the policy
+    hidden: tuple[int, ...] = (256, 256)  # widths of the critics' hidden layers
+    actor_hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths of the actor's
+
+
+@final
+class AWAC(Algorithm):
+    Config = Config
+
+    def __init__(
+        self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        sizes = (spec.observation_size, spec.action_size)
+        self.actor = GaussianActor(
+            [sizes[0], *config.actor_hidden, sizes[1]], seeds, device, config.log_std_range
+        )
+        self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
+        self.target_critics = target_of(self.critics)
+        self.actor_optimiser = Adam(self.actor, config.learning_rate, config.weight_decay)
+        self.critic_optimiser = Adam(self.critics, config.learning_rate)
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        normal = Noise("normal", (self.config.batch_size, self.spec.action_size))
+        return {"next_action": normal, "action": normal}
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        c = self.config
+        self.updates += 1
+        with torch.no_grad():
+            next_actions = self.actor.sample(batch.next_observations, batch.noise["next_action"])
+            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+        q = self.critics(batch.observations, batch.actions)
+        critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
+        self.critic_optimiser.descend(critic_loss)
+        follow([self.target_critics], [self.critics], c.target_rate)
+
+        with torch.no_grad():
+            actions = self.actor.sample(batch.observations, batch.noise["action"])
+            value = self.critics(batch.observations, actions).amin(1)
+            advantage = self.critics(batch.observations, batch.actions).amin(1) - value
+            weights = (advantage / c.beta).softmax(-1)
+        actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).sum(-1)
+        self.actor_optimiser.descend(actor_loss)
+        return {
+            "critic_loss": critic_loss.detach(),
+            "actor_loss": actor_loss.detach(),
+            "q": q.detach().mean((1, 2)),
+            "advantage": advantage.mean(-1),
+        }
+
+    def act(self, observations: Tensor) -> Tensor:
+        return self.actor.mean(observations)
+
+
+def flops(spec: Spec, config: Config) -> float:
+    """FLOPs of the matrix products in one update of one replica."""
+    b, o, a = config.batch_size, spec.observation_size, spec.action_size
+    actor, actor_inner = products(b, o, *config.actor_hidden, a)
+    critic, critic_inner = products(b, o + a, *config.hidden, 1)
+    of_targets, of_critics = actor + 2 * critic, 2 * (2 * critic + critic_inner)
+    of_advantages, of_actor = actor + 4 * critic, 2 * actor + actor_inner
+    return of_targets + of_critics + of_advantages + of_actor

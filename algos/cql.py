@@ -1,0 +1,146 @@
+"""CQL: Kumar, Zhou, Tucker, Levine, *Conservative Q-Learning for Offline RL* (arXiv 2006.04779).
+
+CQL(H) on soft actor-critic (Haarnoja et al., arXiv 1812.05905), with importance sampling as in the paper's
+appendix F: critics are lowered where the policy or chance would act and raised at the data's actions. As in
+the implementation that most papers run: the actions of the policy at s' are valued at s, the target has no
+entropy term, the policy's log std is scaled and shifted by two learnt numbers, all losses are taken with the
+weights before the update. Departures: actor and critics share one learning rate, no Lagrange multiplier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import final
+
+import torch
+from torch import Tensor
+
+from seqeval import algorithm
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+
+from ._networks import (
+    Adam,
+    Critics,
+    PerReplica,
+    TanhGaussianActor,
+    follow,
+    products,
+    squashed_sample,
+    target_of,
+)
+
+
+@dataclass(frozen=True)
+class Config(algorithm.Config):
+    limits = {
+        "learning_rate": (0, inf),
+        "discount": (0, 1),
+        "target_rate": (0, 1),
+        "weight": (0, inf),
+        "sampled_actions": (1, inf),
+        "hidden": (1, inf),
+    }
+
+    learning_rate: float = 3e-4  # of actor, critics and temperature
+    discount: float = 0.99
+    target_rate: float = 0.005  # share of the way that targets move at an update
+    weight: float = 5.0  # of the conservative term
+    sampled_actions: int = 10  # in each state, of each: uniform, the policy at s, the policy at s'
+    log_std_range: tuple[float, float] = (-20.0, 2.0)  # of the policy
+    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
+
+
+@final
+class CQL(Algorithm):
+    Config = Config
+
+    def __init__(
+        self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        sizes = (spec.observation_size, spec.action_size)
+        self.actor = TanhGaussianActor(
+            [sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range, last_gain=1e-2
+        )
+        self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal", last_gain=1e-2)
+        self.target_critics = target_of(self.critics)
+        self.log_temperature = PerReplica(0.0, seeds, device)
+        self.actor_optimiser = Adam(self.actor, config.learning_rate)
+        self.critic_optimiser = Adam(self.critics, config.learning_rate)
+        self.temperature_optimiser = Adam(self.log_temperature, config.learning_rate)
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        one = (self.config.batch_size, self.spec.action_size)
+        many = (self.config.batch_size, self.config.sampled_actions, self.spec.action_size)
+        return {
+            "action": Noise("normal", one),
+            "next_action": Noise("normal", one),
+            "sampled": Noise("normal", many),
+            "next_sampled": Noise("normal", many),
+            "uniform": Noise("uniform", many),
+        }
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        c, noise = self.config, batch.noise
+        self.updates += 1
+        mean, log_std = self.actor(batch.observations)
+        with torch.no_grad():
+            next_mean, next_log_std = self.actor(batch.next_observations)
+
+        actions, log_prob = squashed_sample(mean, log_std, noise["action"])
+        entropy_gap = (log_prob.detach() - self.spec.action_size).mean(-1)  # the target entropy is -|A|
+        temperature_loss = -self.log_temperature.value * entropy_gap
+        temperature = self.log_temperature.value.detach().exp()
+        value = self.critics.frozen(batch.observations, actions).amin(1)
+        actor_loss = (temperature.unsqueeze(-1) * log_prob - value).mean(-1)
+
+        with torch.no_grad():
+            next_actions, _ = squashed_sample(next_mean, next_log_std, noise["next_action"])
+            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+            sampled, density = squashed_sample(mean.unsqueeze(2), log_std.unsqueeze(2), noise["sampled"])
+            next_sampled, next_density = squashed_sample(
+                next_mean.unsqueeze(2), next_log_std.unsqueeze(2), noise["next_sampled"]
+            )
+            uniform = 2 * noise["uniform"] - 1
+            uniform_density = torch.full_like(density, -self.spec.action_size * math.log(2))
+            proposals = torch.cat([uniform, sampled, next_sampled, batch.actions.unsqueeze(2)], 2)
+            densities = torch.cat([uniform_density, density, next_density], -1)
+        q_all = self.critics.of_sets(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
+        q = q_all[..., -1]
+        bellman = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
+        soft_maximum = (q_all[..., :-1] - densities.unsqueeze(1)).logsumexp(-1)
+        conservative = (soft_maximum - q).mean(-1).sum(-1)
+
+        self.temperature_optimiser.descend(temperature_loss)
+        self.actor_optimiser.descend(actor_loss)
+        self.critic_optimiser.descend(bellman + c.weight * conservative)
+        follow([self.target_critics], [self.critics], c.target_rate)
+        return {
+            "critic_loss": bellman.detach(),
+            "conservative_loss": conservative.detach(),
+            "actor_loss": actor_loss.detach(),
+            "q": q.detach().mean((1, 2)),
+            "entropy": -log_prob.detach().mean(-1),
+            "temperature": temperature,
+        }
+
+    def act(self, observations: Tensor) -> Tensor:
+        return self.actor(observations)[0].tanh()
+
+
+def flops(spec: Spec, config: Config) -> float:
+    """FLOPs of the matrix products in one update of one replica."""
+    b, o, a = config.batch_size, spec.observation_size, spec.action_size
+    actor, actor_inner = products(b, o, *config.hidden, 2 * a)
+    critic, _ = products(b, o + a, *config.hidden, 1)
+    of_actor = 2 * actor + actor_inner + actor  # at s with gradients, at s' without
+    of_values = 2 * critic + 2 * 2 * critic  # of the target, and of the actor's action with gradients to it
+    states, _ = products(b, o, config.hidden[0])
+    pairs, inner = products(b * (3 * config.sampled_actions + 1), a, *config.hidden, 1)
+    of_sets = 2 * (2 * states + 2 * pairs + inner)
+    return of_actor + of_values + of_sets

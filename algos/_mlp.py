@@ -50,7 +50,7 @@ def mlp(
 def mlp_of_pairs(x: Tensor, sets: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """`mlp` on each row of `x` paired with each member of its set, with gradients to the weights alone.
 
-    x (*lead, B, n) and sets (*lead, B, S, m), for a first weight of (*lead, n + m, out) -> (*lead, B, S, out);
+    x (*lead, B, n) and sets (*lead, B, S, m), for a first weight of (*lead, n + m, ·) -> (*lead, B, S, out);
     axes of 1 in the leads of `x` and `sets` are repeated. The first layer's product with a row of `x` is
     made once for all of its set.
     """

@@ -69,10 +69,10 @@ def _initial(
     if init == "uniform":
         bound = 1 / math.sqrt(fan_in)
         return rng.uniform(-bound, bound, (fan_in, fan_out)), rng.uniform(-bound, bound, fan_out)
-    tall = rng.standard_normal((max(fan_in, fan_out), min(fan_in, fan_out)))
-    q, r = np.linalg.qr(tall)
-    q *= np.sign(np.diag(r))  # uniform over orthogonal matrices, not as QR happens to choose
-    return gain * (q if fan_in >= fan_out else q.T), np.zeros(fan_out)
+    tall = torch.from_numpy(rng.standard_normal((max(fan_in, fan_out), min(fan_in, fan_out))))
+    q, r = torch.linalg.qr(tall)  # on torch's threads: NumPy's own get in each other's way between processes
+    q *= r.diag().sign()  # uniform over orthogonal matrices, not as QR happens to choose
+    return gain * (q if fan_in >= fan_out else q.T).numpy(), np.zeros(fan_out)
 
 
 class Critics(MLP):
@@ -237,8 +237,9 @@ class Adam:
         self._parts = [_by_replica(tensors) for tensors in (self.parameters, self.first, self.second)]
 
     @torch.no_grad()
-    def descend(self, losses: Tensor) -> None:
-        """One step down the losses (R,), each of which depends on its own replica's weights alone."""
+    def descend(self, losses: Tensor, decay: float = 1.0) -> None:
+        """One step down the losses (R,), each of which depends on its own replica's weights alone, with
+        `decay` times the learning rate."""
         for parameter in self.parameters:
             parameter.grad = None
         with torch.enable_grad():
@@ -253,7 +254,7 @@ class Adam:
             second,
             [],
             [self.steps] * len(parameters),
-            lr=self.learning_rate,
+            lr=self.learning_rate * decay,
             beta1=0.9,
             beta2=0.999,
             weight_decay=self.weight_decay,
@@ -269,6 +270,11 @@ class Adam:
         self.steps.copy_(state["steps"])
         for mine, saved in zip((*self.first, *self.second), (*state["first"], *state["second"]), strict=True):
             mine.copy_(saved)
+
+
+def cosine_decay(update: int, total: int) -> float:
+    """From 1 at the first of `total` updates, counted from 1, towards 0 (arXiv 1608.03983)."""
+    return 0.5 * (1 + math.cos(math.pi * (update - 1) / total))
 
 
 def _by_replica(tensors: Sequence[Tensor]) -> list[Tensor]:

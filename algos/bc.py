@@ -17,7 +17,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Adam, products
+from ._networks import MLP, Adam, cosine_decay, products
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Config(algorithm.Config):
     limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
 
     learning_rate: float = 1e-3
+    decay_learning_rate: bool = False  # by a cosine; protocol.learning_rate_decay sets it
     dropout: float = 0.1  # share of the hidden units that an update leaves out
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
@@ -55,7 +56,8 @@ class BC(Algorithm):
         masks = [batch.noise[name] / (1 - self.config.dropout) for name in self.noise]
         actions = self.actor(batch.observations, masks).tanh()
         loss = (actions - batch.actions).square().mean((1, 2))
-        self.optimiser.descend(loss)
+        decay = cosine_decay(self.updates, self.total_updates) if self.config.decay_learning_rate else 1.0
+        self.optimiser.descend(loss, decay)
         return {"loss": loss.detach()}
 
     def act(self, observations: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Values by expectile regression on the data's actions, a policy by advantage-weighted regression. As in the
 authors' code: the policy is normal with a tanh mean and a std that no state changes, the updates follow each
 other (value, actor, critics, targets) and each sees the value before it. Departures: the actor's learning
-rate does not decay, nothing drops out. For AntMaze the paper takes `expectile` 0.9 and `temperature` 10.
+rate decays only if asked to, nothing drops out. For AntMaze the paper takes `expectile` 0.9 and
+`temperature` 10.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._networks import MLP, Adam, Critics, GaussianActor, follow, products, target_of
+from ._networks import MLP, Adam, Critics, GaussianActor, cosine_decay, follow, products, target_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Config(algorithm.Config):
 
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics
+    decay_learning_rate: bool = False  # of the actor by a cosine; protocol.learning_rate_decay sets it
     discount: float = 0.99
     target_rate: float = 0.005  # share of the way that targets move at an update
     expectile: float = 0.7  # of Q that the value regresses to
@@ -79,7 +81,8 @@ class IQL(Algorithm):
             advantage = target_q - new_value
             weights = (c.temperature * advantage).exp().clamp(max=c.max_weight)
         actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
-        self.actor_optimiser.descend(actor_loss)
+        decay = cosine_decay(self.updates, self.total_updates) if c.decay_learning_rate else 1.0
+        self.actor_optimiser.descend(actor_loss, decay)
 
         with torch.no_grad():
             next_value = self.value(batch.next_observations).squeeze(-1)

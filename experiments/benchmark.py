@@ -40,7 +40,7 @@ TRANSITIONS = 100_000
 
 @dataclass
 class Options:
-    algorithms: tuple[str, ...] = tuple(plugins.names())
+    algorithms: tuple[str, ...] = ("bc", "td3_bc", "iql", "awac", "cql")
     replicas: tuple[int, ...] = (1, 5)
     rounds: int = 7
     """Turns of measuring the machine and the algorithm; medians are reported."""
@@ -105,7 +105,9 @@ def training(name: str, replicas: int) -> Callable[[], None]:
     algorithm = agents.algorithm
     buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
     orders = np.stack([rng.permutation(TRANSITIONS).astype(np.int32) for _ in seeds])
-    minibatches = Minibatches(buffer, schedule, orders, seeds, algorithm.config.batch_size, algorithm.noise)
+    minibatches = Minibatches(
+        buffer, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+    )
     batches = minibatches.until(schedule.updates, agents.observations)
     return lambda: algorithm.update(next(batches)) and None
 

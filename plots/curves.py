@@ -19,32 +19,50 @@ from . import style
 
 
 def plot(
-    rows: pd.DataFrame, ax: Axes | None = None, behaviour: float | None = None, styles: Mapping | None = None
+    rows: pd.DataFrame,
+    ax: Axes | None = None,
+    behaviour: float | None = None,
+    styles: Mapping[tuple[str, str], style.Line] | None = None,
 ) -> Axes:
     """One dataset's curves. `behaviour` is the data's own mean, in the unit of the curves.
 
     Where some seeds of a line have no value (failed, or not come so far) the mean of the others is dotted,
-    without a band, and the legend says how many are left at the end.
+    without a band, and the legend says how many are left at the end. `styles` are by variant and study.
     """
     if ax is None:
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
-    table = labelled(aggregate.curves(rows))
-    styles = styles or style.line_styles(table["line"])
-    for (name, label), line in table.groupby(["line", "label"], sort=False):
-        colour, dash = styles[name]
-        whole = line["seeds"] == line["of"]
+    table = aggregate.curves(rows)
+    styles = styles or _styles(rows)
+    for (variant, study), line in table.groupby(["variant", "study"], sort=False):
+        look = styles[variant, study]
+        x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
+        left, of = line[["seeds", "of"]].iloc[-1]
+        label = look.label if left == of else f"{look.label}: {left} of {of} seeds left"
+        alone = whole.sum() == 1  # a line needs two points: one is a marker, and a bar for its range
         if not whole.all():
-            ax.plot(line["samples"], line["mean"], color=colour, linestyle=":", linewidth=0.9)
-        ax.fill_between(
-            line["samples"], line["low"], line["high"], where=whole, color=colour, alpha=0.18, linewidth=0
+            ax.plot(x, mean, color=look.colour, linestyle=":", linewidth=0.9)
+        if alone:
+            ax.vlines(x[whole], line["low"][whole], line["high"][whole], color=look.colour, linewidth=0.9)
+        else:
+            ax.fill_between(x, line["low"], line["high"], where=whole, color=look.colour, alpha=0.18, lw=0)
+        marker = "o" if alone else None
+        ax.plot(
+            x,
+            mean.where(whole),
+            color=look.colour,
+            linestyle=look.dash,
+            marker=marker,
+            label=label,
+            ms=4,
+            clip_on=not alone,
         )
-        ax.plot(line["samples"], line["mean"].where(whole), color=colour, linestyle=dash, label=label)
     if behaviour is not None:
         ax.axhline(behaviour, color="#666666", linestyle="--", linewidth=0.9, zorder=1)
-    ax.set_xlim(table["samples"].min(), max(table["samples"].max(), table["samples"].min() + 1))
+    if table["samples"].nunique() > 1:
+        ax.set_xlim(table["samples"].min(), table["samples"].max())
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax
 
 
@@ -58,7 +76,7 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
-    styles = style.line_styles(labelled(rows)["line"])
+    styles = _styles(rows)
     with style.context():
         drawn = Figure(figsize=(width, 0.7 + 1.8 * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
@@ -73,28 +91,17 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
         handles["mean of the data"] = Line2D([], [], color="#666666", linestyle="--", linewidth=0.9)
-        drawn.legend(
-            handles.values(),
-            handles,
-            loc="outside upper center",
-            ncols=min((2, 3, 4)[columns - 1], len(handles)),
-            frameon=False,
-        )
-        drawn.supxlabel(f"transitions seen (mean and range over {_seeds(rows)})", fontsize=8)
+        ncols = min((2, 3, 4)[columns - 1], len(handles))
+        drawn.legend(handles.values(), handles, loc="outside upper center", ncols=ncols, frameon=False)
+        drawn.supxlabel(f"transitions seen ({_seeds(rows)})", fontsize=8)
     return drawn
 
 
-def labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """With columns `line`, what a line is called (its variant, and its study where there are several), and
-    `label`, the same for the legend, which says if seeds are missing at the end of the line."""
-    several = table["study"].nunique() > 1
-    line = table["variant"] + (" (" + table["study"] + ")" if several else "")
-    table = table.assign(line=line, label=line)
-    if "of" in table:
-        last = table.groupby("line")[["seeds", "of"]].transform("last")
-        left = last["seeds"].astype(str) + " of " + last["of"].astype(str) + " seeds left"
-        table["label"] = table["line"].where(last["seeds"] == last["of"], table["line"] + ": " + left)
-    return table
+def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
+    """Studies that differ in their regime are told apart by it, others by their names."""
+    regimes = rows.drop_duplicates("study").set_index("study")["regime"].to_dict()
+    names = regimes if len(set(regimes.values())) == len(regimes) else {study: study for study in regimes}
+    return style.lines(zip(rows["variant"], rows["study"], strict=True), names)
 
 
 def _behaviour(about: Mapping[str, Any], unit: str) -> float:
@@ -106,4 +113,6 @@ def _behaviour(about: Mapping[str, Any], unit: str) -> float:
 def _seeds(rows: pd.DataFrame) -> str:
     counts = rows.groupby(aggregate.LINE)["seed"].nunique()
     low, high = counts.min(), counts.max()
-    return f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+    if high == 1:
+        return "1 seed"
+    return f"mean and range over {high if low == high else f'{low} to {high}'} seeds"

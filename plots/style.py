@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -37,18 +38,37 @@ RC = {
 }
 
 
-def line_styles(lines: Iterable[str]) -> dict[str, tuple[str, object]]:
-    """A colour and a dash for each line, in the order of first sight: colours first, then dashes."""
-    names = list(dict.fromkeys(lines))
-    taken = {OWN[name] for name in names if name in OWN}
-    free = [colour for colour in COLOURS if colour not in taken]
+class Line(NamedTuple):
+    """How a line is drawn and called."""
+
+    label: str
+    colour: str
+    dash: object
+
+
+def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dict[tuple[str, str], Line]:
+    """A style for each (variant, study): the colour is the variant's, the dash tells studies apart.
+
+    Algorithms that come with the suite keep their colours; others take the free ones in the order of first
+    sight, and a second round of colours takes the next dash. With one study labels are the variants alone,
+    with several what each study is `called` is added.
+    """
+    pairs = list(dict.fromkeys(variants))
+    names = list(dict.fromkeys(variant for variant, _ in pairs))
+    studies = list(dict.fromkeys(study for _, study in pairs))
+    free = [colour for colour in COLOURS if colour not in {OWN[name] for name in names if name in OWN}]
     others = [name for name in names if name not in OWN]
-    styles: dict[str, tuple[str, object]] = {name: (OWN[name], "-") for name in names if name in OWN}
-    palette = free + [c for c in COLOURS if c not in free]
+    palette = [*free, *(colour for colour in COLOURS if colour not in free)]
+    looks = {name: (OWN[name], 0) for name in names if name in OWN}
     for index, name in enumerate(others):
-        dash = DASHES[(index // len(palette) + (index % len(palette) >= len(free))) % len(DASHES)]
-        styles[name] = (palette[index % len(palette)], dash)
-    return styles
+        taken, place = divmod(index, len(palette))
+        looks[name] = palette[place], taken + (place >= len(free))
+    found = {}
+    for variant, study in pairs:
+        colour, turn = looks[variant]
+        label = variant if len(studies) == 1 else f"{variant} ({called[study]})"
+        found[variant, study] = Line(label, colour, DASHES[(turn + studies.index(study)) % len(DASHES)])
+    return found
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

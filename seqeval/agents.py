@@ -44,7 +44,10 @@ class Agents:
             if self.observations is None
             else {"mean": self.observations.mean, "std": self.observations.std}
         )
-        return select_replica({"algorithm": self.algorithm.state_dict(), "observations": scale}, replica)
+        return {
+            "algorithm": self.algorithm.state_of(replica),
+            "observations": select_replica(scale, replica),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.algorithm.load_state_dict(state["algorithm"])

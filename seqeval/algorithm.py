@@ -1,7 +1,8 @@
 """The contract between the suite and an algorithm.
 
 An algorithm file holds a frozen `Config` and one final subclass of `Algorithm`; `algos/td3_bc.py` is a good
-one to read first. Every tensor starts with the replica axis R: R agents that differ in their seed alone
+one to read first. `SingleAlgorithm` is the same contract for one agent, without what follows. Every tensor of
+an `Algorithm` starts with the replica axis R: R agents that differ in their seed alone
 learn in lock-step, and each must end as it would have ended alone. Four rules make that true:
 
 1. A loss is reduced within a replica, to (R,), and then summed over R.
@@ -25,7 +26,7 @@ from seqeval.errors import UserError
 from seqeval.streams import stream
 from seqeval.types import Batch, Spec
 
-__all__ = ["Algorithm", "Batch", "Config", "Noise", "Spec", "stream"]
+__all__ = ["Algorithm", "Batch", "Config", "Noise", "SingleAlgorithm", "Spec", "stream"]
 
 
 @dataclass(frozen=True)
@@ -65,26 +66,45 @@ class Noise:
     probability: float = 0.5
 
 
-class Algorithm(ABC):
+class _Learner:
+    """What one agent and R of them have in common."""
+
+    Config: ClassVar[type[Config]] = Config
+    updates: int = 0  # made so far; `update` counts them
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        """The random numbers an update needs, by name."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that learning has changed: by default the number of updates and each attribute that
+        has a `state_dict` of its own. Of an `Algorithm`, tensors with an axis start with R, those without
+        are shared."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"updates": self.updates, **parts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if hasattr(value, "state_dict")}
+
+
+class Algorithm(_Learner, ABC):
     """R agents of one algorithm, one for each seed.
 
     Subclasses build their networks in `__init__` in torch's default dtype, and take initial weights from
     `stream(seed, ...)` of each replica's seed.
     """
 
-    Config: ClassVar[type[Config]] = Config
-    updates: int = 0  # made so far
-
     def __init__(
         self, spec: Spec, config: Any, seeds: Sequence[int], total_updates: int, device: torch.device
     ) -> None:
         self.spec, self.config, self.seeds = spec, config, tuple(seeds)
         self.total_updates, self.device = total_updates, device
-
-    @property
-    def noise(self) -> Mapping[str, Noise]:
-        """The random numbers an update needs, by name."""
-        return {}
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -97,19 +117,32 @@ class Algorithm(ABC):
         Called without gradients; changes nothing.
         """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that learning has changed: by default the number of updates and each attribute that
-        has a `state_dict` of its own. Tensors with an axis start with R, those without are shared."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return {"updates": self.updates, **parts}
+    def state_of(self, replica: int) -> dict[str, Any]:
+        """What one replica has learnt, copied: `load_state_dict` takes it into an algorithm with R = 1."""
+        return select_replica(self.state_dict(), replica)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.updates = state["updates"]
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if hasattr(value, "state_dict")}
+class SingleAlgorithm(_Learner, ABC):
+    """One agent: the contract of `Algorithm` without the replica axis.
+
+    A study builds one for each seed. torch's global random state is the agent's own while it is built and
+    while it updates, seeded by its seed: `torch.randn` and the like may be used as they are.
+    """
+
+    def __init__(self, spec: Spec, config: Any, seed: int, total_updates: int, device: torch.device) -> None:
+        self.spec, self.config, self.seed = spec, config, seed
+        self.total_updates, self.device = total_updates, device
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, float | Tensor]:
+        """One gradient update. The batch's tensors are (B, ...); metrics are numbers or tensors ()."""
+
+    @abstractmethod
+    def act(self, observations: Tensor) -> Tensor:
+        """The deterministic policy: (E, observation) -> (E, action), actions within [-1, 1].
+
+        Called without gradients; changes nothing.
+        """
 
 
 def select_replica(state: Any, index: int) -> Any:

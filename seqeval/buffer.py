@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -61,8 +62,8 @@ class Buffer:
             noise=noise,
         )
 
-    def observation_scale(self, rows: np.ndarray) -> ObservationScale:
-        """The normaliser of each replica, from the observations in its `rows` (R, n) alone; in float64."""
+    def observation_scale(self, rows: Sequence[np.ndarray]) -> ObservationScale:
+        """The normaliser of each replica, from the observations in its rows (n,) alone; in float64."""
         means, stds = [], []
         for mine in rows:
             count, mean, scatter = 0, torch.zeros(()), torch.zeros(())

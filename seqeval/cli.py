@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
+import os
 import re
 import sys
+import textwrap
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqeval.errors import UserError
-from seqeval.settings import Study
+from seqeval.settings import PRESETS, Evaluation, Preset, Protocol, Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +31,11 @@ algorithms_app = tyro.extras.SubcommandApp()
 app.command(datasets_app, name="datasets")
 app.command(algorithms_app, name="algorithms")
 
+# What a user's paths can meet.
+FILE_TROUBLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+}
 FAILED_SEEDS = 3  # exit code: everything ran, but some seeds' numbers were not finite
 
 
@@ -35,6 +44,7 @@ def run(
     study: Annotated[Study, tyro.conf.arg(name="")],
     out: Path,
     jobs: int | None = None,
+    preset: Preset = "strict",
 ) -> int:
     """Train every algorithm on every dataset as it arrives; then print the table and draw the curves.
 
@@ -43,9 +53,13 @@ def run(
     Args:
         out: The run directory.
         jobs: Pieces of work beside each other; by default one a core, on a GPU one.
+        preset: Where the protocol's and the evaluation's defaults come from. strict: nothing is seen before
+            it arrives. paper: as in the released code of the paper, its leaks of the full dataset included.
     """
     from seqeval import launch
 
+    # The preset was read before all else (see `main`): its values are the defaults of this very study.
+    study = Study(**{field.name: getattr(study, field.name) for field in dataclasses.fields(Study)})
     rows = launch.run(study, out, jobs, plain_console(stderr=True))
     return show_results(rows, out, out / "curves.png")
 
@@ -203,12 +217,15 @@ def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> Non
 
 @algorithms_app.command(name="list")
 def list_algorithms() -> None:
-    """The algorithms known by name."""
+    """The algorithms known by name: the suite's, and those of installed packages."""
     from seqeval import plugins
 
     for name in plugins.names():
-        about = inspect.getdoc(inspect.getmodule(plugins.find(name))) or ""
-        print(f"{name:10} {about.splitlines()[0]}")
+        try:
+            about = _about_algorithm(plugins.find(name)).partition("\n")[0]
+        except UserError as error:  # a package that is broken hides no other
+            about = f"cannot be used: {error}"
+        print(f"{name:10} {about}")
 
 
 @algorithms_app.command(name="show")
@@ -216,34 +233,78 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
     """What an algorithm is and what can be set about it.
 
     Args:
-        name: Its name.
+        name: Its name, or path/to/file.py:Class.
     """
     from seqeval import plugins
 
     found = plugins.find(name)
-    print(inspect.getdoc(inspect.getmodule(found)))
+    if fault := plugins.config_fault(found):
+        raise UserError(f"algorithm {name!r}: {fault}")
+    print(_about_algorithm(found))
     print(f'\nSettings, as in "{name}:key=value,key=value,name=what-to-call-it":')
     comments = {key: text for cls in reversed(found.Config.__mro__) for key, text in _comments(cls).items()}
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(no_wrap=True)
-    for field in dataclasses.fields(found.Config):
-        cells = (f"  {field.name}", str(field.type), repr(field.default), comments.get(field.name, ""))
-        table.add_row(*map(escape, cells))
+    defaults = found.Config()
+    for field in dataclasses.fields(defaults):
+        kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        default = repr(getattr(defaults, field.name))
+        table.add_row(*map(escape, (f"  {field.name}", kind, default, comments.get(field.name, ""))))
     plain_console(stderr=False).print(table)
+
+
+@app.command(name="check")
+def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
+    """Check that an algorithm keeps to the contract of seqeval.algorithm, in a few seconds, without data.
+
+    Args:
+        algorithm: path/to/file.py:Class, or a name; with settings, if wanted, as in `run`.
+    """
+    from seqeval import check
+
+    results = []
+    for result in check.examine(algorithm):
+        results.append(result.status)
+        print(f"{result.status:8} {result.title}{result.message and ': '}{result.message}", flush=True)
+    print(", ".join(f"{results.count(status)} {status}" for status in dict.fromkeys(results)))
+    return int("failed" in results)
+
+
+def _about_algorithm(found: type) -> str:
+    """What its file says of an algorithm, or else its class."""
+    return inspect.getdoc(inspect.getmodule(found)) or inspect.getdoc(found) or ""
 
 
 def _comments(config: type) -> dict[str, str]:
     """The comment behind each field of a dataclass, from its source."""
     if config is object:
         return {}
-    return dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(config), re.MULTILINE))
+    source = textwrap.dedent(inspect.getsource(config))
+    return dict(re.findall(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE))
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
     width = max(map(len, facts))
     for key, value in facts.items():
         print(f"{key:{width}}  {value}")
+
+
+def _preset_of(arguments: list[str]) -> Preset:
+    """The preset that the arguments of `run` name; what is wrong with it is left for the parser to say."""
+    found: list[Preset] = [name for name in PRESETS if f"--preset={name}" in arguments]
+    found += [name for name in PRESETS if ("--preset", name) in pairwise(arguments)]
+    return found[-1] if found else "strict"
+
+
+def _study_with(preset: Preset) -> type[Study]:
+    """A study whose defaults are a preset's, for the parser to fill in."""
+    protocol, evaluation = PRESETS[preset]
+    changed = [
+        ("protocol", Protocol, dataclasses.field(default=protocol)),
+        ("evaluation", Evaluation, dataclasses.field(default=evaluation)),
+    ]
+    return dataclasses.make_dataclass("Study", changed, bases=(Study,), frozen=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -253,9 +314,20 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"seqeval {version('seqeval-rl')}")
         return
     try:
+        if arguments[:1] == ["run"]:
+            study = _study_with(_preset_of(arguments))
+            run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
         code = app.cli(prog="seqeval", description=__doc__, args=arguments)
     except UserError as error:
         print(f"seqeval: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.errno not in FILE_TROUBLE:
+            raise
+        print(f"seqeval: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(

@@ -34,16 +34,19 @@ class Evaluator:
                 autoreset_mode=AutoresetMode.NEXT_STEP,
             )
 
-    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: int) -> list[Episodes]:
+    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
         """The episodes of each replica. `act` maps (R, E, observation) to (R, E, action).
 
-        Episode e of a replica begins from a seed that is drawn from (the replica's seed, `samples`) alone. An
+        Episode e of a replica begins from a seed that is drawn from its seed and its `samples` alone. An
         environment whose episode is over resets itself at the next step and plays on while others are
         still at it; what it does then is not counted.
         """
         replicas, count = len(self.seeds), len(self.seeds) * self.episodes
         starts = np.concatenate(
-            [stream(seed, "evaluation", samples).integers(0, 2**31, self.episodes) for seed in self.seeds]
+            [
+                stream(seed, "evaluation", n).integers(0, 2**31, self.episodes)
+                for seed, n in zip(self.seeds, samples, strict=True)
+            ]
         )
         returns, lengths = np.zeros(count), np.zeros(count, np.int64)
         running, finite, successes = np.ones(count, bool), np.ones(count, bool), None

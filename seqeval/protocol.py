@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -24,11 +24,11 @@ from seqeval.evaluation import Episodes, Evaluator
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
 from seqeval.settings import Evaluation, Protocol
-from seqeval.slicing import arrival_order
+from seqeval.slicing import Schedule, arrival_order, window_start
 from seqeval.streams import stream
 from seqeval.types import Dataset, Reference, Row
 
-REFRESHES = 20  # times that the observation normaliser is recomputed between T0 and N
+REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
 
 
 def make_agents(
@@ -45,52 +45,57 @@ def make_agents(
     return Agents(algorithm(spec, config, seeds, total_updates, device), environment)
 
 
+def replicas(protocol: Protocol, seeds: Sequence[int], size: int) -> list[tuple[int, Schedule]]:
+    """What trains side by side for some seeds on `size` transitions: each replica's seed and schedule.
+
+    A seed's replica that ends with all of the data comes last of the seed's.
+    """
+    schedules = protocol.schedules(size)
+    return [(seed, schedule) for seed in seeds for schedule in schedules]
+
+
 def run(
     agents: Agents, dataset: Dataset, protocol: Protocol, evaluation: Evaluation, labels: dict[str, Any]
 ) -> Iterator[Row]:
-    """Trains `agents` on a dataset as it arrives, and yields a row for each seed at each point.
+    """Trains `agents` on a dataset as it arrives, and yields a row for each replica at each point.
 
-    The regime is `stream`: one continual run, `updates_per_growth` updates at the start and after each
-    arrival. The agents change in place; once the rows are exhausted they are as the last rows saw them.
-    `labels` are the rows' `study`, `algorithm` and `variant`. Raises UserError where the protocol does not
-    fit the dataset, before anything is trained.
+    The agents must be as many as `replicas` gives for their seeds. They change in place; once the rows are
+    exhausted they are as the last rows saw them. `labels` are the rows' `study`, `algorithm` and `variant`.
+    Raises UserError where the protocol does not fit the dataset, before anything is trained.
     """
     algorithm, seeds = agents.algorithm, agents.algorithm.seeds
     config = algorithm.config
-    schedule = protocol.schedule(len(dataset))
-    orders = np.empty((len(seeds), len(dataset)), np.int32)
-    for order, seed in zip(orders, seeds, strict=True):
-        order[:] = _arrival_order(protocol, dataset, seed)
-    buffer = Buffer(dataset, agents.actions, reward_scale(config, dataset), algorithm.device)
-    minibatches = Minibatches(buffer, schedule, orders, seeds, config.batch_size, algorithm.noise)
+    order_of = {seed: _arrival_order(protocol, dataset, seed) for seed in dict.fromkeys(seeds)}
+    schedules = [schedule for _, schedule in replicas(protocol, list(order_of), len(dataset))]
+    orders = [order_of[seed] for seed in seeds]
+    buffer = Buffer(dataset, agents.actions, reward_scale(config, dataset, protocol), algorithm.device)
+    minibatches = Minibatches(buffer, schedules, orders, seeds, config.batch_size, algorithm.noise)
     meter, clock = Meter(), Stopwatch()
 
-    def refresh_normaliser(visible: int) -> None:
-        if config.normalize_observations:
-            (low,) = schedule.window_start(np.array([visible]))
-            agents.observations = buffer.observation_scale(orders[:, low:visible])
-
-    rows_due = schedule.points(evaluation.points)
-    # A refresh at N would come after the last row: no number of the offline phase would change.
-    refreshes = [point for point in schedule.points(REFRESHES) if point[1] < len(dataset)]
+    rows_due = _together(schedule.points(evaluation.points, evaluation.every) for schedule in schedules)
+    refreshes = _together(schedule.refreshes(REFRESHES) for schedule in schedules)
+    if protocol.normalizer == "full":
+        refreshes = {0: [len(dataset)] * len(seeds)}
+    if not config.normalize_observations:
+        refreshes = {}
     with closing(Evaluator(dataset.env_id, seeds, evaluation.episodes)) as evaluate:
-        refresh_normaliser(protocol.start)
-        for updates, visible in sorted({*rows_due, *refreshes}):
+        for updates in sorted(rows_due.keys() | refreshes.keys()):
             for batch in minibatches.until(updates, agents.observations):
                 meter.add(algorithm.update(batch))
-            if (updates, visible) in rows_due:
+            # A row is taken before a refresh at the same n.
+            if updates in rows_due:
                 metrics = meter.take(len(seeds))
                 train_seconds = clock.lap() / len(seeds)
-                episodes = evaluate(agents.act, visible)
+                episodes = evaluate(agents.act, rows_due[updates])
                 eval_seconds = clock.lap() / len(seeds)
-                for replica, seed in enumerate(seeds):
+                for replica, (seed, samples) in enumerate(zip(seeds, rows_due[updates], strict=True)):
                     yield Row(
                         **labels,
                         dataset=dataset.name,
                         seed=seed,
                         phase="offline",
-                        regime="stream",
-                        samples=visible,
+                        regime=protocol.regime,
+                        samples=samples,
                         env_steps=0,
                         updates=updates,
                         train_seconds=train_seconds,
@@ -98,13 +103,31 @@ def run(
                         **_outcome(episodes[replica], metrics[replica], dataset.reference),
                     )
                 clock.lap()  # what the caller did with the rows is nobody's time
-            if (updates, visible) in refreshes:
-                refresh_normaliser(visible)
+            if updates in refreshes:
+                agents.observations = buffer.observation_scale(
+                    [
+                        order[window_start(n, protocol.window) : n]
+                        for order, n in zip(orders, refreshes[updates], strict=True)
+                    ]
+                )
 
 
-def reward_scale(config: Config, dataset: Dataset) -> RewardScale:
+def _together(points: Iterable[list[tuple[int, int]]]) -> dict[int, list[int]]:
+    """From each replica's points: at which updates they are, and how much each replica sees there."""
+    found: dict[int, list[int]] = {}
+    for mine in points:
+        for updates, visible in mine:
+            found.setdefault(updates, []).append(visible)
+    return found
+
+
+def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> RewardScale:
     """What an algorithm's rewards are multiplied by, if its config asks for that."""
-    return RewardScale.known_before_data(dataset) if config.scale_rewards else RewardScale()
+    if not config.scale_rewards:
+        return RewardScale()
+    if protocol.reward_scale == "full":
+        return RewardScale.known_from_all_data(dataset)
+    return RewardScale.known_before_data(dataset)
 
 
 def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int) -> np.ndarray:

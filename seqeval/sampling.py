@@ -16,7 +16,7 @@ from torch import Tensor
 from seqeval.algorithm import Noise
 from seqeval.buffer import Buffer
 from seqeval.scaling import ObservationScale
-from seqeval.slicing import Stream
+from seqeval.slicing import Schedule
 from seqeval.streams import stream
 from seqeval.types import Batch
 
@@ -30,14 +30,14 @@ class Minibatches:
     def __init__(
         self,
         buffer: Buffer,
-        schedule: Stream,
-        orders: np.ndarray,
+        schedules: Sequence[Schedule],
+        orders: Sequence[np.ndarray],
         seeds: Sequence[int],
         batch_size: int,
         noise: Mapping[str, Noise],
     ) -> None:
-        """`orders` (R, N) is each replica's order of arrival."""
-        self.buffer, self.schedule, self.orders = buffer, schedule, orders
+        """`schedules`, `orders` (of arrival, (N,) each) and `seeds` have an entry for each replica."""
+        self.buffer, self.schedules, self.orders = buffer, schedules, orders
         self.batch_size, self.noise = batch_size, noise
         self.drawn = 0  # updates for which a batch was handed out
         self._streams = [stream(seed, "minibatch") for seed in seeds]
@@ -50,7 +50,7 @@ class Minibatches:
         """The batches of the updates from here up to `updates`, which is not among them."""
         while self.drawn < updates:
             if not self._block:
-                self._block = self._draw(min(self._block_size, self.schedule.updates - self.drawn))
+                self._block = self._draw(min(self._block_size, self.schedules[0].updates - self.drawn))
             rows, noise = self._block.pop()
             self.drawn += 1
             yield self.buffer.batch(rows, scale, noise)
@@ -60,8 +60,8 @@ class Minibatches:
         device = self.buffer.device
         span = self.drawn, self.drawn + count
         rows = [
-            order[self.schedule.positions(*span, rng, self.batch_size)]
-            for order, rng in zip(self.orders, self._streams, strict=True)
+            order[schedule.positions(*span, rng, self.batch_size)]
+            for schedule, order, rng in zip(self.schedules, self.orders, self._streams, strict=True)
         ]
         blocks = {
             name: torch.from_numpy(

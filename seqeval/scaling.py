@@ -72,14 +72,25 @@ class RewardScale:
         of data yet to arrive. AntMaze rewards lose 1. Others stay. Raises UserError for a locomotion
         environment without reference returns.
         """
-        family = dataset.env_id.lower()
-        if family.startswith("antmaze"):
-            return cls(offset=-1.0)
-        if not family.startswith(("hopper", "halfcheetah", "walker2d")):
-            return cls()
-        if dataset.reference is None:
+        if _is_locomotion(dataset) and dataset.reference is None:
             raise UserError(
                 f"{dataset.name}: rewards of {dataset.env_id} are scaled by its reference returns, and none "
                 "are known; leave them as they are with scale_rewards=False in the algorithm's config"
             )
-        return cls(factor=1000.0 / (dataset.reference.maximum - dataset.reference.minimum))
+        reference = dataset.reference
+        return cls._of(dataset, reference.maximum - reference.minimum if reference else 1.0)
+
+    @classmethod
+    def known_from_all_data(cls, dataset: Dataset) -> RewardScale:
+        """The same as the paper has it, by the best and the worst episode of the whole dataset: a leak."""
+        return cls._of(dataset, float(dataset.episode_returns.max() - dataset.episode_returns.min()))
+
+    @classmethod
+    def _of(cls, dataset: Dataset, span: float) -> RewardScale:
+        if dataset.env_id.lower().startswith("antmaze"):
+            return cls(offset=-1.0)
+        return cls(factor=1000.0 / span) if _is_locomotion(dataset) else cls()
+
+
+def _is_locomotion(dataset: Dataset) -> bool:
+    return dataset.env_id.lower().startswith(("hopper", "halfcheetah", "walker2d"))

@@ -6,34 +6,65 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from seqeval.errors import UserError
-from seqeval.slicing import Order, Stream
+from seqeval.slicing import Order, Schedule, Steps, Stream, size_grid
+from seqeval.types import DataRules
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the data arrives. Raises UserError for values that mean nothing."""
+    """What may be seen when. Raises UserError for values that mean nothing."""
 
+    regime: Literal["stream", "retrain", "warm", "full"] = "stream"
+    """stream: one continual run. retrain: a fresh agent at each of some sizes. warm: at each size the agent
+    of the size before goes on. full: all of the data from the start."""
     start: int = 5000
-    """T0: transitions visible before the first update."""
+    """T0: transitions visible before the first update; the smallest size of retrain and warm."""
     grow_by: int = 1
-    """γ: transitions that arrive at once."""
+    """γ: transitions that arrive at once (stream)."""
     updates_per_growth: int = 1
-    """K: gradient updates between two arrivals."""
+    """K: gradient updates between two arrivals (stream)."""
     order: Order = "shuffled"
     """Order of arrival."""
     window: int | None = None
     """W: only the newest W visible transitions may be drawn; None: all of them."""
+    sizes: int = 10
+    """How many sizes, the last of them all of the data (retrain, warm)."""
+    spacing: Literal["linear", "geometric"] = "linear"
+    """How the sizes lie between start and all (retrain, warm)."""
+    updates_per_size: int = 20_000
+    """Gradient updates at each size (retrain, warm, full)."""
+    counted_from_zero: bool = False
+    """K⌈N/γ⌉ updates instead of K(A + 1), the surplus once all is visible (stream)."""
+    normalizer: Literal["visible", "full"] = "visible"
+    """Where an algorithm's observation normaliser comes from; full is a leak, and the paper's."""
+    reward_scale: Literal["reference", "full"] = "reference"
+    """What IQL's rewards are scaled by: reference returns, or the best and worst episode of the full dataset,
+    which is a leak, and the paper's."""
+    learning_rate_decay: bool = False
+    """Cosine decay over the run, where an algorithm has one (BC, and IQL's actor)."""
+    data_rules: DataRules = "strict"
+    """strict: cut transitions are kept where the next observation is known. qlearning: D4RL's
+    qlearning_dataset, which drops every timeout and the last transition."""
 
     def __post_init__(self) -> None:
         _at_least_one(self, "protocol")
 
-    def schedule(self, size: int) -> Stream:
-        """The schedule for a dataset of `size` transitions. Raises UserError where it does not fit."""
-        return Stream(size, self.start, self.grow_by, self.updates_per_growth, self.window)
+    def schedules(self, size: int) -> list[Schedule]:
+        """A seed's replicas on `size` transitions: one schedule for each, in retrain one for each size.
+
+        Raises UserError where the protocol does not fit.
+        """
+        if self.regime == "stream":
+            k = self.updates_per_growth
+            return [Stream(size, self.start, self.grow_by, k, self.window, self.counted_from_zero)]
+        sizes = size_grid(self.start, size, 1 if self.regime == "full" else self.sizes, self.spacing)
+        if self.regime == "retrain":
+            return [Steps((n,), self.updates_per_size, self.window) for n in sizes]
+        return [Steps(sizes, self.updates_per_size, self.window)]
 
     def warnings(self, batch_size: int) -> list[str]:
         """What the user should know of this protocol, once a study."""
-        if self.updates_per_growth * batch_size < self.grow_by:
+        if self.regime == "stream" and self.updates_per_growth * batch_size < self.grow_by:
             return [
                 f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size}"
                 " are drawn before the next: some may never be used"
@@ -46,9 +77,11 @@ class Evaluation:
     """When and how long the agents are watched."""
 
     points: int = 20
-    """P: even steps of n from start to N, with an evaluation at each end."""
+    """P: even steps of n from start to N, with an evaluation at each end (stream; else one a size)."""
     episodes: int = 10
     """E: episodes at each point."""
+    every: int | None = None
+    """An evaluation every so many transitions instead of at even steps (stream)."""
 
     def __post_init__(self) -> None:
         _at_least_one(self, "evaluation")
@@ -57,8 +90,25 @@ class Evaluation:
 def _at_least_one(values: Protocol | Evaluation, group: str) -> None:
     for each in fields(values):
         value = getattr(values, each.name)
-        if isinstance(value, int) and value < 1:
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise UserError(f"{group}.{each.name}: must be at least 1, not {value}")
+
+
+Preset = Literal["strict", "paper"]
+PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
+    "strict": (Protocol(), Evaluation()),
+    # Sujit et al.'s released code, but for its plain bugs (PROTOCOL, section 7). It leaks.
+    "paper": (
+        Protocol(
+            counted_from_zero=True,
+            normalizer="full",
+            reward_scale="full",
+            learning_rate_decay=True,
+            data_rules="qlearning",
+        ),
+        Evaluation(every=5000),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +118,8 @@ class Study:
     datasets: tuple[str, ...]
     """Names (`seqeval datasets list`) or paths of HDF5 files in D4RL's layout."""
     algorithms: tuple[str, ...]
-    """Names (`seqeval algorithms list`), with other values where wanted: "iql:expectile=0.9,name=iql-0.9"."""
+    """Names (`seqeval algorithms list`), with other values where wanted: "iql:expectile=0.9,name=iql-0.9".
+    An algorithm of your own: path/to/mine.py:MyAlgo, then settings likewise."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One agent for each; the seed decides the order of arrival too."""
     protocol: Protocol = field(default_factory=Protocol)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -50,19 +50,47 @@ def arrival_order(
     return np.argsort(rank[episode], kind="stable").astype(np.int32)
 
 
+class Schedule(Protocol):
+    """What is visible at each update of one replica. Updates are counted from 0; positions are places in the
+    order of arrival, not rows of the dataset. A point is (updates made, transitions visible at the last)."""
+
+    @property
+    def updates(self) -> int:
+        """All of them."""
+
+    def points(self, count: int, every: int | None) -> list[tuple[int, int]]:
+        """The points at which rows are due."""
+
+    def refreshes(self, count: int) -> list[tuple[int, int]]:
+        """When the normaliser is computed anew, and from how many transitions; the first at 0 updates."""
+
+    def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        """Positions drawn by updates first..last-1: (last - first, batch_size) int32.
+
+        The stream of `rng` is used evenly, one number a position, so the draws do not depend on how the
+        updates are cut into calls.
+        """
+
+
+def draw(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Positions of shape (updates, batch), uniform over low..high-1 of their update (updates, 1); int64.
+
+    Exact for every size below 2**31: a float64 uniform has 53 bits.
+    """
+    return low + (rng.random(shape) * (high - low)).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Stream:
     """The schedule of one continual run: `start` transitions are visible, then `grow_by` more arrive after
-    every `updates_per_growth` updates, until all `size` are; the last ones get their updates too.
-
-    Updates are counted from 0. Positions are places in the arrival order, not rows of the dataset.
-    """
+    every `updates_per_growth` updates, until all `size` are; the last ones get their updates too."""
 
     size: int  # N
     start: int  # T0
     grow_by: int  # γ
     updates_per_growth: int  # K
     window: int | None  # W
+    counted_from_zero: bool = False  # as many updates as if the first T0 had come γ at a time too
 
     def __post_init__(self) -> None:
         if self.start > self.size:
@@ -83,41 +111,97 @@ class Stream:
 
     @property
     def updates(self) -> int:
-        """U = K(A + 1)."""
-        return self.updates_per_growth * (self.arrivals + 1)
+        """U = K(A + 1); counted from zero K⌈N/γ⌉, the surplus coming once all is visible, if that is more."""
+        rounds = self.arrivals + 1
+        if self.counted_from_zero:
+            rounds = max(rounds, -(-self.size // self.grow_by))
+        return self.updates_per_growth * rounds
 
     def visible(self, arrival: np.ndarray) -> np.ndarray:
         """n after the given arrivals; 0 means the start."""
         return np.minimum(self.size, self.start + arrival * self.grow_by)
 
-    def window_start(self, visible: np.ndarray) -> np.ndarray:
-        """First position that may be drawn when the first `visible` have arrived."""
-        return np.maximum(0, visible - (self.window or self.size))
-
-    def points(self, count: int) -> list[tuple[int, int]]:
-        """(updates made, n) at `count` even steps of n from T0 to N: after the last update at the first
-        n ≥ T0 + round(i(N - T0)/count), i = 0..count. Points that fall together are one."""
-        marks = [round(i * (self.size - self.start) / count) for i in range(count + 1)]
+    def points(self, count: int, every: int | None = None) -> list[tuple[int, int]]:
+        """At `count` even steps of n from T0 to N: after the last update at the first n ≥ T0 + round(i(N -
+        T0)/count), i = 0..count. With `every`, at n ≥ T0 + i · every and at N. Points that fall together
+        are one."""
+        span = self.size - self.start
+        marks = [round(i * span / count) for i in range(count + 1)]
+        if every is not None:
+            marks = [*range(0, span, every), span]
         arrival = np.unique([-(-mark // self.grow_by) for mark in marks])
         made = self.updates_per_growth * (arrival + 1)
+        made[-1] = self.updates
         return list(zip(made.tolist(), self.visible(arrival).tolist(), strict=True))
 
-    def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        """Positions drawn by updates first..last-1: (last - first, batch_size) int32.
+    def refreshes(self, count: int) -> list[tuple[int, int]]:
+        """At T0 and at `count` even steps of n, but not at N: that would come after the last row and change
+        no offline number."""
+        return [(0, self.start)] + [point for point in self.points(count)[1:] if point[1] < self.size]
 
-        Uniform with replacement over the window, but that the transitions that have just arrived overwrite
+    def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        """Uniform with replacement over the window, but that the transitions that have just arrived overwrite
         the tail of the first minibatch after their arrival, oldest first; where they do not fit they fill
-        the following ones in turn. The stream of `rng` is used evenly, one number a position, so the
-        draws do not depend on how the updates are cut into calls.
-        """
+        the following ones in turn."""
         update = np.arange(first, last, dtype=np.int64)[:, None]
         arrival, turn = np.divmod(update, self.updates_per_growth)
         visible = self.visible(arrival)
-        low = self.window_start(visible)
-        # Exact for every size below 2**31: a float64 uniform has 53 bits.
-        drawn = low + (rng.random((last - first, batch_size)) * (visible - low)).astype(np.int64)
+        low = window_start(visible, self.window)
+        drawn = draw(rng, low, visible, (last - first, batch_size))
 
         newest = np.where(arrival > 0, self.visible(np.maximum(arrival - 1, 0)), visible) + turn * batch_size
         forced = np.clip(visible - newest, 0, batch_size)
         place = np.arange(batch_size) - (batch_size - forced)
         return np.where(place >= 0, newest + place, drawn).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The schedule of `updates_per_size` updates at each of some sizes, one after the other: what is visible
+    is drawn uniformly (from the window)."""
+
+    sizes: tuple[int, ...]  # increasing
+    updates_per_size: int
+    window: int | None
+
+    @property
+    def updates(self) -> int:
+        return len(self.sizes) * self.updates_per_size
+
+    def points(self, count: int, every: int | None = None) -> list[tuple[int, int]]:
+        """After the last update at each size, whatever the arguments."""
+        return [((i + 1) * self.updates_per_size, size) for i, size in enumerate(self.sizes)]
+
+    def refreshes(self, count: int) -> list[tuple[int, int]]:
+        """Before the first update at each size, whatever the argument."""
+        return [(i * self.updates_per_size, size) for i, size in enumerate(self.sizes)]
+
+    def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        update = np.arange(first, last, dtype=np.int64)[:, None]
+        visible = np.array(self.sizes)[update // self.updates_per_size]
+        low = window_start(visible, self.window)
+        return draw(rng, low, visible, (last - first, batch_size)).astype(np.int32)
+
+
+def window_start(visible: Any, window: int | None) -> Any:
+    """First position that may be drawn when the first `visible` have arrived: numbers or arrays."""
+    return np.maximum(0, visible - window) if window is not None else 0 * visible
+
+
+def size_grid(start: int, size: int, count: int, spacing: Literal["linear", "geometric"]) -> tuple[int, ...]:
+    """`count` sizes from `start` to `size`, evenly or by an even factor apart.
+
+    Raises UserError where so many do not fit.
+    """
+    if count == 1:
+        return (size,)
+    if start > size or count > size - start + 1:
+        raise UserError(
+            f"protocol.sizes: no {count} different sizes lie between start = {start} and {size} transitions"
+        )
+    space = np.linspace if spacing == "linear" else np.geomspace
+    # Near the start a geometric grid of whole numbers can stand still: it moves on by one at least.
+    sizes = np.round(space(start, size, count)).astype(int)
+    for i in range(1, count):
+        sizes[i] = max(sizes[i], sizes[i - 1] + 1)
+    return tuple(np.minimum(sizes, size - np.arange(count)[::-1]).tolist())

@@ -13,7 +13,9 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ from urllib.parse import quote
 
 from seqeval.errors import UserError
 from seqeval.types import Row
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +38,14 @@ class Cell:
         self.seed = seed
         self.folder = root / "cells" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
+        self._mark = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
-        return self.policy.exists()
+        if not (self._mark.exists() and self.policy.exists() and self.rows.exists()):
+            return False
+        return json.loads(self._mark.read_text())["rows_bytes"] == self.rows.stat().st_size
 
     def begin(self) -> None:
         """Empty, whatever an unfinished run has left."""
@@ -62,13 +70,14 @@ class Cell:
             self._file = None
 
     def finish(self, policy: dict[str, Any]) -> None:
-        """Stores the policy, in one step, which marks the cell as finished."""
+        """Stores the policy, and then in one step the mark that the cell is finished."""
         import torch
 
         self.close()
-        partial = self.policy.with_suffix(".partial")
-        torch.save(policy, partial)
-        partial.replace(self.policy)
+        torch.save(policy, self.policy)
+        partial = self._mark.with_suffix(".partial")
+        partial.write_text(json.dumps({"rows_bytes": self.rows.stat().st_size}) + "\n")
+        partial.replace(self._mark)
 
 
 class RunDirectory:
@@ -87,7 +96,39 @@ class RunDirectory:
             raise UserError(
                 f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`"
             )
-        return json.loads(self.study_file.read_text())
+        try:
+            return json.loads(self.study_file.read_text())
+        except ValueError as error:
+            raise UserError(f"{self.study_file}: damaged, not JSON ({error})") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from running the same study; the lock of a dead process is gone with it.
+
+        The folder is made if need be. Raises UserError where another process has the lock, or where the path
+        is a file's or a folder's that holds something else.
+        """
+        self._claim()
+        if sys.platform == "win32":  # which has no such locks
+            yield
+            return
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path}: another process is running this study") from error
+        else:
+            yield
+        finally:
+            os.close(folder)
+
+    def _claim(self) -> None:
+        """Makes the folder. Raises UserError where the path is not ours to use."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: a file, not a folder; give another --out")
+        if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def admit(self, study: dict[str, Any]) -> None:
         """Writes the resolved study down, joined with what is here already.
@@ -95,10 +136,7 @@ class RunDirectory:
         `protocol` and `evaluation` must be the same, and so must every dataset and algorithm that is known
         here by the same name; new ones are added. Raises UserError that names the first value that differs.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: a file, not a folder; give another --out")
-        if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
-            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
+        self._claim()
         if self.study_file.exists():
             before = self.study()
             for group in ("protocol", "evaluation"):
@@ -111,7 +149,6 @@ class RunDirectory:
                 "algorithms": before["algorithms"] | study["algorithms"],
                 "runs": before["runs"] + study["runs"],
             }
-        self.path.mkdir(parents=True, exist_ok=True)
         partial = self.study_file.with_suffix(".partial")
         partial.write_text(json.dumps(study, indent=2) + "\n")
         partial.replace(self.study_file)
@@ -119,11 +156,17 @@ class RunDirectory:
     def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str) -> None:
         # Both sides as JSON has them: a tuple is a list there.
         here = json.loads(json.dumps(here))
-        for key in sorted(there.keys() | here.keys()):
+        # An algorithm's code first: where its file has changed, that explains whatever else differs.
+        for key in sorted(there.keys() | here.keys(), key=lambda key: (key != "code", key)):
             if there.get(key) != here.get(key):
+                if key == "digest":
+                    raise UserError(
+                        f"{self.path}: {group!r} was other data there; rename one, or give another --out"
+                    )
+                same = "the file as it was" if key == "code" else "the same value"
                 raise UserError(
                     f"{self.path}: {group}.{key} is {there.get(key)!r} there and {here.get(key)!r} now; "
-                    "give another --out, or the same value"
+                    f"give another --out, or {same}"
                 )
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -155,7 +198,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
         for row in found:
             metrics = {k: math.nan if v is None else v for k, v in row.pop("metrics").items()}
             flat.append(row | {"study": name} | {f"train/{key}": value for key, value in metrics.items()})
-    return pd.DataFrame(flat)
+    return pd.DataFrame(flat).astype({"score": float, "return_mean": float})
 
 
 def export_table(directory: Path, to: Path) -> int:
@@ -187,6 +230,9 @@ def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a dataset or an algorithm what it is, one level deep; the rest is for people."""
     if "digest" in settings:
         return {key: settings[key] for key in ("env_id", "digest", "reference")}
+    if "code" in settings:  # of a class in a file: what the file holds counts, not where it lies
+        name = settings["algorithm"].rpartition(":")[2]
+        return {"algorithm": name, "code": settings["code"]} | dict(settings["config"])
     return {"algorithm": settings["algorithm"]} | dict(settings["config"])
 
 

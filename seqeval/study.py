@@ -34,7 +34,7 @@ class Work:
     dataset_name: str
     variant: Variant
     seeds: tuple[int, ...]
-    updates: int  # of each seed
+    updates: int  # of each replica
     device: str
 
     @property
@@ -46,7 +46,7 @@ class Work:
             plugins.find(self.variant.algorithm),
             self.variant.config,
             dataset.env_id,
-            self.seeds,
+            [seed for seed, _ in protocol.replicas(self.study.protocol, self.seeds, len(dataset))],
             self.updates,
             torch.device(self.device),
         )
@@ -66,8 +66,12 @@ class Work:
             for row in protocol.run(agents, dataset, self.study.protocol, self.study.evaluation, labels):
                 cells[row.seed].append(row)
                 yield row
-        for replica, cell in enumerate(cells.values()):
-            cell.finish({"updates": self.updates} | agents.state_of(replica))
+        seeds = agents.algorithm.seeds
+        last_of = {
+            seed: replica for replica, seed in enumerate(seeds)
+        }  # the one that has seen all of the data
+        for seed, cell in cells.items():
+            cell.finish({"updates": self.updates} | agents.state_of(last_of[seed]))
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,9 @@ class Resolved:
     def notes(self) -> list[str]:
         """What the user should know before it runs."""
         notes = [f"{about['name']}: {note}" for about in self.datasets.values() for note in about["notes"]]
+        if self.study.protocol.order == "segments":
+            single = [about["name"] for about in self.datasets.values() if len(about["segments"]) == 1]
+            notes += [f"{name}: one segment alone, so the order is the same as shuffled" for name in single]
         for variant in self.variants:
             notes += [f"{variant.name}: {w}" for w in self.study.protocol.warnings(variant.config.batch_size)]
         return notes
@@ -98,11 +105,21 @@ class Resolved:
         """
         todo = []
         for given, about in self.datasets.items():
-            updates = self.study.protocol.schedule(about["transitions"]).updates
+            schedules = self.study.protocol.schedules(about["transitions"])
             for variant in self.variants:
                 cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
                 if seeds := tuple(cell.seed for cell in cells if not cell.finished):
-                    todo.append(Work(self.study, given, about["name"], variant, seeds, updates, self.device))
+                    todo.append(
+                        Work(
+                            self.study,
+                            given,
+                            about["name"],
+                            variant,
+                            seeds,
+                            schedules[0].updates,
+                            self.device,
+                        )
+                    )
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])
@@ -135,19 +152,29 @@ class Resolved:
 def resolve(study: Study) -> Resolved:
     """Looks every name up and checks every value. Raises UserError for the first that will not do."""
     variants = plugins.parse_all(study.algorithms)
+    if study.protocol.learning_rate_decay:
+        variants = [_decaying(variant) for variant in variants]
     if study.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: torch finds no CUDA device here; use --device cpu")
     device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     abouts: dict[str, dict[str, Any]] = {}
     for given in study.datasets:
-        dataset = datasets.load(given, study.env)
-        study.protocol.schedule(len(dataset))
+        dataset = datasets.load(given, study.env, study.protocol.data_rules)
+        study.protocol.schedules(len(dataset))
         for variant in variants:
-            protocol.reward_scale(variant.config, dataset)
+            protocol.reward_scale(variant.config, dataset, study.protocol)
         if dataset.name in {about["name"] for about in abouts.values()}:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         abouts[given] = _about(given, dataset)
     return Resolved(study, abouts, variants, device)
+
+
+def _decaying(variant: Variant) -> Variant:
+    """With the decay of its learning rate switched on, where it has one."""
+    if not hasattr(variant.config, "decay_learning_rate"):
+        return variant
+    config: Any = variant.config
+    return replace(variant, config=replace(config, decay_learning_rate=True))
 
 
 def _about(given: str, dataset: Dataset) -> dict[str, Any]:
@@ -156,6 +183,7 @@ def _about(given: str, dataset: Dataset) -> dict[str, Any]:
         "given": given,
         "env_id": dataset.env_id,
         "transitions": len(dataset),
+        "segments": list(dataset.segments),
         "episodes": len(dataset.episode_returns),
         "behaviour_return": dataset.behaviour_return,
         "reference": None if dataset.reference is None else asdict(dataset.reference),

@@ -127,6 +127,7 @@ def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
     assert ended.code == 0
     cell = "cells/pendulum-replay/bc/seed-0"
     assert sorted(states(out)) == [
+        f"{cell}/finished.json",
         f"{cell}/policy.pt",
         f"{cell}/rows.jsonl",
         "curves.pdf",
@@ -147,7 +148,7 @@ def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
         assert row["metrics"].keys() == {"loss"}
     resolved = json.loads((out / "study.json").read_text())
     assert resolved["protocol"]["start"] == 19_900
-    assert resolved["evaluation"] == {"points": 2, "episodes": 2}
+    assert resolved["evaluation"] == {"points": 2, "episodes": 2, "every": None}
     assert resolved["algorithms"]["bc"]["config"]["hidden"] == [8, 8]
     assert resolved["runs"][0]["seeds"] == [0]
     assert {"torch", "gymnasium", "seqeval-rl"} <= resolved["runs"][0]["versions"].keys()
@@ -172,6 +173,7 @@ def test_run_again_adds_a_seed_and_leaves_finished_cells_alone(seqeval: Seqeval,
     after = states(out / "cells")
     assert {name: after[name] for name in before} == before
     assert sorted(after.keys() - before.keys()) == [
+        "pendulum-replay/bc/seed-1/finished.json",
         "pendulum-replay/bc/seed-1/policy.pt",
         "pendulum-replay/bc/seed-1/rows.jsonl",
     ]
@@ -420,7 +422,7 @@ def test_a_loaded_policy_earns_the_returns_of_its_last_row(finished_once: Path) 
     for variant in ("bc", "td3"):
         policy = load_policy(finished_once, "pendulum-replay", variant, 1)
         evaluate = Evaluator(policy.env_id, [1], 2)
-        (episodes,) = evaluate(policy, 20_000)
+        (episodes,) = evaluate(policy, [20_000])
         evaluate.close()
         rows = frame([finished_once])
         mine = rows[(rows["variant"] == variant) & (rows["seed"] == 1)]
@@ -665,3 +667,38 @@ def test_run_refuses_a_path_that_is_a_file(seqeval: Seqeval, tmp_path: Path) -> 
 def test_export_refuses_a_path_that_is_a_folder(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     assert "rows.csv" in refused(seqeval("export", finished, "--to", tmp_path / "rows.csv"))
+
+
+# --- presets and regimes ---
+
+
+def test_a_preset_gives_defaults_and_flags_go_before_it(seqeval: Seqeval, tmp_path: Path) -> None:
+    assert (
+        seqeval(
+            *study(
+                tmp_path / "run", "--preset", "paper", "--evaluation.every", "70", "--protocol.start", "19800"
+            )
+        ).code
+        == 0
+    )
+    resolved = json.loads((tmp_path / "run" / "study.json").read_text())
+    assert resolved["protocol"]["normalizer"] == "full"
+    assert resolved["protocol"]["start"] == 19_800  # the flag's, not the preset's
+    assert resolved["evaluation"]["every"] == 70
+    assert resolved["datasets"]["pendulum-replay"]["transitions"] == 20_000 - 100  # qlearning_dataset
+    assert refused(seqeval(*study(tmp_path / "run"))).startswith("seqeval: ")
+
+
+def test_regimes_run_and_share_a_figure(seqeval: Seqeval, tmp_path: Path) -> None:
+    folders = []
+    for regime in ("retrain", "warm", "full"):
+        folders.append(tmp_path / regime)
+        settings = ("--protocol.regime", regime, "--protocol.sizes", "3", "--protocol.updates-per-size", "4")
+        assert seqeval(*study(folders[-1], *settings)).code == 0
+    rows = frame(folders)
+    assert rows.groupby("regime")["samples"].nunique().to_dict() == {"full": 1, "retrain": 3, "warm": 3}
+    assert seqeval("plot", *folders, "--out", tmp_path / "all.svg").code == 0
+    assert "bc (retrain)" in (tmp_path / "all.svg").read_text()
+    assert "sizes" in refused(
+        seqeval(*study(tmp_path / "no", *settings[:1], "warm", "--protocol.sizes", "9999"))
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from seqeval.plots import curves, style
 
@@ -16,12 +17,15 @@ ABOUT = {
 }
 
 
-def rows(variants=("bc", "mine"), seeds=(0, 1, 2), datasets=("one", "two"), study="s") -> pd.DataFrame:
+def rows(
+    variants=("bc", "mine"), seeds=(0, 1, 2), datasets=("one", "two"), study="s", regime="stream"
+) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     return pd.DataFrame(
         [
             {
                 "study": study,
+                "regime": regime,
                 "dataset": dataset,
                 "variant": variant,
                 "seed": seed,
@@ -94,9 +98,39 @@ def test_lines_of_two_studies_are_kept_apart() -> None:
 
 def test_styles_differ_and_our_own_algorithms_keep_their_colours() -> None:
     names = ["iql", *(f"v{i}" for i in range(12)), "td3_bc"]
-    styles = style.line_styles(names)
-    assert len({str(value) for value in styles.values()}) == len(names)
-    assert styles["iql"] == style.line_styles(["x", "iql"])["iql"] == (style.OWN["iql"], "-")
+    styles = style.lines([(name, "s") for name in names], {"s": "s"})
+    assert len({(look.colour, str(look.dash)) for look in styles.values()}) == len(names)
+    assert styles["iql", "s"] == style.Line("iql", style.OWN["iql"], "-")
+    assert style.lines([("x", "s"), ("iql", "s")], {"s": "s"})["iql", "s"] == styles["iql", "s"]
+
+
+def test_an_algorithm_has_one_colour_in_all_studies_which_dashes_tell_apart() -> None:
+    styles = style.lines([("mine", "s"), ("mine", "t"), ("bc", "t")], {"s": "s", "t": "t"})
+    first, second = styles["mine", "s"], styles["mine", "t"]
+    assert first.colour == second.colour != styles["bc", "t"].colour == style.OWN["bc"]
+    assert first.dash != second.dash
+    assert [look.label for look in styles.values()] == ["mine (s)", "mine (t)", "bc (t)"]
+
+
+def test_regimes_are_named_where_they_tell_the_studies_apart() -> None:
+    data = pd.concat([rows(study="s"), rows(study="t", regime="retrain")])
+    assert legend(curves.figure(data, ABOUT))[0:2] == ["bc (stream)", "bc (retrain)"]
+
+
+def test_studies_of_different_datasets_share_a_figure() -> None:
+    data = pd.concat([rows(study="s", datasets=("one",)), rows(study="t", datasets=("two",))])
+    figure = curves.figure(data, ABOUT)
+    assert legend(figure)[:-1] == ["bc (s)", "mine (s)", "bc (t)", "mine (t)"]
+    assert all(len(ax.collections) == 2 for ax in figure.axes)
+
+
+def test_a_point_alone_is_marked_and_its_range_drawn() -> None:
+    data = rows(variants=("bc",), datasets=("one",))
+    ax = curves.plot(data[data["samples"] == 1000])
+    assert [line.get_marker() for line in ax.lines] == ["o"]
+    (bar,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    first = data[data["samples"] == 1000]["score"]
+    assert bar.get_segments()[0][:, 1].tolist() == [first.min(), first.max()]
 
 
 def test_png_and_pdf_lie_side_by_side_and_are_the_same_bytes_again(tmp_path: Path) -> None:

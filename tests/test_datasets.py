@@ -125,7 +125,14 @@ def test_with_next_observations_every_transition_is_kept_with_the_files_own_next
     assert dataset.terminated.tolist() == [row == 1 for row in range(7)]
     assert dataset.truncated.tolist() == [row in (4, 6) for row in range(7)]  # 6: the log ends
     assert dataset.episode.tolist() == [0, 0, 1, 1, 1, 2, 2]
-    assert dataset.notes == ()
+    # The made-up file's own next observations are none of its rows: 0, 2, 3 and 5 go on to another.
+    (note,) = dataset.notes
+    assert note.startswith("4 next observations inside episodes")
+
+
+def test_an_episode_longer_than_the_environment_allows_is_told(file: Path) -> None:
+    dataset = datasets.load(write(file, fields_of(402, {200: "c"})))
+    assert "an episode of 201 steps, Pendulum-v1 cuts at 200" in dataset.notes[0]
 
 
 @pytest.mark.parametrize("following", [False, True])

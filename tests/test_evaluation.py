@@ -22,7 +22,7 @@ def lengths_of(seed: int, samples: int) -> list[int]:
 def evaluate(act, samples: int = 500, seeds: list[int] = SEEDS):
     evaluator = Evaluator("Countdown-v0", seeds, EPISODES)
     try:
-        return evaluator(act, samples)
+        return evaluator(act, [samples] * len(seeds))
     finally:
         evaluator.close()
 
@@ -63,9 +63,9 @@ def test_episodes_depend_on_seed_and_point_alone() -> None:
 
 def test_an_evaluator_used_twice_starts_afresh() -> None:
     evaluator = Evaluator("Countdown-v0", SEEDS, EPISODES)
-    first = evaluator(still, 500)
-    evaluator(still, 700)
-    assert evaluator(still, 500) == first
+    first = evaluator(still, [500, 600])
+    evaluator(still, [700, 700])
+    assert evaluator(still, [500, 600]) == first
     evaluator.close()
 
 
@@ -82,7 +82,7 @@ def test_an_action_that_is_not_finite_fails_its_own_replica_alone() -> None:
 
 def test_an_environment_that_reports_no_success_has_none() -> None:
     evaluator = Evaluator("Pendulum-v1", [0], 2)
-    (episodes,) = evaluator(lambda observations: np.zeros((1, 2, 1), np.float32), 0)
+    (episodes,) = evaluator(lambda observations: np.zeros((1, 2, 1), np.float32), [0])
     evaluator.close()
     assert episodes.successes is None
     assert episodes.lengths == [200, 200]

@@ -16,9 +16,9 @@ FLOORS = [
     {"settings", "scores", "environments"},
     {"algorithm", "scaling", "storage", "aggregate"},
     {"buffer"},
-    {"agents", "sampling", "evaluation", "datasets"},
+    {"agents", "sampling", "evaluation", "replicas", "datasets"},
     {"protocol", "plugins"},
-    {"study", "policy"},
+    {"study", "policy", "check"},
     {"launch"},
     {"cli"},
 ]

@@ -29,7 +29,7 @@ def train(path):
     variant = plugins.parse("td3_bc:hidden=(256,256)")
     agents = protocol.make_agents(
         plugins.find("td3_bc"), variant.config, data.env_id, [0, 1, 2],
-        settings.schedule(len(data)).updates, torch.device("cpu"),
+        settings.schedules(len(data))[0].updates, torch.device("cpu"),
     )
     labels = {"study": "", "algorithm": "", "variant": ""}
     rows = list(protocol.run(agents, data, settings, Evaluation(1, 1), labels))

@@ -26,7 +26,9 @@ ORDERS = ["shuffled", "episodes", "logged", "segments", "return"]
 def start(name: str, seeds: list[int], dataset: Dataset, settings: Protocol = SHORT) -> Agents:
     found = plugins.find(name)
     config = replace(found.Config(), batch_size=8, hidden=(16, 16))
-    updates = settings.schedule(len(dataset)).updates
+    replicas = protocol.replicas(settings, seeds, len(dataset))
+    updates = replicas[0][1].updates
+    seeds = [seed for seed, _ in replicas]
     return protocol.make_agents(found, config, dataset.env_id, seeds, updates, torch.device("cpu"))
 
 

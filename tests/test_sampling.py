@@ -27,7 +27,8 @@ def make_buffer(rewards: RewardScale | None = None) -> Buffer:
 
 def make_minibatches(seeds: list[int]) -> Minibatches:
     orders = np.stack([stream(seed, "order").permutation(120).astype(np.int32) for seed in seeds])
-    return Minibatches(make_buffer(), Stream(120, 20, 3, 2, None), orders, seeds, 4, NOISE)
+    schedules = [Stream(120, 20, 3, 2, None)] * len(seeds)
+    return Minibatches(make_buffer(), schedules, orders, seeds, 4, NOISE)
 
 
 def test_a_batch_holds_the_rows_asked_for_in_the_units_promised() -> None:
@@ -61,7 +62,7 @@ def test_actions_are_clipped_just_inside_and_mapped_back() -> None:
 
 def test_the_normaliser_is_mean_and_std_of_the_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_dataset()
-    rows = np.stack([np.arange(50), np.arange(40, 90)]).astype(np.int32)
+    rows = [np.arange(50, dtype=np.int32), np.arange(40, 90, dtype=np.int32)]
     scale = make_buffer().observation_scale(rows)
     for replica, mine in enumerate(rows):
         seen = data.observations[mine].astype(np.float64)
@@ -73,7 +74,7 @@ def test_the_normaliser_holds_for_large_means_and_many_chunks(float64: None) -> 
     data = make_dataset(episodes=14_000)  # 140 000 rows, in three chunks
     shifted = Buffer(data, ActionScale.of(environments.describe("Pendulum-v1"), CPU), RewardScale(), CPU)
     shifted.observations = shifted.observations + 1e6
-    scale = shifted.observation_scale(np.arange(len(data), dtype=np.int32)[None])
+    scale = shifted.observation_scale([np.arange(len(data), dtype=np.int32)])
     np.testing.assert_allclose(scale.std[0, 0] - 1e-3, data.observations.astype(np.float64).std(0), rtol=1e-9)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -109,6 +111,24 @@ def study_of(name: str, tmp_path: Path, rows: list[Row]) -> Path:
     return directory.path
 
 
+def plugged(algorithm: str, code: str, **config: float) -> dict[str, Any]:
+    """The study with a variant that is a class in a file."""
+    return changed("algorithms", {"mine": {"algorithm": algorithm, "code": code, "config": config}})
+
+
+def test_a_class_in_a_file_is_told_by_the_files_content_and_not_by_its_place(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "plugged")
+    directory.admit(plugged("/a/mine.py:Mine", "c1", alpha=1.0))
+    directory.admit(plugged("/b/mine.py:Mine", "c1", alpha=1.0))
+    assert directory.study()["algorithms"]["mine"]["algorithm"] == "/b/mine.py:Mine"  # where it is now
+    with pytest.raises(UserError, match=r"mine\.code is 'c1' there and 'c2' now; .* the file as it was"):
+        directory.admit(plugged("/a/mine.py:Mine", "c2", added=1.0))
+    with pytest.raises(UserError, match=r"mine\.algorithm"):
+        directory.admit(plugged("/a/mine.py:Other", "c1", alpha=1.0))
+    with pytest.raises(UserError, match=r"mine\.alpha"):
+        directory.admit(plugged("/a/mine.py:Mine", "c1", alpha=2.0))
+
+
 # --- a cell ---
 
 
@@ -166,7 +186,35 @@ def test_a_cell_is_finished_once_its_policy_is_there(directory: RunDirectory) ->
     assert not directory.cell("made-up", "bc", 1).finished
     saved = torch.load(cell.policy, weights_only=True)
     assert saved["weights"].tolist() == [0, 1, 2]
-    assert sorted(file.name for file in cell.folder.iterdir()) == ["policy.pt", "rows.jsonl"]
+    assert sorted(file.name for file in cell.folder.iterdir()) == [
+        "finished.json",
+        "policy.pt",
+        "rows.jsonl",
+    ]
+
+
+def test_a_cell_whose_rows_were_cut_is_not_finished(directory: RunDirectory) -> None:
+    cell = fill(directory, [ROW, ROW], finish=False)
+    cell.finish({})
+    assert cell.finished
+    cell.rows.write_text(cell.rows.read_text()[:-20])
+    assert not cell.finished
+
+
+def test_a_second_process_is_kept_out_as_long_as_the_first_lives(directory: RunDirectory) -> None:
+    hold = (
+        "import sys, pathlib; from seqeval.storage import RunDirectory\n"
+        "with RunDirectory(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", hold, str(directory.path)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process is running this study"), directory.locked():
+            pass
+        other.kill()
+    with directory.locked():
+        assert directory.path.is_dir()
 
 
 def test_a_policy_that_is_half_written_finishes_nothing(directory: RunDirectory) -> None:
@@ -311,7 +359,7 @@ def test_admit_does_not_mind_where_the_same_data_lies(directory: RunDirectory) -
         ("protocol/start", 200, ("protocol.start", "100", "200")),
         ("protocol/window", 50, ("protocol.window", "None", "50")),
         ("evaluation/episodes", 5, ("evaluation.episodes", "10", "5")),
-        ("datasets/made-up/digest", "d2", ("made-up.digest", "'d1'", "'d2'")),
+        ("datasets/made-up/digest", "d2", ("'made-up' was other data there",)),
         ("datasets/made-up/env_id", "Hopper-v4", ("made-up.env_id", "'Pendulum-v1'", "'Hopper-v4'")),
         ("datasets/made-up/reference", None, ("made-up.reference", "None")),
         ("algorithms/bc/config/dropout", 0.2, ("bc.dropout", "0.1", "0.2")),

@@ -2,7 +2,7 @@
 
 A source is a module of this package (files that start with `_` are shared parts) with three functions:
 `names()`, the datasets it knows by name; `handles(name)`, whether a name is its kind; and
-`load(name, env_id)`, which returns a `Dataset` or raises `UserError`.
+`load(name, env_id, rules)`, which returns a `Dataset` or raises `UserError`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pkgutil
 from types import ModuleType
 
 from seqeval.errors import UserError, nearest
-from seqeval.types import Dataset
+from seqeval.types import DataRules, Dataset
 
 
 def sources() -> list[ModuleType]:
@@ -28,11 +28,12 @@ def names() -> list[str]:
     return sorted(name for source in sources() for name in source.names())
 
 
-def load(name: str, env_id: str | None = None) -> Dataset:
-    """The dataset of a name or path. `env_id` names the environment of data that does not name its own."""
+def load(name: str, env_id: str | None = None, rules: DataRules = "strict") -> Dataset:
+    """The dataset of a name or path. `env_id` names the environment of data that does not name its own, and
+    `rules` say which transitions are used (see `_rules.assemble`)."""
     for source in sources():
         if source.handles(name):
-            return source.load(name, env_id)
+            return source.load(name, env_id, rules)
     raise UserError(
         f"dataset {name!r} is not known{nearest(name, names())}; "
         "`seqeval datasets list` prints the names, a file is given by its path (ending in .hdf5 or .h5)"

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqeval import environments
 from seqeval.errors import UserError
-from seqeval.types import Dataset, Reference
+from seqeval.types import DataRules, Dataset, Reference
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
@@ -24,13 +24,16 @@ def assemble(
     env_id: str,
     reference: Reference | None,
     card: dict[str, Any],
+    rules: DataRules,
 ) -> Dataset:
     """Checks the raw fields of `source` against each other and the environment, and applies the data rules.
 
     `raw` holds D4RL's fields by name and is emptied, so that a field is never in memory twice for long.
     A transition cut by a timeout or by the end of the log is kept where its next observation is known and
     dropped where it is not; a terminal transition without one gets its own. Where a step is both terminal
-    and timeout, terminal wins. Without `timeouts` an episode is cut at the environment's time limit.
+    and timeout, terminal wins. Without `timeouts` an episode is cut at the environment's time limit. With the
+    rules `qlearning`, D4RL's qlearning_dataset, next observations are the following rows, and every timeout
+    and the last transition are dropped.
     Raises UserError that names the source, the field and the first bad row.
     """
     _check(source, raw)
@@ -51,13 +54,14 @@ def assemble(
         timeouts = raw.pop("timeouts")
         if both := int((terminated & timeouts).sum()):
             notes.append(f"{both} steps are both terminal and timeout: taken as terminal")
-        timeouts &= ~terminated
     else:
         timeouts = _cuts_at(environment.time_limit, terminated)
         limit = environment.time_limit
         where = f"{env_id}'s limit of {limit} steps" if limit else f"no step: {env_id} has no time limit"
         notes.append(f"no timeouts field: {int(timeouts.sum())} episodes cut at {where}")
 
+    dropped_by_d4rl = timeouts
+    timeouts = timeouts & ~terminated
     ended = terminated | timeouts
     truncated = timeouts.copy()
     truncated[-1] = not terminated[-1]  # the end of the log cuts as a timeout does
@@ -65,11 +69,26 @@ def assemble(
     episode = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ended)]))
     episode_returns = np.add.reduceat(raw["rewards"].astype(np.float64), first)
     complete = ended[np.r_[first[1:], len(ended)] - 1]
+    longest, limit = int(np.diff(np.r_[first, len(ended)]).max()), environment.time_limit
+    if limit is not None and longest > limit:
+        notes.append(
+            f"an episode of {longest} steps, {env_id} cuts at {limit}: are timeouts missing? "
+            "Transitions may run from one episode into the next"
+        )
+    if "next_observations" in raw:
+        follows = (raw["next_observations"][:-1] == raw["observations"][1:]).all(axis=1)
+        if jumps := int((~ended[:-1] & ~follows).sum()):
+            notes.append(f"{jumps} next observations inside episodes are not the observation of the next row")
     if outside := _outside(raw["actions"], environment):
         notes.append(outside)
 
     keep = None
-    if "next_observations" not in raw:
+    if rules == "qlearning":
+        raw["next_observations"] = np.concatenate([raw["observations"][1:], raw["observations"][-1:]])
+        keep = ~dropped_by_d4rl
+        keep[-1] = False
+        notes.append(f"dropped {int((~keep).sum())} transitions as D4RL's qlearning_dataset does")
+    elif "next_observations" not in raw:
         raw["next_observations"] = np.concatenate([raw["observations"][1:], raw["observations"][-1:]])
         raw["next_observations"][terminated] = raw["observations"][terminated]
         if truncated.any():
@@ -77,8 +96,8 @@ def assemble(
             notes.append(
                 f"dropped {int(truncated.sum())} cut transitions whose next observation is not in the log"
             )
-            if not keep.any():
-                raise UserError(f"{source}: every transition is cut and none has its next observation")
+    if keep is not None and not keep.any():
+        raise UserError(f"{source}: every transition is cut and none has a next observation to go on with")
 
     def take(values: np.ndarray) -> np.ndarray:
         values = values if keep is None else values[keep]

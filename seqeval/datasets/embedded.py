@@ -13,7 +13,7 @@ from seqeval import scores
 from seqeval.datasets import _rules
 from seqeval.datasets.files import read_hdf5
 from seqeval.errors import UserError
-from seqeval.types import Dataset, Reference
+from seqeval.types import DataRules, Dataset, Reference
 
 FOLDER = files("seqeval.datasets.data")
 
@@ -32,7 +32,7 @@ def card(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def load(name: str, env_id: str | None) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
     about = card(name)
     if env_id not in (None, about["env_id"]):
         raise UserError(
@@ -43,4 +43,4 @@ def load(name: str, env_id: str | None) -> Dataset:
         raw, _ = read_hdf5(path)
     own = Reference(about["reference_min"], about["reference_max"], about["reference_source"])
     reference = scores.of_environment(about["env_id"]) or own
-    return _rules.assemble(name, name, raw, about["env_id"], reference, about)
+    return _rules.assemble(name, name, raw, about["env_id"], reference, about, rules)

@@ -16,7 +16,7 @@ import numpy as np
 from seqeval import scores
 from seqeval.datasets import _rules
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.types import DataRules, Dataset
 
 ENDINGS = (".hdf5", ".h5")
 
@@ -29,7 +29,7 @@ def handles(name: str) -> bool:
     return name.lower().endswith(ENDINGS)
 
 
-def load(name: str, env_id: str | None) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
     """The dataset of a file, called after it without the ending. `env_id` goes before the file's own."""
     path = Path(os.path.expanduser(name))
     raw, attributes = read_hdf5(path)
@@ -39,7 +39,8 @@ def load(name: str, env_id: str | None) -> Dataset:
             f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
         )
     env_id = str(env_id)
-    return _rules.assemble(str(path), path.stem, raw, env_id, scores.of_environment(env_id), attributes)
+    reference = scores.of_environment(env_id)
+    return _rules.assemble(str(path), path.stem, raw, env_id, reference, attributes, rules)
 
 
 def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -12,7 +12,7 @@ from seqeval.errors import UserError
 from seqeval.launch import local
 from seqeval.settings import Study
 from seqeval.storage import RunDirectory, frame
-from seqeval.study import resolve
+from seqeval.study import Resolved, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +37,21 @@ def run(
         raise UserError(f"jobs: must be at least 1, not {jobs}")
     resolved = resolve(study)
     directory = RunDirectory(Path(out))
-    directory.admit(resolved.describe())
-    for note in resolved.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+    with directory.locked():
+        directory.admit(resolved.describe())
+        for note in resolved.notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+        _finish(resolved, directory, jobs, console)
+    return frame([directory.path])
+
+
+def _finish(resolved: Resolved, directory: RunDirectory, jobs: int | None, console: Console) -> None:
+    """Does what is not finished yet."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = jobs or (1 if resolved.device == "cuda" else cores)
     works = resolved.pending(directory, workers=jobs)
     if not works:
-        console.print(f"{out}: every cell is finished")
+        console.print(f"{directory.path}: every cell is finished", highlight=False)
     failures = local.run(works, directory, min(jobs, len(works)), console) if works else []
     if failures:
         raise WorkFailed("\n".join(failures))
-    return frame([directory.path])

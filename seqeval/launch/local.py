@@ -7,6 +7,8 @@ pieces run beside each other.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
 import queue
 import threading
 import time
@@ -16,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqeval import datasets
 from seqeval.agents import Agents
+from seqeval.errors import UserError
 from seqeval.storage import RunDirectory
 from seqeval.study import Work
 
@@ -54,14 +58,23 @@ def run(works: Sequence[Work], out: RunDirectory, jobs: int, console: Console) -
                 failure for i, work in enumerate(works) if (failure := _attempt(i, work, out.path, reports))
             ]
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    try:
+        manager.start(_die_with_parent)
+    except EOFError as error:
+        raise UserError(
+            "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, "
+            "or pass jobs=1"
+        ) from error
+    with manager:
         reports = manager.Queue()
         with (
             _display(works, reports, console),
-            ProcessPoolExecutor(jobs, context) as pool,
+            ProcessPoolExecutor(jobs, context, _die_with_parent) as pool,
         ):
             pending = {
-                pool.submit(_attempt, i, work, out.path, reports): work for i, work in enumerate(works)
+                pool.submit(_attempt_pickled, i, work.title, pickle.dumps(work), out.path, reports): work
+                for i, work in enumerate(works)
             }
             failures = []
             for future in as_completed(pending):
@@ -72,18 +85,44 @@ def run(works: Sequence[Work], out: RunDirectory, jobs: int, console: Console) -
             return [failure for failure in failures if failure]
 
 
+def _attempt_pickled(piece: int, title: str, pickled: bytes, out: Path, reports: Any) -> str | None:
+    """`_attempt` in a process of the pool.
+
+    The work is unpickled here and not by the pool, which would end with all its pieces if that failed: the
+    file of a plug-in may have changed since the study began.
+    """
+    try:
+        work = pickle.loads(pickled)
+    except UserError as error:
+        reports.put(Report(piece, over=True))
+        return f"{title}: {error}"
+    return _attempt(piece, work, out, reports)
+
+
+def _die_with_parent() -> None:
+    """Ends this process once the one that started it is gone, however that went: nobody hears it then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only for worker processes"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _attempt(piece: int, work: Work, out: Path, reports: Any) -> str | None:
     """Does a piece of work. Returns the traceback where that fails."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        dataset = datasets.load(work.dataset, work.study.env)
+        dataset = datasets.load(work.dataset, work.study.env, work.study.protocol.data_rules)
         agents = work.agents(dataset)
         with _heartbeat(piece, agents, reports) as latest:
             rows = []
             for row in work.rows(agents, dataset, RunDirectory(out)):
                 rows.append(row.return_mean if row.score is None else row.score)
-                if len(rows) == len(work.seeds):
+                if len(rows) == len(agents.algorithm.seeds):
                     good = [value for value in rows if value is not None]
                     latest["score"] = f"{sum(good) / len(good):.1f}" if good else "failed"
                     rows = []

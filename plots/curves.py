@@ -98,9 +98,15 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
 
 
 def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
-    """Studies that differ in their regime are told apart by it, others by their names."""
+    """Studies that meet in a panel with one variant are told apart: by their regimes if these differ, else by
+    their names."""
     regimes = rows.drop_duplicates("study").set_index("study")["regime"].to_dict()
-    names = regimes if len(set(regimes.values())) == len(regimes) else {study: study for study in regimes}
+    if rows.groupby(["dataset", "variant"])["study"].nunique().max() == 1:
+        names = dict.fromkeys(regimes, "")
+    elif len(set(regimes.values())) == len(regimes):
+        names = regimes
+    else:
+        names = {study: study for study in regimes}
     return style.lines(zip(rows["variant"], rows["study"], strict=True), names)
 
 

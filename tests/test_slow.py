@@ -1,0 +1,60 @@
+"""Longer proofs, run by `make test-slow`: the algorithms at their full size, and that they learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_algos import NAMES, batches, flat
+
+from seqeval import Evaluation, Protocol, Study, plugins, run
+from seqeval.algorithm import Algorithm, select_replica
+from seqeval.types import Spec
+
+pytestmark = pytest.mark.slow
+
+
+def full_size(name: str, seeds: list[int]) -> Algorithm:
+    found = plugins.find(name)
+    return found(Spec(observation_size=5, action_size=2), found.Config(), seeds, 100, torch.device("cpu"))
+
+
+def trained(name: str, seeds: list[int]) -> dict:
+    algorithm = full_size(name, seeds)
+    for batch in batches(algorithm, 6):
+        algorithm.update(batch)
+    return algorithm.state_dict()
+
+
+@pytest.mark.parametrize("replicas", [2, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_at_full_size_a_replica_is_a_run_of_its_own_to_the_last_bit(name: str, replicas: int) -> None:
+    together = trained(name, list(range(replicas)))
+    for seed in range(replicas):
+        assert all(map(torch.equal, flat(select_replica(together, seed)), flat(trained(name, [seed]))))
+
+
+@pytest.mark.parametrize(("name", "least"), [("bc", 20.0), ("td3_bc", 40.0)])
+def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
+    study = Study(
+        datasets=("pendulum-replay",),
+        algorithms=(name,),
+        seeds=(0, 1, 2),
+        protocol=Protocol(start=1000, grow_by=4),
+        evaluation=Evaluation(points=10),
+    )
+    scores = run(study, tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
+    assert scores.iloc[0] < 15  # one update on a thousand transitions
+    assert scores.iloc[-3:].mean() > least
+
+
+def test_bc_clones_a_good_policy_from_real_data(shared: Path, tmp_path: Path) -> None:
+    study = Study(
+        datasets=(str(shared / "data" / "halfcheetah_medium-zoo.hdf5"),),
+        algorithms=("bc",),
+        seeds=(0,),
+        protocol=Protocol(regime="full", updates_per_size=20_000),
+    )
+    (score,) = run(study, tmp_path / "run", jobs=1)["score"]
+    assert 35 < score < 52  # the data's mean is 45.5, its best episode 49.2

@@ -1,0 +1,58 @@
+"""How the curve depends on K and γ: one study for each pair, under one roof.
+
+    python experiments/k_gamma.py --datasets hopper-replay --algorithms td3_bc iql --out runs/k_gamma
+
+`--updates-per-growth` and `--grow-by` take the values of K and of γ; every flag of `seqeval run` can be given
+too. OUT/K2-gamma16 is the run directory of K = 2, γ = 16, and the table at the end has a line for each.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from seqeval import Evaluation, Protocol, Study, UserError, aggregate, launch
+from seqeval.cli import plain_console
+
+STUDY = Study(
+    datasets=("pendulum-replay",),
+    algorithms=("bc", "td3_bc"),
+    protocol=Protocol(start=1000),
+    evaluation=Evaluation(points=10),
+)
+
+
+def main(
+    study: Annotated[Study, tyro.conf.arg(name="")] = STUDY,
+    updates_per_growth: tuple[int, ...] = (1, 4),
+    grow_by: tuple[int, ...] = (16, 64),
+    out: Path = Path("runs/k_gamma"),
+    jobs: int | None = None,
+) -> None:
+    table = Table(box=None, header_style="bold")
+    for header in ("K", "γ", "dataset", "algorithm", "unit", "mean", "range over seeds", "seeds"):
+        table.add_column(header, no_wrap=True)
+    for k in updates_per_growth:
+        for gamma in grow_by:
+            protocol = replace(study.protocol, updates_per_growth=k, grow_by=gamma)
+            folder = out / f"K{k}-gamma{gamma}"
+            rows = launch.run(replace(study, protocol=protocol), folder, jobs, plain_console(stderr=True))
+            for line in aggregate.final(rows).to_dict("records"):
+                spread = f"{line['low']:.1f} … {line['high']:.1f}"
+                seeds = f"{line['seeds']} of {line['of']}"
+                what = line["dataset"], line["variant"], line["unit"], f"{line['mean']:.1f}"
+                table.add_row(str(k), str(gamma), *what, spread, seeds)
+    plain_console(stderr=False).print(table)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main, description=__doc__)
+    except UserError as error:
+        print(f"k_gamma: {error}", file=sys.stderr)
+        sys.exit(2)

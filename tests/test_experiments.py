@@ -1,0 +1,78 @@
+"""The scripts of experiments/, with little data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SMALL = [
+    "--algorithms",
+    "bc:hidden=(8,8),name=bc",
+    "--seeds",
+    "0",
+    "1",
+    "--jobs",
+    "1",
+    "--protocol.start",
+    "19800",
+    "--evaluation.points",
+    "1",
+    "--evaluation.episodes",
+    "1",
+]
+
+
+def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXPERIMENTS / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_k_gamma_runs_a_study_for_each_pair(tmp_path: Path) -> None:
+    values = ("--updates-per-growth", "1", "2", "--grow-by", "50", "100")
+    done = script("k_gamma.py", *SMALL, *values, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for k in (1, 2):
+        for gamma in (50, 100):
+            study = json.loads((tmp_path / f"K{k}-gamma{gamma}" / "study.json").read_text())
+            assert study["protocol"]["updates_per_growth"] == k
+            assert study["protocol"]["grow_by"] == gamma
+    assert done.stdout.count("pendulum-replay") == 4
+    assert done.stdout.count("2 of 2") == 4
+
+
+def test_k_gamma_refuses_what_means_nothing(tmp_path: Path) -> None:
+    done = script("k_gamma.py", *SMALL, "--updates-per-growth", "0", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == "k_gamma: protocol.updates_per_growth: must be at least 1, not 0\n"
+
+
+def test_the_demo_ends_with_a_table_and_the_figure(tmp_path: Path) -> None:
+    done = script("demo.py", *SMALL, "--protocol.grow-by", "50", "--out", str(tmp_path / "demo"))
+    assert done.returncode == 0, done.stderr
+    assert "γ = 50" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"figure: {tmp_path}/demo/curves.png")
+    assert (tmp_path / "demo" / "curves.png").stat().st_size > 5000
+
+
+def test_the_benchmark_prints_each_algorithm_and_writes_json(tmp_path: Path) -> None:
+    out = tmp_path / "benchmark.json"
+    options = (
+        "--replicas",
+        "1",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.02",
+        "--algorithms",
+        "bc",
+        "--out",
+        str(out),
+    )
+    done = script("benchmark.py", *options)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(out.read_text())["results"]
+    assert result["algorithm"] == "bc"
+    assert 0.01 < result["share of best 256"] < 1.5

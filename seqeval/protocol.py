@@ -1,7 +1,8 @@
 """Sequential evaluation itself: data arrives, R agents learn, and now and then their scores are taken.
 
-What is computed stands in PROTOCOL; the method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging
-the Gap Between Offline and Online Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131).
+The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
+Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `settings.Protocol` says what can be
+chosen, `slicing` when each transition arrives.
 """
 
 from __future__ import annotations
@@ -74,10 +75,11 @@ def run(
 
     rows_due = _together(schedule.points(evaluation.points, evaluation.every) for schedule in schedules)
     refreshes = _together(schedule.refreshes(REFRESHES) for schedule in schedules)
-    if protocol.normalizer == "full":
-        refreshes = {0: [len(dataset)] * len(seeds)}
     if not config.normalize_observations:
         refreshes = {}
+    elif protocol.normalizer == "full":
+        refreshes = {}
+        agents.observations = buffer.observation_scale(orders)
     with closing(Evaluator(dataset.env_id, seeds, evaluation.episodes)) as evaluate:
         for updates in sorted(rows_due.keys() | refreshes.keys()):
             for batch in minibatches.until(updates, agents.observations):

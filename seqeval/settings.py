@@ -97,7 +97,7 @@ def _at_least_one(values: Protocol | Evaluation, group: str) -> None:
 Preset = Literal["strict", "paper"]
 PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
     "strict": (Protocol(), Evaluation()),
-    # Sujit et al.'s released code, but for its plain bugs (PROTOCOL, section 7). It leaks.
+    # Sujit et al.'s released code, but for its plain bugs. It leaks.
     "paper": (
         Protocol(
             counted_from_zero=True,

@@ -1,6 +1,7 @@
 """When each logged transition arrives, and what may be drawn at each update. NumPy alone, no data, no I/O.
 
-Source: PROTOCOL sections 2 and 3, after Sujit et al. (arXiv 2212.08131).
+The method is that of Sujit et al. (arXiv 2212.08131), but for the order `return` and the regimes `retrain`
+and `warm`, which are ours.
 """
 
 from __future__ import annotations

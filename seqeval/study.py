@@ -27,7 +27,7 @@ RECORDED = ("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pand
 
 @dataclass(frozen=True)
 class Work:
-    """Seeds of one variant on one dataset, trained together: one replica each."""
+    """Seeds of one variant on one dataset, trained together."""
 
     study: Study
     dataset: str  # as the user gave it
@@ -67,9 +67,8 @@ class Work:
                 cells[row.seed].append(row)
                 yield row
         seeds = agents.algorithm.seeds
-        last_of = {
-            seed: replica for replica, seed in enumerate(seeds)
-        }  # the one that has seen all of the data
+        # Of a seed's replicas the last has seen all of the data.
+        last_of = {seed: replica for replica, seed in enumerate(seeds)}
         for seed, cell in cells.items():
             cell.finish({"updates": self.updates} | agents.state_of(last_of[seed]))
 
@@ -109,17 +108,8 @@ class Resolved:
             for variant in self.variants:
                 cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
                 if seeds := tuple(cell.seed for cell in cells if not cell.finished):
-                    todo.append(
-                        Work(
-                            self.study,
-                            given,
-                            about["name"],
-                            variant,
-                            seeds,
-                            schedules[0].updates,
-                            self.device,
-                        )
-                    )
+                    name, updates = about["name"], schedules[0].updates
+                    todo.append(Work(self.study, given, name, variant, seeds, updates, self.device))
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])

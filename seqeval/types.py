@@ -28,7 +28,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Logged transitions in the order of their file, after the data rules (PROTOCOL, section 6).
+    """Logged transitions in the order of their file, after the data rules (`datasets._rules`).
 
     N transitions, of E episodes. Arrays are read-only. Actions are in the environment's own units.
     """
@@ -98,7 +98,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """One point of one seed's curve (PROTOCOL, section 10)."""
+    """One point of one seed's curve."""
 
     study: str
     dataset: str

@@ -9,19 +9,8 @@ from pathlib import Path
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SMALL = [
-    "--algorithms",
-    "bc:hidden=(8,8),name=bc",
-    "--seeds",
-    "0",
-    "1",
-    "--jobs",
-    "1",
-    "--protocol.start",
-    "19800",
-    "--evaluation.points",
-    "1",
-    "--evaluation.episodes",
-    "1",
+    *("--algorithms", "bc:hidden=(8,8),name=bc", "--seeds", "0", "1", "--jobs", "1"),
+    *("--protocol.start", "19800", "--evaluation.points", "1", "--evaluation.episodes", "1"),
 ]
 
 

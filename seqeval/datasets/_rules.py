@@ -1,4 +1,4 @@
-"""From the raw arrays of a log to a `Dataset`: the checks and the data rules of PROTOCOL, section 6."""
+"""From the raw arrays of a log to a `Dataset`: the checks and the data rules."""
 
 from __future__ import annotations
 

@@ -82,32 +82,31 @@ def assemble(
     if outside := _outside(raw["actions"], environment):
         notes.append(outside)
 
-    keep = None
-    if rules == "qlearning":
+    keep = np.ones_like(terminated)
+    from_rows = rules == "qlearning" or "next_observations" not in raw
+    if from_rows:
         raw["next_observations"] = np.concatenate([raw["observations"][1:], raw["observations"][-1:]])
+    if rules == "qlearning":
         keep = ~dropped_by_d4rl
         keep[-1] = False
         notes.append(f"dropped {int((~keep).sum())} transitions as D4RL's qlearning_dataset does")
-    elif "next_observations" not in raw:
-        raw["next_observations"] = np.concatenate([raw["observations"][1:], raw["observations"][-1:]])
+    elif from_rows:
         raw["next_observations"][terminated] = raw["observations"][terminated]
-        if truncated.any():
-            keep = ~truncated
-            notes.append(
-                f"dropped {int(truncated.sum())} cut transitions whose next observation is not in the log"
-            )
-    if keep is not None and not keep.any():
+        keep = ~truncated
+        if dropped := int(truncated.sum()):
+            notes.append(f"dropped {dropped} cut transitions whose next observation is not in the log")
+    if not keep.any():
         raise UserError(f"{source}: every transition is cut and none has a next observation to go on with")
 
-    def take(values: np.ndarray) -> np.ndarray:
-        values = values if keep is None else values[keep]
+    transitions = raw | {"terminated": terminated, "truncated": truncated, "episode": episode}
+    raw.clear()
+    arrays: dict[str, np.ndarray] = {}
+    while transitions:  # one by one, so that a field is never in memory twice for long
+        field, values = transitions.popitem()
+        arrays[field] = values if keep.all() else values[keep]
+    arrays |= {"episode_returns": episode_returns, "episode_complete": complete}
+    for values in arrays.values():
         values.setflags(write=False)
-        return values
-
-    arrays = {field: take(raw.pop(field)) for field in list(raw)}
-    arrays |= {"terminated": take(terminated), "truncated": take(truncated), "episode": take(episode)}
-    size, keep = len(arrays["rewards"]), None
-    arrays |= {"episode_returns": take(episode_returns), "episode_complete": take(complete)}
     digest = hashlib.sha256(env_id.encode())
     for field in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[field]).data)
@@ -115,7 +114,7 @@ def assemble(
         name=name,
         env_id=env_id,
         **arrays,
-        segments=(size,),
+        segments=(len(arrays["rewards"]),),
         reference=reference,
         digest=digest.hexdigest(),
         notes=tuple(notes),

@@ -4,7 +4,8 @@
 An off-policy critic, and an actor that imitates the data's actions in proportion to the exponential of their
 advantage. The weights are normalised over the minibatch, and the value of a state is that of one action of
 the policy, as in the authors' code. Departures: twin critics are summed and never averaged, samples of the
-policy are not squashed (its mean is), the actor's weight decay is decoupled (AdamW).
+policy are not squashed (its mean is), the actor's weight decay is decoupled (AdamW). Online, as in the
+paper, actions are drawn from the policy, and clipped to what the environment takes.
 """
 
 from __future__ import annotations
@@ -95,6 +96,9 @@ class AWAC(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor.mean(observations)
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        return self.actor.sample(observations, noise).clamp(-1, 1)
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -1,7 +1,10 @@
-"""Behavioural cloning: a deterministic policy regressed on the data's actions.
+"""Behavioural cloning: a deterministic policy regressed on the data's actions, or, of discrete ones, a
+classifier.
 
 Pomerleau, *ALVINN* (NeurIPS 1988). Learning rate 1e-3 and dropout 0.1 are those of the BC baseline in the
-code of IQL (arXiv 2110.06169), which maximises a likelihood; here the loss is the mean squared error.
+code of IQL (arXiv 2110.06169), which maximises a likelihood; here the loss is the mean squared error, and the
+cross-entropy where actions are discrete. It does not learn online: there it would imitate itself. Its policy
+stays as it is when the data is used up, and its rows beyond are further evaluations of that.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ class Config(algorithm.Config):
 @final
 class BC(Algorithm):
     Config = Config
+    action_spaces = ("continuous", "discrete")
+    learns_online = False
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -54,14 +59,19 @@ class BC(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         self.updates += 1
         masks = [batch.noise[name] / (1 - self.config.dropout) for name in self.noise]
-        actions = self.actor(batch.observations, masks).tanh()
-        loss = (actions - batch.actions).square().mean((1, 2))
+        outputs = self.actor(batch.observations, masks)
+        if self.spec.discrete:
+            chosen = outputs.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
+            loss = (outputs.logsumexp(-1) - chosen).mean(-1)
+        else:
+            loss = (outputs.tanh() - batch.actions).square().mean((1, 2))
         decay = cosine_decay(self.updates, self.total_updates) if self.config.decay_learning_rate else 1.0
         self.optimiser.descend(loss, decay)
         return {"loss": loss.detach()}
 
     def act(self, observations: Tensor) -> Tensor:
-        return self.actor(observations).tanh()
+        outputs = self.actor(observations)
+        return outputs.argmax(-1) if self.spec.discrete else outputs.tanh()
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -5,6 +5,7 @@ appendix F: critics are lowered where the policy or chance would act and raised 
 the implementation that most papers run: the actions of the policy at s' are valued at s, the target has no
 entropy term, the policy's log std is scaled and shifted by two learnt numbers, all losses are taken with the
 weights before the update. Departures: actor and critics share one learning rate, no Lagrange multiplier.
+Online, actions are drawn from the policy as soft actor-critic does, and the conservative term stays.
 """
 
 from __future__ import annotations
@@ -131,6 +132,9 @@ class CQL(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations)[0].tanh()
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        return squashed_sample(*self.actor(observations), noise)[0]
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -4,7 +4,7 @@ Values by expectile regression on the data's actions, a policy by advantage-weig
 authors' code: the policy is normal with a tanh mean and a std that no state changes, the updates follow each
 other (value, actor, critics, targets) and each sees the value before it. Departures: the actor's learning
 rate decays only if asked to, nothing drops out. For AntMaze the paper takes `expectile` 0.9 and
-`temperature` 10.
+`temperature` 10. Online, as in the authors' code, actions are drawn from the policy.
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ class IQL(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor.mean(observations)
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        return self.actor.sample(observations, noise).clamp(-1, 1)
 
 
 def flops(spec: Spec, config: Config) -> float:

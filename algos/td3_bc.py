@@ -1,7 +1,9 @@
 """TD3+BC: Fujimoto, Gu, *A Minimalist Approach to Offline Reinforcement Learning* (arXiv 2106.06860).
 
 TD3 whose actor also imitates the data. Where the paper and its authors' code differ this follows the code:
-Q is normalised by the minibatch's mean |Q₁| at the policy's actions, not at the data's.
+Q is normalised by the minibatch's mean |Q₁| at the policy's actions, not at the data's. Online it goes on as
+it is, imitation included, and explores as TD3 does (Fujimoto, van Hoof, Meger, arXiv 1802.09477): with normal
+noise of std 0.1 on the policy's action.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Config(algorithm.Config):
         "policy_noise": (0, inf),
         "noise_clip": (0, inf),
         "policy_delay": (1, inf),
+        "exploration_noise": (0, inf),
         "hidden": (1, inf),
     }
 
@@ -41,6 +44,7 @@ class Config(algorithm.Config):
     policy_noise: float = 0.2  # std of the noise on the target action
     noise_clip: float = 0.5  # bound of that noise
     policy_delay: int = 2  # critic updates to one of actor and targets
+    exploration_noise: float = 0.1  # std of the noise on actions online
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
@@ -91,6 +95,9 @@ class TD3BC(Algorithm):
 
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
 
 
 def flops(spec: Spec, config: Config) -> float:

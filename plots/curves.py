@@ -1,4 +1,5 @@
-"""Score against the data seen so far: a panel a dataset, a line a variant, a band over its seeds."""
+"""Score against the data seen so far, and on the same axis against what is seen online after it: a panel a
+dataset, a line a variant, a band over its seeds."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ from seqeval.types import Reference
 
 from . import style
 
+FROM_SCRATCH = ", from scratch"  # behind the name of a study, of what it learns without data
+
 
 def plot(
     rows: pd.DataFrame,
@@ -27,7 +30,8 @@ def plot(
     """One dataset's curves. `behaviour` is the data's own mean, in the unit of the curves.
 
     Where some seeds of a line have no value (failed, or not come so far) the mean of the others is dotted,
-    without a band, and the legend says how many are left at the end. `styles` are by variant and study.
+    without a band, and the legend says how many are left at the end. Where the data ends and lines go on
+    online there is a dashed line upright. `styles` are by variant and study.
     """
     if ax is None:
         with style.context():
@@ -38,7 +42,9 @@ def plot(
         look = styles[variant, study]
         x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
         left, of = line[["seeds", "of"]].iloc[-1]
-        label = look.label if left == of else f"{look.label}: {left} of {of} seeds left"
+        label = f"{look.label} (frozen online)" if _is_frozen(rows, variant, study) else look.label
+        if left < of:
+            label += f": {left} of {of} seeds left"
         alone = whole.sum() == 1  # a line needs two points: one is a marker, and a bar for its range
         if not whole.all():
             ax.plot(x, mean, color=look.colour, linestyle=":", linewidth=0.9)
@@ -59,6 +65,11 @@ def plot(
         )
     if behaviour is not None:
         ax.axhline(behaviour, color="#666666", linestyle="--", linewidth=0.9, zorder=1)
+    for end in _ends_of_data(table):
+        ax.axvline(end, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
+        for side, name in (("right", "offline "), ("left", " online")):
+            across = ax.get_xaxis_transform()
+            ax.text(end, 1.0, name, transform=across, ha=side, va="bottom", fontsize=6.5, color="#333333")
     if table["samples"].nunique() > 1:
         ax.set_xlim(table["samples"].min(), table["samples"].max())
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -69,14 +80,16 @@ def plot(
 def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Every dataset of `rows` in a panel of its own, one legend for all.
 
-    `datasets` holds what the run directory says of each: its `behaviour_return` and `reference`.
+    `datasets` holds what the run directory says of each: `env_id`, `transitions`, `behaviour_return` and
+    `reference`. What was learnt without data is drawn in every panel of the same environment.
     """
-    rows = aggregate.with_values(rows)
+    rows = aggregate.with_values(_beside_data(rows, datasets))
     names = list(dict.fromkeys(rows["dataset"]))
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
     styles = _styles(rows)
+    both = set(rows["phase"]) == {"offline", "online"}
     with style.context():
         drawn = Figure(figsize=(width, 0.7 + 1.8 * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
@@ -84,36 +97,84 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
         for ax, name in zip(axes.flat, names, strict=False):
             mine = rows[rows["dataset"] == name]
             unit = mine["unit"].iloc[0]
-            plot(mine, ax, _behaviour(datasets[name], unit), styles)
-            ax.set_title(name)
+            behaviour = _behaviour(datasets[name], unit)
+            plot(mine, ax, behaviour, styles)
+            ax.set_title(name, pad=12 if both else None)
             ax.set_ylabel(unit)
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
-        handles["mean of the data"] = Line2D([], [], color="#666666", linestyle="--", linewidth=0.9)
+        if any(datasets[name]["transitions"] for name in names):
+            handles["mean of the data"] = Line2D([], [], color="#666666", linestyle="--", linewidth=0.9)
         ncols = min((2, 3, 4)[columns - 1], len(handles))
         drawn.legend(handles.values(), handles, loc="outside upper center", ncols=ncols, frameon=False)
         drawn.supxlabel(f"transitions seen ({_seeds(rows)})", fontsize=8)
     return drawn
 
 
+def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows without data as rows of every dataset of their environment, on its scale; those of environments
+    without one stay as they are."""
+    without = rows["dataset"].map(lambda name: datasets[name]["transitions"] == 0)
+    parts = [rows[~without]]
+    for name, scratch in rows[without].groupby("dataset", sort=False):
+        hosts = [
+            host
+            for host in dict.fromkeys(rows.loc[~without, "dataset"])
+            if datasets[host]["env_id"] == datasets[name]["env_id"]
+        ]
+        for host in hosts:
+            scale = datasets[host]["reference"]
+            score = Reference(**scale).score(scratch["return_mean"]) if scale else math.nan
+            study = scratch["study"] + FROM_SCRATCH
+            parts.append(scratch.assign(dataset=host, score=score, study=study))
+        if not hosts:
+            parts.append(scratch)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _is_frozen(rows: pd.DataFrame, variant: str, study: str) -> bool:
+    """Whether a line goes on online without learning."""
+    line = rows[(rows["variant"] == variant) & (rows["study"] == study)]
+    last = line.groupby("phase")["updates"].max()
+    return {"offline", "online"} <= set(last.index) and last["online"] == last["offline"]
+
+
+def _ends_of_data(table: pd.DataFrame) -> list[int]:
+    """Where lines that go on online go over to it."""
+    last = table.groupby([*aggregate.LINE, "phase"])["samples"].max().unstack("phase")
+    if not {"offline", "online"} <= set(last.columns):
+        return []
+    return sorted(last.dropna()["offline"].astype(int).unique())
+
+
 def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
     """Studies that meet in a panel with one variant are told apart: by their regimes if these differ, else by
-    their names."""
+    their names. What was learnt from scratch is always called so."""
+    scratch = rows["study"].str.endswith(FROM_SCRATCH)
+    beside = dict.fromkeys(rows.loc[scratch, "study"])
+    called = {study: "from scratch" if len(beside) == 1 else study for study in beside}
+    return style.lines(
+        zip(rows["variant"], rows["study"], strict=True), _names_of_studies(rows[~scratch]) | called
+    )
+
+
+def _names_of_studies(rows: pd.DataFrame) -> dict[str, str]:
+    """What each study is called in the legend; nothing where no other need be told from it."""
     regimes = rows.drop_duplicates("study").set_index("study")["regime"].to_dict()
     if rows.groupby(["dataset", "variant"])["study"].nunique().max() == 1:
-        names = dict.fromkeys(regimes, "")
-    elif len(set(regimes.values())) == len(regimes):
-        names = regimes
-    else:
-        names = {study: study for study in regimes}
-    return style.lines(zip(rows["variant"], rows["study"], strict=True), names)
+        return dict.fromkeys(regimes, "")
+    if len(set(regimes.values())) == len(regimes):
+        return regimes
+    return {study: study for study in regimes}
 
 
-def _behaviour(about: Mapping[str, Any], unit: str) -> float:
-    """The data's own mean in the unit of a panel."""
+def _behaviour(about: Mapping[str, Any], unit: str) -> float | None:
+    """The data's own mean in the unit of a panel; None without data."""
     value = about["behaviour_return"]
-    return Reference(**about["reference"]).score(value) if unit == "score" else value
+    if value is None or unit != "score":
+        return value
+    return Reference(**about["reference"]).score(value)
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from seqeval.errors import UserError
     from seqeval.launch import run
     from seqeval.policy import load_policy
-    from seqeval.settings import Evaluation, Protocol, Study
+    from seqeval.settings import Evaluation, Online, Protocol, Study
 
-__all__ = ["Evaluation", "Protocol", "Study", "UserError", "load_dataset", "load_policy", "run"]
+__all__ = ["Evaluation", "Online", "Protocol", "Study", "UserError", "load_dataset", "load_policy", "run"]
 
 _HOMES = {
     "Evaluation": "settings",
+    "Online": "settings",
     "Protocol": "settings",
     "Study": "settings",
     "UserError": "errors",

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.environments import Environment
-from seqeval.scaling import ActionScale, ObservationScale
+from seqeval.scaling import ObservationScale, action_scale
 
 
 class Agents:
@@ -20,7 +21,7 @@ class Agents:
 
     def __init__(self, algorithm: Algorithm, environment: Environment) -> None:
         self.algorithm = algorithm
-        self.actions = ActionScale.of(environment, algorithm.device)
+        self.actions = action_scale(environment.actions, algorithm.device)
         self.observations: ObservationScale | None = None
         if algorithm.config.normalize_observations:
             self.observations = ObservationScale.identity(
@@ -28,14 +29,25 @@ class Agents:
             )
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """The deterministic policies: (R, E, observation) -> (R, E, action)."""
+        """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
         with torch.no_grad():
-            seen = torch.as_tensor(
-                observations, dtype=torch.get_default_dtype(), device=self.algorithm.device
-            )
-            if self.observations is not None:
-                seen = self.observations(seen)
-            return self.actions.to_environment(self.algorithm.act(seen)).cpu().numpy()
+            return self.actions.to_environment(self.algorithm.act(self._seen(observations))).cpu().numpy()
+
+    def explore(self, observations: np.ndarray, noise: np.ndarray) -> Tensor:
+        """What the agents do where they learn online, as an algorithm has actions.
+
+        (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
+        """
+        with torch.no_grad():
+            return self.algorithm.explore(self._seen(observations), self._tensor(noise))
+
+    def _seen(self, observations: np.ndarray) -> Tensor:
+        """Observations as the algorithm sees them."""
+        plain = self._tensor(observations)
+        return plain if self.observations is None else self.observations(plain)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)
 
     def state_of(self, replica: int) -> dict[str, Any]:
         """All that one agent has learnt: `load_state` takes it into agents with R = 1."""

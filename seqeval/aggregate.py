@@ -23,24 +23,26 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and range over seeds at every x of every line.
 
-    Columns: `study`, `dataset`, `variant`, `samples`, `unit`, `mean`, `low` and `high` (lowest and highest
-    seed), `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that failed, or
-    that has not come this far, counts in `of` and not in `seeds`.
+    Columns: `study`, `dataset`, `variant`, `phase`, `samples`, `unit`, `mean`, `low` and `high` (lowest and
+    highest seed), `seeds` (that have a value here) and `of` (seeds that the line has at all). A seed that
+    failed, or that has not come this far, counts in `of` and not in `seeds`.
     """
     rows = with_values(rows)
-    points = rows.groupby([*LINE, "samples", "unit"], sort=False)["value"]
+    points = rows.groupby([*LINE, "phase", "samples", "unit"], sort=False)["value"]
     table = points.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
     of = rows.groupby(LINE)["seed"].nunique().rename("of").reset_index()
     return table.merge(of, on=LINE).sort_values([*LINE, "samples"], ignore_index=True)
 
 
 def final(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last point of every line: the columns of `curves`, and `std` over seeds (n - 1; NaN for one)."""
+    """The last point of every line in each of its phases: the columns of `curves`, and `std` over seeds (n -
+    1; NaN for one)."""
     rows = with_values(rows)
-    last = rows["samples"] == rows.groupby(LINE)["samples"].transform("max")
-    std = rows[last].groupby(LINE)["value"].std().rename("std").reset_index()
-    table = curves(rows).groupby(LINE, sort=False).tail(1)
-    return table.merge(std, on=LINE).reset_index(drop=True)
+    each = [*LINE, "phase"]
+    last = rows["samples"] == rows.groupby(each)["samples"].transform("max")
+    std = rows[last].groupby(each)["value"].std().rename("std").reset_index()
+    table = curves(rows).groupby(each, sort=False).tail(1)
+    return table.merge(std, on=each).reset_index(drop=True)
 
 
 def shortfalls(rows: pd.DataFrame) -> list[str]:

@@ -26,7 +26,17 @@ from seqeval.errors import UserError
 from seqeval.streams import stream
 from seqeval.types import Batch, Spec
 
-__all__ = ["Algorithm", "Batch", "Config", "Noise", "SingleAlgorithm", "Spec", "stream"]
+__all__ = [
+    "ActionSpace",
+    "Algorithm",
+    "Batch",
+    "Config",
+    "Noise",
+    "SingleAlgorithm",
+    "Spec",
+    "UserError",
+    "stream",
+]
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,15 @@ class Noise:
     probability: float = 0.5
 
 
+ActionSpace = Literal["continuous", "discrete"]
+
+
 class _Learner:
     """What one agent and R of them have in common."""
 
     Config: ClassVar[type[Config]] = Config
+    action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # that it can be used with
+    learns_online: ClassVar[bool] = True  # False: once the data is used up its policy stays as it is
     updates: int = 0  # made so far; `update` counts them
 
     @property
@@ -114,8 +129,15 @@ class Algorithm(_Learner, ABC):
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy: (R, E, observation) -> (R, E, action), actions within [-1, 1].
 
-        Called without gradients; changes nothing.
+        Discrete actions are (R, E) int64, numbered from 0. Called without gradients; changes nothing.
         """
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """As `act`, but as the agent acts where it learns online: the same as `act`, unless it is overridden.
+
+        `noise` (R, E, action) is N(0, 1), from streams of each replica's own seed.
+        """
+        return self.act(observations)
 
     def state_of(self, replica: int) -> dict[str, Any]:
         """What one replica has learnt, copied: `load_state_dict` takes it into an algorithm with R = 1."""
@@ -125,8 +147,8 @@ class Algorithm(_Learner, ABC):
 class SingleAlgorithm(_Learner, ABC):
     """One agent: the contract of `Algorithm` without the replica axis.
 
-    A study builds one for each seed. torch's global random state is the agent's own while it is built and
-    while it updates, seeded by its seed: `torch.randn` and the like may be used as they are.
+    A study builds one for each seed. torch's global random state is the agent's own while it is built, while
+    it updates and while it explores, seeded by its seed: `torch.randn` and the like may be used as they are.
     """
 
     def __init__(self, spec: Spec, config: Any, seed: int, total_updates: int, device: torch.device) -> None:
@@ -141,8 +163,15 @@ class SingleAlgorithm(_Learner, ABC):
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy: (E, observation) -> (E, action), actions within [-1, 1].
 
-        Called without gradients; changes nothing.
+        Discrete actions are (E,) int64, numbered from 0. Called without gradients; changes nothing.
         """
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """As `act`, but as the agent acts where it learns online: the same as `act`, unless it is overridden.
+
+        torch's global random state is the agent's own here too.
+        """
+        return self.act(observations)
 
 
 def select_replica(state: Any, index: int) -> Any:

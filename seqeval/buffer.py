@@ -1,4 +1,4 @@
-"""The data, once on the device, and the minibatches drawn from it."""
+"""The data, once on the device, with room for what agents add to it, and the minibatches drawn from it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,89 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.scaling import STD_EPS, ActionScale, ObservationScale, RewardScale
+from seqeval.scaling import (
+    ACTION_MARGIN,
+    STD_EPS,
+    ActionNumbers,
+    ActionScale,
+    ObservationScale,
+    RewardScale,
+)
 from seqeval.types import Batch, Dataset
 
 CHUNK = 8_192  # rows that the normaliser takes at once: few enough for the allocator to give them back
 
 
 def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
-    """On the CPU a view of the dataset's own memory (nothing here writes to it), elsewhere a copy."""
+    """On the CPU a view of the dataset's own memory, where it has the right type; elsewhere a copy."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(values).to(device, torch.get_default_dtype())
+        whole = values.dtype == np.int64  # discrete actions stay numbers
+        return torch.from_numpy(values).to(device, torch.int64 if whole else torch.get_default_dtype())
 
 
 class Buffer:
-    """N transitions on a device, stored once for all replicas.
+    """N transitions on a device, stored once for all replicas, and behind them `room` more for each replica.
 
-    Actions are stored mapped to [-1, 1]; observations and rewards as logged, scaled as they are drawn.
+    Actions are stored as algorithms have them, in [-1, 1] or as numbers from 0; observations and rewards as
+    logged, scaled as they are drawn. With `room` the data is copied into memory of the final size, which is
+    never allocated anew; without it nothing here writes to the dataset's own memory.
     """
 
     def __init__(
-        self, dataset: Dataset, actions: ActionScale, rewards: RewardScale, device: torch.device
+        self,
+        dataset: Dataset,
+        actions: ActionScale | ActionNumbers,
+        rewards: RewardScale,
+        device: torch.device,
+        room: int = 0,
+        replicas: int = 0,
     ) -> None:
-        self.device = device
+        self.device, self.room, self.replicas = device, room, replicas
+        self.size = len(dataset)
         self.reward_scale = rewards
-        self.observations = _tensor(dataset.observations, device)
-        self.next_observations = _tensor(dataset.next_observations, device)
-        self.actions = actions.to_unit(_tensor(dataset.actions, device))
-        self.rewards = _tensor(dataset.rewards, device)
-        self.terminated = _tensor(dataset.terminated, device)
+        self.observations = self._with_room(_tensor(dataset.observations, device))
+        self.next_observations = self._with_room(_tensor(dataset.next_observations, device))
+        self.actions = self._with_room(actions.to_algorithm(_tensor(dataset.actions, device)))
+        self.rewards = self._with_room(_tensor(dataset.rewards, device))
+        self.terminated = self._with_room(_tensor(dataset.terminated, device))
+
+    def _with_room(self, values: Tensor) -> Tensor:
+        if not self.room:
+            return values
+        larger = values.new_zeros(self.size + self.replicas * self.room, *values.shape[1:])
+        larger[: self.size] = values
+        return larger
+
+    def own_rows(self, replica: int) -> np.ndarray:
+        """The rows of what a replica adds, in the order of adding: (room,) int32."""
+        first = self.size + replica * self.room
+        return np.arange(first, first + self.room, dtype=np.int32)
+
+    def add(
+        self,
+        place: int,
+        observations: np.ndarray,
+        actions: Tensor,
+        rewards: np.ndarray,
+        next_observations: np.ndarray,
+        terminated: np.ndarray,
+    ) -> None:
+        """Writes a transition of each replica, its `place`-th, counted from 0.
+
+        (R, observation), (R, action) or (R,) as an algorithm has actions, and (R,).
+        """
+        rows = self.size + place + self.room * torch.arange(self.replicas, device=self.device)
+        if actions.is_floating_point():
+            actions = actions.clamp(-(1 - ACTION_MARGIN), 1 - ACTION_MARGIN)
+        self.actions[rows] = actions
+        for mine, values in (
+            (self.observations, observations),
+            (self.next_observations, next_observations),
+            (self.rewards, rewards),
+            (self.terminated, terminated),
+        ):
+            mine[rows] = torch.as_tensor(values, dtype=mine.dtype, device=self.device)
 
     def batch(self, rows: Tensor, scale: ObservationScale | None, noise: dict[str, Tensor]) -> Batch:
         """The minibatch of `rows` (R, B) of the dataset, observations scaled where a scale is given."""

@@ -15,13 +15,32 @@ from seqeval.errors import UserError, nearest
 
 
 @dataclass(frozen=True, eq=False)
+class Continuous:
+    """Actions that are vectors between two bounds."""
+
+    low: np.ndarray  # (action,) float32
+    high: np.ndarray  # (action,) float32
+
+    @property
+    def size(self) -> int:
+        return len(self.low)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Actions that are numbers first, first + 1, …, `size` of them."""
+
+    size: int
+    first: int
+
+
+@dataclass(frozen=True, eq=False)
 class Environment:
     """What the suite needs to know of an environment before it makes one."""
 
     env_id: str
     observation_size: int
-    action_low: np.ndarray  # (action,) float32
-    action_high: np.ndarray  # (action,) float32
+    actions: Continuous | Discrete
     time_limit: int | None  # steps; None where the environment has none of its own
 
 
@@ -53,7 +72,8 @@ def make(env_id: str) -> gymnasium.Env:
 
 @cache
 def describe(env_id: str) -> Environment:
-    """Sizes and bounds of an environment with a flat observation and a bounded continuous action.
+    """What there is to know of an environment with a flat observation, and actions that are either bounded
+    vectors or numbers.
 
     Raises UserError for an unknown environment and for spaces that the suite cannot use.
     """
@@ -62,19 +82,20 @@ def describe(env_id: str) -> Environment:
         observation, action = env.observation_space, env.action_space
         if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
             raise UserError(f"environment {env_id!r}: observations must be a flat vector, not {observation}")
-        if not isinstance(action, gymnasium.spaces.Box) or len(action.shape) != 1:
-            raise UserError(f"environment {env_id!r}: actions must be a continuous vector, not {action}")
-        if not action.is_bounded():
-            raise UserError(
-                f"environment {env_id!r}: its actions have no bounds, so they cannot be mapped to [-1, 1]; "
-                "wrap it in gymnasium.wrappers.ClipAction or RescaleAction"
-            )
-        return Environment(
-            env_id,
-            observation.shape[0],
-            action.low.astype(np.float32),
-            action.high.astype(np.float32),
-            env.spec.max_episode_steps if env.spec else None,
-        )
+        limit = env.spec.max_episode_steps if env.spec else None
+        return Environment(env_id, observation.shape[0], _actions(env_id, action), limit)
     finally:
         env.close()
+
+
+def _actions(env_id: str, space: gymnasium.Space) -> Continuous | Discrete:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Discrete(int(space.n), int(space.start))
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        raise UserError(f"environment {env_id!r}: actions must be a flat vector or numbers, not {space}")
+    if not space.is_bounded():
+        raise UserError(
+            f"environment {env_id!r}: its actions have no bounds, so they cannot be mapped to [-1, 1]; "
+            "wrap it in gymnasium.wrappers.ClipAction or RescaleAction"
+        )
+    return Continuous(space.low.astype(np.float32), space.high.astype(np.float32))

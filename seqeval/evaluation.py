@@ -35,8 +35,9 @@ class Evaluator:
             )
 
     def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
-        """The episodes of each replica. `act` maps (R, E, observation) to (R, E, action).
+        """The episodes of each replica.
 
+        `act` maps (R, E, observation) to (R, E, action), or to (R, E) where actions are discrete.
         Episode e of a replica begins from a seed that is drawn from its seed and its `samples` alone. An
         environment whose episode is over resets itself at the next step and plays on while others are
         still at it; what it does then is not counted.
@@ -53,8 +54,9 @@ class Evaluator:
 
         observations, _ = self._envs.reset(seed=starts.tolist())
         while running.any():
-            actions = act(observations.reshape(replicas, self.episodes, -1)).reshape(count, -1)
-            finite &= np.isfinite(actions).all(axis=1) | ~running
+            actions = act(observations.reshape(replicas, self.episodes, -1))
+            actions = actions.reshape(count, *actions.shape[2:])
+            finite &= np.isfinite(actions).reshape(count, -1).all(axis=1) | ~running
             actions = np.nan_to_num(actions, posinf=0.0, neginf=0.0)
             observations, rewards, terminated, truncated, info = self._envs.step(actions)
             returns += np.where(running, rewards, 0.0)

@@ -45,16 +45,29 @@ class Replicated(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         metrics = []
         for replica, agent in enumerate(self._agents):
-            with _fork(self.device):
-                _set_random_state(self._random[replica], self.device)
+            with self._own_random_state(replica):
                 found = agent.update(_of_replica(batch, replica))
-                self._random[replica] = _random_state(self.device)
             metrics.append({k: torch.as_tensor(v, device=self.device).detach() for k, v in found.items()})
         self.updates = self._agents[0].updates
         return {key: torch.stack([found[key] for found in metrics]) for key in metrics[0]}
 
     def act(self, observations: Tensor) -> Tensor:
         return torch.stack([agent.act(o) for agent, o in zip(self._agents, observations, strict=True)])
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        actions = []
+        for replica, agent in enumerate(self._agents):
+            with self._own_random_state(replica):
+                actions.append(agent.explore(observations[replica]))
+        return torch.stack(actions)
+
+    @contextmanager
+    def _own_random_state(self, replica: int) -> Iterator[None]:
+        """torch's global random state is the replica's, and goes on from where it was left."""
+        with _fork(self.device):
+            _set_random_state(self._random[replica], self.device)
+            yield
+            self._random[replica] = _random_state(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         agents = zip(self._agents, self._random, strict=True)
@@ -80,7 +93,8 @@ class Replicated(Algorithm):
 def replicated(single: type[SingleAlgorithm]) -> type[Algorithm]:
     """The algorithm that runs R of these. It has their name, module, docstring and config."""
     names = {"__module__": single.__module__, "__doc__": single.__doc__, "__qualname__": single.__qualname__}
-    return type(single.__name__, (Replicated,), {**names, "single": single, "Config": single.Config})
+    same = {name: getattr(single, name) for name in ("Config", "action_spaces", "learns_online")}
+    return type(single.__name__, (Replicated,), {**names, **same, "single": single})
 
 
 def _of_replica(batch: Batch, replica: int) -> Batch:

@@ -35,13 +35,17 @@ class Minibatches:
         seeds: Sequence[int],
         batch_size: int,
         noise: Mapping[str, Noise],
+        phase: tuple[str, ...] = (),
     ) -> None:
-        """`schedules`, `orders` (of arrival, (N,) each) and `seeds` have an entry for each replica."""
+        """`schedules`, `orders` (the row of each position) and `seeds` have an entry for each replica.
+        Streams of another `phase` are others."""
         self.buffer, self.schedules, self.orders = buffer, schedules, orders
         self.batch_size, self.noise = batch_size, noise
         self.drawn = 0  # updates for which a batch was handed out
-        self._streams = [stream(seed, "minibatch") for seed in seeds]
-        self._noise_streams = {name: [stream(seed, "noise", name) for seed in seeds] for name in noise}
+        self._streams = [stream(seed, *phase, "minibatch") for seed in seeds]
+        self._noise_streams = {
+            name: [stream(seed, *phase, "noise", name) for seed in seeds] for name in noise
+        }
         each = sum(math.prod(n.shape) for n in noise.values())
         self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, each)))
         self._block: list[tuple[Tensor, dict[str, Tensor]]] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqeval.environments import Environment
+from seqeval.environments import Continuous, Discrete
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
@@ -17,24 +17,42 @@ STD_EPS = 1e-3
 
 @dataclass(frozen=True)
 class ActionScale:
-    """Maps an environment's actions to [-1, 1] and back."""
+    """Maps an environment's continuous actions to [-1, 1] and back."""
 
     centre: Tensor  # (action,)
     half_range: Tensor  # (action,)
 
     @classmethod
-    def of(cls, environment: Environment, device: torch.device) -> ActionScale:
-        low = torch.as_tensor(environment.action_low, device=device, dtype=torch.get_default_dtype())
-        high = torch.as_tensor(environment.action_high, device=device, dtype=torch.get_default_dtype())
+    def of(cls, actions: Continuous, device: torch.device) -> ActionScale:
+        low = torch.as_tensor(actions.low, device=device, dtype=torch.get_default_dtype())
+        high = torch.as_tensor(actions.high, device=device, dtype=torch.get_default_dtype())
         return cls((low + high) / 2, (high - low) / 2)
 
-    def to_unit(self, actions: Tensor) -> Tensor:
+    def to_algorithm(self, actions: Tensor) -> Tensor:
         """Actions of the data, (..., action), mapped and then clipped to ±(1 - 1e-5)."""
         margin = 1 - ACTION_MARGIN
         return (actions - self.centre).div_(self.half_range).clamp_(-margin, margin)
 
     def to_environment(self, actions: Tensor) -> Tensor:
         return self.centre + self.half_range * actions.clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class ActionNumbers:
+    """Numbers an environment's discrete actions from 0, and back: (...) int64."""
+
+    first: int
+
+    def to_algorithm(self, actions: Tensor) -> Tensor:
+        return actions - self.first
+
+    def to_environment(self, actions: Tensor) -> Tensor:
+        return actions + self.first
+
+
+def action_scale(actions: Continuous | Discrete, device: torch.device) -> ActionScale | ActionNumbers:
+    """Between an environment's actions and an algorithm's."""
+    return ActionNumbers(actions.first) if isinstance(actions, Discrete) else ActionScale.of(actions, device)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from seqeval.errors import UserError
-from seqeval.slicing import Order, Schedule, Steps, Stream, size_grid
+from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
 from seqeval.types import DataRules
 
 
@@ -52,8 +52,10 @@ class Protocol:
     def schedules(self, size: int) -> list[Schedule]:
         """A seed's replicas on `size` transitions: one schedule for each, in retrain one for each size.
 
-        Raises UserError where the protocol does not fit.
+        Without data there is one that does nothing. Raises UserError where the protocol does not fit.
         """
+        if size == 0:
+            return [Steps((), self.updates_per_size, self.window)]
         if self.regime == "stream":
             k = self.updates_per_growth
             return [Stream(size, self.start, self.grow_by, k, self.window, self.counted_from_zero)]
@@ -73,15 +75,42 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Online:
+    """What happens once the data is used up: the same agents go on, each in an environment of its own."""
+
+    steps: int = 0
+    """E_on: environment steps of each agent; 0: no online phase."""
+    updates_per_step: int = 1
+    """Gradient updates after each of them."""
+    mix: Literal["uniform"] | float = "uniform"
+    """uniform: minibatches are drawn from the data and from what the agent has seen online as one. A number
+    between 0 and 1: that share of each is of what it has seen online."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UserError(f"online.steps: must be at least 0, not {self.steps}")
+        if self.updates_per_step < 1:
+            raise UserError(f"online.updates_per_step: must be at least 1, not {self.updates_per_step}")
+        if self.mix != "uniform" and not (isinstance(self.mix, float) and 0 < self.mix < 1):
+            raise UserError(f"online.mix: must be uniform, or lie between 0 and 1, and is {self.mix}")
+
+    def schedule(self, size: int, window: int | None) -> Interaction:
+        """Each replica's schedule behind `size` transitions of data."""
+        share = self.mix if isinstance(self.mix, float) else None
+        return Interaction(size, self.steps, self.updates_per_step, window, share)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """When and how long the agents are watched."""
 
     points: int = 20
-    """P: even steps of n from start to N, with an evaluation at each end (stream; else one a size)."""
+    """P: even steps of n from start to N, with an evaluation at each end (stream; else one a size), and as
+    many of the online steps."""
     episodes: int = 10
     """E: episodes at each point."""
     every: int | None = None
-    """An evaluation every so many transitions instead of at even steps (stream)."""
+    """An evaluation every so many transitions instead of at even steps (stream, online)."""
 
     def __post_init__(self) -> None:
         _at_least_one(self, "evaluation")
@@ -116,16 +145,18 @@ class Study:
     """Datasets × algorithms × seeds under one protocol."""
 
     datasets: tuple[str, ...]
-    """Names (`seqeval datasets list`) or paths of HDF5 files in D4RL's layout."""
+    """Names (`seqeval datasets list`), paths of HDF5 files in D4RL's layout, or none: online alone."""
     algorithms: tuple[str, ...]
     """Names (`seqeval algorithms list`), with other values where wanted: "iql:expectile=0.9,name=iql-0.9".
     An algorithm of your own: path/to/mine.py:MyAlgo, then settings likewise."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One agent for each; the seed decides the order of arrival too."""
     protocol: Protocol = field(default_factory=Protocol)
+    online: Online = field(default_factory=Online)
     evaluation: Evaluation = field(default_factory=Evaluation)
     env: str | None = None
-    """Gymnasium environment of files: needed where they name none, and goes before the one they name."""
+    """Gymnasium environment of files and of none: needed where they name none, and goes before the one they
+    name."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
 
@@ -138,3 +169,8 @@ class Study:
                 raise UserError(f"{name}: {', '.join(repeated)} is named more than once")
         if min(self.seeds) < 0:
             raise UserError(f"seeds: {min(self.seeds)} is negative")
+        if self.online.steps and self.protocol.regime == "retrain":
+            raise UserError(
+                "online.steps: under protocol.regime retrain a seed has an agent for each size, of which one "
+                "alone could go on; the one that sees all of the data is that of the regime full"
+            )

@@ -184,6 +184,49 @@ class Steps:
         return draw(rng, low, visible, (last - first, batch_size)).astype(np.int32)
 
 
+@dataclass(frozen=True)
+class Interaction:
+    """The schedule of `updates_per_step` updates after each of `steps` steps in a training environment.
+
+    Positions from `size` on are of the transitions that the replica itself has made, in that order. `share`
+    of a minibatch is drawn from them and the rest from the data; with None they are drawn from as one, of
+    which the newest `window` may be.
+    """
+
+    size: int  # N
+    steps: int
+    updates_per_step: int
+    window: int | None
+    share: float | None
+
+    @property
+    def updates(self) -> int:
+        return self.steps * self.updates_per_step
+
+    def points(self, count: int, every: int | None = None) -> list[tuple[int, int]]:
+        """At `count` even numbers of steps, the last of them all, or after every so many; none at 0."""
+        marks = [round(i * self.steps / count) for i in range(count + 1)]
+        if every is not None:
+            marks = [*range(0, self.steps, every), self.steps]
+        return [(mark * self.updates_per_step, self.size + mark) for mark in sorted(set(marks) - {0})]
+
+    def refreshes(self, count: int) -> list[tuple[int, int]]:
+        """None: the normaliser stays as it is."""
+        return []
+
+    def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
+        update = np.arange(first, last, dtype=np.int64)[:, None]
+        visible = self.size + 1 + update // self.updates_per_step
+        shape = (last - first, batch_size)
+        low = window_start(visible, self.window)
+        if self.share is None:
+            return draw(rng, low, visible, shape).astype(np.int32)
+        own = min(max(1, round(self.share * batch_size)), batch_size - 1)  # some of each
+        old = np.arange(batch_size) < batch_size - own
+        low = np.where(old, window_start(self.size, self.window), np.maximum(self.size, low))
+        return draw(rng, low, np.where(old, self.size, visible), shape).astype(np.int32)
+
+
 def window_start(visible: Any, window: int | None) -> Any:
     """First position that may be drawn when the first `visible` have arrived: numbers or arrays."""
     return np.maximum(0, visible - window) if window is not None else 0 * visible

@@ -133,14 +133,15 @@ class RunDirectory:
     def admit(self, study: dict[str, Any]) -> None:
         """Writes the resolved study down, joined with what is here already.
 
-        `protocol` and `evaluation` must be the same, and so must every dataset and algorithm that is known
-        here by the same name; new ones are added. Raises UserError that names the first value that differs.
+        `protocol`, `online` and `evaluation` must be the same, and so must every dataset and algorithm that
+        is known here by the same name; new ones are added. Raises UserError that names the first value that
+        differs.
         """
         self._claim()
         if self.study_file.exists():
             before = self.study()
-            for group in ("protocol", "evaluation"):
-                self._same(before[group], study[group], group)
+            for group in ("protocol", "online", "evaluation"):
+                self._same(before.get(group, {}), study[group], group)
             for kind in ("datasets", "algorithms"):
                 for name in before[kind].keys() & study[kind].keys():
                     self._same(_identity(before[kind][name]), _identity(study[kind][name]), name)

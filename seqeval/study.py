@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from seqeval import datasets, plugins, protocol
+from seqeval import datasets, environments, plugins, protocol
 from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.plugins import Variant
@@ -35,6 +35,7 @@ class Work:
     variant: Variant
     seeds: tuple[int, ...]
     updates: int  # of each replica
+    replicas_of_seed: int  # more than one where a seed trains an agent for each size
     device: str
 
     @property
@@ -63,7 +64,8 @@ class Work:
             for cell in cells.values():
                 cell.begin()
                 open_cells.callback(cell.close)
-            for row in protocol.run(agents, dataset, self.study.protocol, self.study.evaluation, labels):
+            study = self.study
+            for row in protocol.run(agents, dataset, study.protocol, study.evaluation, labels, study.online):
                 cells[row.seed].append(row)
                 yield row
         seeds = agents.algorithm.seeds
@@ -89,6 +91,11 @@ class Resolved:
     def notes(self) -> list[str]:
         """What the user should know before it runs."""
         notes = [f"{about['name']}: {note}" for about in self.datasets.values() for note in about["notes"]]
+        for variant in self.variants:
+            if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
+                notes.append(
+                    f"{variant.name}: does not learn online, where its rows evaluate the same policy"
+                )
         if self.study.protocol.order == "segments":
             single = [about["name"] for about in self.datasets.values() if len(about["segments"]) == 1]
             notes += [f"{name}: one segment alone, so the order is the same as shuffled" for name in single]
@@ -104,12 +111,18 @@ class Resolved:
         """
         todo = []
         for given, about in self.datasets.items():
-            schedules = self.study.protocol.schedules(about["transitions"])
             for variant in self.variants:
                 cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
                 if seeds := tuple(cell.seed for cell in cells if not cell.finished):
-                    name, updates = about["name"], schedules[0].updates
-                    todo.append(Work(self.study, given, name, variant, seeds, updates, self.device))
+                    updates = protocol.updates(
+                        self.study.protocol,
+                        self.study.online,
+                        about["transitions"],
+                        plugins.find(variant.algorithm),
+                    )
+                    each = len(self.study.protocol.schedules(about["transitions"]))
+                    name = about["name"]
+                    todo.append(Work(self.study, given, name, variant, seeds, updates, each, self.device))
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])
@@ -121,6 +134,7 @@ class Resolved:
         """The study as plain values, for the run directory."""
         return {
             "protocol": asdict(self.study.protocol),
+            "online": asdict(self.study.online),
             "evaluation": asdict(self.study.evaluation),
             "datasets": {about["name"]: about for about in self.datasets.values()},
             "algorithms": {variant.name: variant.settings() for variant in self.variants},
@@ -142,7 +156,7 @@ class Resolved:
 def resolve(study: Study) -> Resolved:
     """Looks every name up and checks every value. Raises UserError for the first that will not do."""
     variants = plugins.parse_all(study.algorithms)
-    if study.protocol.learning_rate_decay:
+    if study.protocol.learning_rate_decay and not study.online.steps:
         variants = [_decaying(variant) for variant in variants]
     if study.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: torch finds no CUDA device here; use --device cpu")
@@ -152,11 +166,33 @@ def resolve(study: Study) -> Resolved:
         dataset = datasets.load(given, study.env, study.protocol.data_rules)
         study.protocol.schedules(len(dataset))
         for variant in variants:
-            protocol.reward_scale(variant.config, dataset, study.protocol)
+            _fit(study, dataset, variant)
         if dataset.name in {about["name"] for about in abouts.values()}:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         abouts[given] = _about(given, dataset)
     return Resolved(study, abouts, variants, device)
+
+
+def _fit(study: Study, dataset: Dataset, variant: Variant) -> None:
+    """Raises UserError where an algorithm cannot learn from a dataset as the study has it."""
+    found = plugins.find(variant.algorithm)
+    space = environments.describe(dataset.env_id).actions
+    kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
+    if kind not in found.action_spaces:
+        raise UserError(
+            f"{variant.name}: learns {' or '.join(found.action_spaces)} actions, and those of "
+            f"{dataset.env_id} are {kind}; `seqeval algorithms list` says which algorithm learns which"
+        )
+    if not len(dataset) and not (study.online.steps and found.learns_online):
+        why = (
+            "it does not learn online" if study.online.steps else "there is no online phase; set online.steps"
+        )
+        raise UserError(f"{variant.name}: without a dataset it would learn nothing, since {why}")
+    if not len(dataset) and study.online.mix != "uniform":
+        raise UserError(
+            f"online.mix: without a dataset there is nothing to mix with; leave {study.online.mix} out"
+        )
+    protocol.reward_scale(variant.config, dataset, study.protocol)
 
 
 def _decaying(variant: Variant) -> Variant:

@@ -30,13 +30,14 @@ class Reference:
 class Dataset:
     """Logged transitions in the order of their file, after the data rules (`datasets._rules`).
 
-    N transitions, of E episodes. Arrays are read-only. Actions are in the environment's own units.
+    N transitions, of E episodes. Arrays are read-only. Actions are in the environment's own units: vectors,
+    or numbers where they are discrete. N is 0 for a dataset that stands for none at all.
     """
 
     name: str
     env_id: str
     observations: np.ndarray  # (N, observation) float32
-    actions: np.ndarray  # (N, action) float32
+    actions: np.ndarray  # (N, action) float32, or (N,) int64 where they are discrete
     rewards: np.ndarray  # (N,) float32
     next_observations: np.ndarray  # (N, observation) float32; where terminated, of no consequence
     terminated: np.ndarray  # (N,) bool: no value beyond this transition
@@ -58,12 +59,11 @@ class Dataset:
         return int(self.observations.shape[1])
 
     @property
-    def action_size(self) -> int:
-        return int(self.actions.shape[1])
-
-    @property
-    def behaviour_return(self) -> float:
-        """Mean return of the complete episodes (of all, where none is complete): the data's own level."""
+    def behaviour_return(self) -> float | None:
+        """Mean return of the complete episodes (of all, where none is complete): the data's own level. None
+        without data."""
+        if not len(self):
+            return None
         returns = (
             self.episode_returns[self.episode_complete]
             if self.episode_complete.any()
@@ -77,7 +77,8 @@ class Spec:
     """What an algorithm must know of the data to build its networks."""
 
     observation_size: int
-    action_size: int
+    action_size: int  # numbers in an action; where actions are discrete, how many there are
+    discrete: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class Batch:
     """One minibatch for each of R replicas: what an algorithm's update sees.
 
     Observations are normalised where the algorithm's config asks for it, rewards scaled likewise, actions
-    mapped to [-1, 1].
+    mapped to [-1, 1] or, where they are discrete, numbered from 0.
     """
 
     observations: Tensor  # (R, B, observation)
-    actions: Tensor  # (R, B, action)
+    actions: Tensor  # (R, B, action); discrete (R, B) int64
     rewards: Tensor  # (R, B)
     next_observations: Tensor  # (R, B, observation)
     terminated: Tensor  # (R, B): 1 where no value follows, else 0; a truncated transition has 0
@@ -105,10 +106,10 @@ class Row:
     algorithm: str
     variant: str
     seed: int
-    phase: str  # "offline"
+    phase: str  # "offline" or "online"; the row at N is offline's
     regime: str  # "stream"
-    samples: int  # n, the visible transitions: the x axis
-    env_steps: int  # steps taken in the training environment, 0 while offline
+    samples: int  # n, the visible transitions, online N + e: the x axis
+    env_steps: int  # e, steps in the training environment; 0 while offline, and of who does not learn online
     updates: int
     episode_returns: list[float]  # empty where the status is failed
     episode_lengths: list[int]

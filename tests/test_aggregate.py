@@ -7,6 +7,8 @@ import pytest
 
 from seqeval import aggregate
 
+DATA = 9  # transitions; what is seen beyond is seen online
+
 
 def rows(scores: dict[tuple[str, int, int], float | None], failed: tuple = ()) -> pd.DataFrame:
     """Rows of one study and dataset from {(variant, seed, samples): score}."""
@@ -17,6 +19,7 @@ def rows(scores: dict[tuple[str, int, int], float | None], failed: tuple = ()) -
                 "dataset": "d",
                 "variant": variant,
                 "seed": seed,
+                "phase": "online" if samples > DATA else "offline",
                 "samples": samples,
                 "score": score,
                 "return_mean": None if (variant, seed, samples) in failed else 7.0,
@@ -79,3 +82,15 @@ def test_a_dataset_without_scores_is_in_returns() -> None:
     table = aggregate.curves(rows(dict.fromkeys(FULL)))
     assert set(table["unit"]) == {"return"}
     assert set(table["mean"]) == {7.0}
+
+
+def test_each_phase_of_a_line_has_its_last_point() -> None:
+    more = {("a", 0, 12): 5.0, ("a", 1, 12): 7.0, ("a", 0, 10): 0.0, ("a", 1, 10): 0.0}
+    table = aggregate.final(rows(FULL | more))
+    found = table[["variant", "phase", "samples", "mean", "std"]].fillna(-1).to_numpy().tolist()
+    root = 2**0.5
+    assert found == [
+        ["a", "offline", 9, 6.0, pytest.approx(2 * root)],
+        ["a", "online", 12, 6.0, pytest.approx(root)],
+        ["b", "offline", 9, 6.0, -1],
+    ]

@@ -12,13 +12,25 @@ from matplotlib.figure import Figure
 from seqeval.plots import curves, style
 
 ABOUT = {
-    "one": {"behaviour_return": 50.0, "reference": {"minimum": 0.0, "maximum": 200.0, "source": ""}},
-    "two": {"behaviour_return": 50.0, "reference": None},
+    "one": {
+        "env_id": "One-v0",
+        "transitions": 3000,
+        "behaviour_return": 50.0,
+        "reference": {"minimum": 0.0, "maximum": 200.0, "source": ""},
+    },
+    "two": {"env_id": "Two-v0", "transitions": 3000, "behaviour_return": 50.0, "reference": None},
+    "none": {"env_id": "One-v0", "transitions": 0, "behaviour_return": None, "reference": None},
 }
 
 
 def rows(
-    variants=("bc", "mine"), seeds=(0, 1, 2), datasets=("one", "two"), study="s", regime="stream"
+    variants=("bc", "mine"),
+    seeds=(0, 1, 2),
+    datasets=("one", "two"),
+    study="s",
+    regime="stream",
+    phase="offline",
+    points=(1000, 2000, 3000),
 ) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     return pd.DataFrame(
@@ -29,7 +41,9 @@ def rows(
                 "dataset": dataset,
                 "variant": variant,
                 "seed": seed,
+                "phase": phase,
                 "samples": samples,
+                "updates": 3000 if variant == "bc" else samples,
                 "score": float(rng.normal(50, 10)) if dataset == "one" else None,
                 "return_mean": float(rng.normal(100, 10)),
                 "status": "ok",
@@ -37,7 +51,7 @@ def rows(
             for dataset in datasets
             for variant in variants
             for seed in seeds
-            for samples in (1000, 2000, 3000)
+            for samples in points
         ]
     )
 
@@ -140,3 +154,68 @@ def test_png_and_pdf_lie_side_by_side_and_are_the_same_bytes_again(tmp_path: Pat
     assert paths[1].read_bytes()[:5] == b"%PDF-"
     again = style.save(curves.figure(rows(), ABOUT), tmp_path / "d.pdf")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def both_phases() -> pd.DataFrame:
+    return pd.concat([rows(datasets=("one",)), rows(datasets=("one",), phase="online", points=(3500, 4000))])
+
+
+def test_a_line_goes_on_online_and_the_end_of_the_data_is_marked() -> None:
+    data = both_phases()
+    figure = curves.figure(data, ABOUT)
+    (ax,) = figure.axes
+    for line in ax.lines[:2]:
+        assert line.get_xdata().tolist() == [1000, 2000, 3000, 3500, 4000]
+        assert not np.isnan(line.get_ydata()).any()
+    upright = [line for line in ax.lines if list(line.get_xdata()) == [3000, 3000]]
+    assert len(upright) == 1
+    assert upright[0].get_linestyle() == "--"
+    sides = {text.get_text().strip(): text.get_ha() for text in ax.texts}
+    assert sides == {"offline": "right", "online": "left"}
+    assert ax.get_xlim() == (1000, 4000)
+    # bc has made no update since the data ended.
+    assert legend(figure)[:2] == ["bc (frozen online)", "mine"]
+
+
+def test_without_an_online_phase_nothing_is_marked() -> None:
+    (ax,) = curves.figure(rows(datasets=("one",)), ABOUT).axes
+    assert not ax.texts
+    assert not [line for line in ax.lines if len(set(line.get_xdata())) == 1]
+
+
+def test_datasets_of_different_sizes_have_lines_of_their_own() -> None:
+    larger = rows(datasets=("one",), study="t", points=(1000, 3200))
+    longer = rows(datasets=("one",), study="t", phase="online", points=(4000,))
+    (ax,) = curves.figure(pd.concat([both_phases(), larger, longer]), ABOUT).axes
+    upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert upright == [3000, 3200]
+
+
+def test_what_is_learnt_from_scratch_is_drawn_beside_the_data_of_its_environment_on_its_scale() -> None:
+    scratch = rows(("mine", "new"), datasets=("none",), study="u", phase="online", points=(0, 4000))
+    figure = curves.figure(pd.concat([both_phases(), scratch]), ABOUT)
+    (ax,) = figure.axes
+    lines = {line.get_label(): line for line in ax.lines}
+    assert legend(figure)[:4] == ["bc (frozen online)", "mine", "mine (from scratch)", "new (from scratch)"]
+    line = lines["mine (from scratch)"]
+    mine = scratch[scratch["variant"] == "mine"].groupby("samples")["return_mean"].mean()
+    assert line.get_xdata().tolist() == [0, 4000]
+    np.testing.assert_allclose(line.get_ydata(), mine / 2)  # returns of 0 and 200 are scores 0 and 100
+    assert line.get_color() == lines["mine"].get_color()
+    assert line.get_linestyle() != lines["mine"].get_linestyle()
+
+
+def test_from_scratch_alone_has_a_panel_of_its_own_in_returns() -> None:
+    figure = curves.figure(rows(("new",), datasets=("none",), phase="online", points=(0, 4000)), ABOUT)
+    (ax,) = figure.axes
+    assert (ax.get_title(), ax.get_ylabel(), ax.get_xlim()) == ("none", "return", (0, 4000))
+    assert legend(figure) == ["new"]
+
+
+def test_seeds_from_scratch_of_two_studies_are_not_pooled() -> None:
+    one, two = (
+        rows(("new",), datasets=("none",), study=study, phase="online", points=(0, 4000))
+        for study in ("u", "v")
+    )
+    labels = legend(curves.figure(pd.concat([both_phases(), one, two]), ABOUT))
+    assert labels[2:4] == ["new (u, from scratch)", "new (v, from scratch)"]

@@ -9,6 +9,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -246,7 +247,7 @@ def test_arrays_have_the_documented_types_and_shapes(file: Path, following: bool
         array = getattr(dataset, name)
         assert (array.dtype, array.shape) == (dtype, shape), name
     assert sum(dataset.segments) == size == (8 if following else 6)
-    assert (dataset.observation_size, dataset.action_size) == (3, 1)
+    assert (dataset.observation_size, dataset.actions.shape) == (3, (len(dataset), 1))
 
 
 @pytest.mark.parametrize("following", [False, True])
@@ -465,7 +466,7 @@ def test_an_environment_that_gymnasium_has_given_away_is_refused(file: Path, env
     assert repr(env_id) in refusal(write(file, fields_of(4)), env_id)
 
 
-@pytest.mark.parametrize(("env_id", "what"), [("CartPole-v1", "actions"), ("FrozenLake-v1", "observations")])
+@pytest.mark.parametrize(("env_id", "what"), [("Buttons-v0", "actions"), ("FrozenLake-v1", "observations")])
 def test_an_environment_that_the_suite_cannot_use_is_refused(file: Path, env_id: str, what: str) -> None:
     message = refusal(write(file, fields_of(4)), env_id)
     assert repr(env_id) in message
@@ -641,3 +642,42 @@ def test_without_timeouts_no_episode_is_longer_than_the_time_limit(
     dataset = datasets.load(write(scratch, fields))
     assert np.flatnonzero(dataset.truncated).tolist() == cut
     assert np.bincount(dataset.episode).max() <= 200
+
+
+class Buttons(gymnasium.Env):
+    """Several at once can be pressed, which is neither a vector between bounds nor a number."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = gymnasium.spaces.MultiBinary(2)
+
+
+class Dial(Buttons):
+    """Three actions, numbered from 5."""
+
+    action_space = gymnasium.spaces.Discrete(3, start=5)
+
+
+gymnasium.register("Buttons-v0", entry_point=Buttons)
+gymnasium.register("Dial-v0", entry_point=Dial)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_discrete_actions_are_numbers_in_the_environments_own_count(file: Path, dtype, shape) -> None:
+    numbers = np.array([5, 7, 6, 5, 5, 7])
+    fields = fields_of(6, {5: "t"}) | {"actions": numbers.astype(dtype).reshape(shape)}
+    dataset = datasets.load(write(file, fields, env_id="Dial-v0"))
+    assert (dataset.actions.dtype, dataset.actions.tolist()) == (np.int64, numbers[: len(dataset)].tolist())
+
+
+@pytest.mark.parametrize("bad", [4, 8, 5.5, -1])
+def test_a_discrete_action_that_the_environment_has_not_is_refused(file: Path, bad: float) -> None:
+    actions = np.array([5, 7, bad, 5, 5, bad])
+    message = refusal(write(file, fields_of(6) | {"actions": actions}, env_id="Dial-v0"))
+    assert f"'actions' is {bad:g} in row 2" in message
+    assert "from 5 to 7" in message
+
+
+def test_discrete_actions_of_two_numbers_are_refused(file: Path) -> None:
+    fields = fields_of(6) | {"actions": np.full((6, 2), 5)}
+    assert "shape (6, 2)" in refusal(write(file, fields, env_id="Dial-v0"))

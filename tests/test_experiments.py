@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SMALL = [
@@ -38,10 +41,31 @@ def test_k_gamma_refuses_what_means_nothing(tmp_path: Path) -> None:
     assert done.stderr == "k_gamma: protocol.updates_per_growth: must be at least 1, not 0\n"
 
 
+@pytest.mark.parametrize("name", ["figure1", "finetune"])
+def test_the_papers_figures_are_studies_whose_every_field_is_a_flag(name: str, tmp_path: Path) -> None:
+    small = ("--datasets", "pendulum-replay", "--protocol.grow-by", "50")
+    online = ("--online.steps", "20") if name == "finetune" else ()
+    done = script(f"{name}.py", *SMALL, *small, *online, "--out", str(tmp_path / name))
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / name / "study.json").read_text())
+    assert study["online"]["steps"] == (20 if online else 0)
+    assert (tmp_path / name / "curves.png").stat().st_size > 5000
+    rows = (tmp_path / name / "cells/pendulum-replay/bc/seed-1/rows.jsonl").read_text().splitlines()
+    assert [json.loads(row)["samples"] for row in rows] == [19_800, 20_000, 20_020][: 2 + bool(online)]
+
+
+@pytest.mark.parametrize(("name", "online"), [("figure1", 0), ("finetune", 500_000)])
+def test_the_papers_figures_are_of_twelve_datasets_and_five_algorithms(name: str, online: int) -> None:
+    shown = script(f"{name}.py", "--help").stdout
+    assert shown.count("-v2") == 12
+    assert re.search(r"--online.steps INT.*?default:[^0-9]*(\d+)", shown, re.DOTALL)[1] == str(online)
+    assert "awac bc cql iql td3_bc" in shown
+
+
 def test_the_demo_ends_with_a_table_and_the_figure(tmp_path: Path) -> None:
     done = script("demo.py", *SMALL, "--protocol.grow-by", "50", "--out", str(tmp_path / "demo"))
     assert done.returncode == 0, done.stderr
-    assert "γ = 50" in done.stderr
+    assert "online" in done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"figure: {tmp_path}/demo/curves.png")
     assert (tmp_path / "demo" / "curves.png").stat().st_size > 5000
 

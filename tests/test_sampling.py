@@ -22,7 +22,7 @@ NOISE = {"a": Noise("normal", (4, 1)), "b": Noise("bernoulli", (5,), 0.9), "c": 
 
 def make_buffer(rewards: RewardScale | None = None) -> Buffer:
     environment = environments.describe("Pendulum-v1")
-    return Buffer(make_dataset(), ActionScale.of(environment, CPU), rewards or RewardScale(), CPU)
+    return Buffer(make_dataset(), ActionScale.of(environment.actions, CPU), rewards or RewardScale(), CPU)
 
 
 def make_minibatches(seeds: list[int]) -> Minibatches:
@@ -47,15 +47,17 @@ def test_a_batch_holds_the_rows_asked_for_in_the_units_promised() -> None:
 def test_the_dataset_itself_is_neither_copied_nor_changed() -> None:
     data = make_dataset()
     before = data.observations.copy()
-    buffer = Buffer(data, ActionScale.of(environments.describe("Pendulum-v1"), CPU), RewardScale(3.0), CPU)
+    buffer = Buffer(
+        data, ActionScale.of(environments.describe("Pendulum-v1").actions, CPU), RewardScale(3.0), CPU
+    )
     assert buffer.observations.data_ptr() == data.observations.ctypes.data
     buffer.batch(torch.zeros((1, 4), dtype=torch.int32), None, {})
     np.testing.assert_array_equal(data.observations, before)
 
 
 def test_actions_are_clipped_just_inside_and_mapped_back() -> None:
-    scale = ActionScale.of(environments.describe("Pendulum-v1"), CPU)
-    unit = scale.to_unit(torch.tensor([[-2.0], [2.0], [5.0], [1.0]]))
+    scale = ActionScale.of(environments.describe("Pendulum-v1").actions, CPU)
+    unit = scale.to_algorithm(torch.tensor([[-2.0], [2.0], [5.0], [1.0]]))
     assert unit.squeeze(1).tolist() == pytest.approx([-1 + 1e-5, 1 - 1e-5, 1 - 1e-5, 0.5], abs=1e-7)
     assert scale.to_environment(torch.tensor([[-1.5], [1.0], [0.25]])).squeeze(1).tolist() == [-2.0, 2.0, 0.5]
 
@@ -72,7 +74,9 @@ def test_the_normaliser_is_mean_and_std_of_the_rows_alone(monkeypatch: pytest.Mo
 
 def test_the_normaliser_holds_for_large_means_and_many_chunks(float64: None) -> None:
     data = make_dataset(episodes=14_000)  # 140 000 rows, in three chunks
-    shifted = Buffer(data, ActionScale.of(environments.describe("Pendulum-v1"), CPU), RewardScale(), CPU)
+    shifted = Buffer(
+        data, ActionScale.of(environments.describe("Pendulum-v1").actions, CPU), RewardScale(), CPU
+    )
     shifted.observations = shifted.observations + 1e6
     scale = shifted.observation_scale([np.arange(len(data), dtype=np.int32)])
     np.testing.assert_allclose(scale.std[0, 0] - 1e-3, data.observations.astype(np.float64).std(0), rtol=1e-9)

@@ -50,6 +50,7 @@ FAILED = replace(
 
 STUDY: dict[str, Any] = {
     "protocol": {"start": 100, "grow_by": 1, "window": None},
+    "online": {"steps": 0},
     "evaluation": {"points": 2, "episodes": 10},
     "datasets": {
         "made-up": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,16 @@ def assemble(
     and the last transition are dropped.
     Raises UserError that names the source, the field and the first bad row.
     """
-    _check(source, raw)
     environment = environments.describe(env_id)
-    for field, expected, whose in (
-        ("observations", environment.observation_size, "observations"),
-        ("actions", len(environment.action_low), "actions"),
-    ):
-        if raw[field].shape[1] != expected:
-            raise UserError(
-                f"{source}: field {field!r} has {raw[field].shape[1]} numbers a row, "
-                f"but {whose} of {env_id} have {expected}; is this the right environment?"
-            )
+    numbered = isinstance(environment.actions, environments.Discrete)
+    if numbered and "actions" in raw and raw["actions"].shape[1:] == (1,):
+        raw["actions"] = raw["actions"][:, 0]
+    _check(source, raw, [field for field in VECTORS if not (numbered and field == "actions")])
+    _check_width(source, raw, "observations", environment.observation_size, env_id)
+    if isinstance(environment.actions, environments.Discrete):
+        raw["actions"] = _numbered(source, raw["actions"], environment.actions, env_id)
+    else:
+        _check_width(source, raw, "actions", environment.actions.size, env_id)
 
     notes = []
     terminated = raw.pop("terminals")
@@ -122,8 +122,11 @@ def assemble(
     )
 
 
-def _check(source: str, raw: dict[str, np.ndarray]) -> None:
-    """Converts the fields in place to float32 or bool. Raises UserError for what cannot be used."""
+def _check(source: str, raw: dict[str, np.ndarray], vectors: Collection[str]) -> None:
+    """Converts the fields in place to float32 or bool. Raises UserError for what cannot be used.
+
+    A row of `vectors` is several numbers, a row of another field is one.
+    """
     for field in REQUIRED:
         if field not in raw:
             raise UserError(
@@ -133,8 +136,8 @@ def _check(source: str, raw: dict[str, np.ndarray]) -> None:
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
-        if values.ndim != (2 if field in VECTORS else 1):
-            shape = "(transitions, size)" if field in VECTORS else "(transitions,)"
+        if values.ndim != (2 if field in vectors else 1):
+            shape = "(transitions, size)" if field in vectors else "(transitions,)"
             raise UserError(f"{source}: field {field!r} has shape {values.shape}, expected {shape}")
         if values.size == 0:
             raise UserError(f"{source}: field {field!r} is empty")
@@ -169,9 +172,34 @@ def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
     return (step % limit == limit - 1) & ~terminated
 
 
+def _check_width(source: str, raw: dict[str, np.ndarray], field: str, expected: int, env_id: str) -> None:
+    """Raises UserError where a row of a field is longer or shorter than the environment's."""
+    if (width := raw[field].shape[1]) != expected:
+        raise UserError(
+            f"{source}: field {field!r} has {width} numbers a row, but {field} of {env_id} have {expected}; "
+            "is this the right environment?"
+        )
+
+
+def _numbered(source: str, actions: np.ndarray, space: environments.Discrete, env_id: str) -> np.ndarray:
+    """Discrete actions (n,) float32 as int64. Raises UserError where one is not the environment's."""
+    last = space.first + space.size - 1
+    bad = (actions != np.floor(actions)) | (actions < space.first) | (actions > last)
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(
+            f"{source}: field 'actions' is {actions[row]:g} in row {row}, but actions of {env_id} are "
+            f"whole numbers from {space.first} to {last}; is this the right environment?"
+        )
+    return actions.astype(np.int64)
+
+
 def _outside(actions: np.ndarray, environment: environments.Environment) -> str | None:
     """A note where actions leave the environment's bounds by more than rounding."""
-    low, high = actions.min(axis=0) - environment.action_low, actions.max(axis=0) - environment.action_high
+    space = environment.actions
+    if isinstance(space, environments.Discrete):  # which is refused
+        return None
+    low, high = actions.min(axis=0) - space.low, actions.max(axis=0) - space.high
     excess = float(max(-low.min(), high.max()))
     if excess <= 1e-3:
         return None

@@ -41,7 +41,7 @@ class Report:
     """What a worker says of its piece of work."""
 
     piece: int
-    updates: int = 0  # of each seed, so far
+    updates: int = 0  # of each replica, so far
     score: str = ""  # the latest, over the seeds
     over: bool = False
 
@@ -163,7 +163,8 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[score]}"),
     )
-    total = sum(work.updates * len(work.seeds) for work in works)
+    replicas = [len(work.seeds) * work.replicas_of_seed for work in works]
+    total = sum(work.updates * count for work, count in zip(works, replicas, strict=True))
     done = [0] * len(works)
     finished = 0
     began = last_line = time.monotonic()
@@ -175,8 +176,8 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
 
         def show(report: Report) -> None:
             nonlocal finished, last_line
-            work, seeds = works[report.piece], len(works[report.piece].seeds)
-            done[report.piece] = report.updates * seeds
+            work, count = works[report.piece], replicas[report.piece]
+            done[report.piece] = report.updates * count
             if report.over:
                 finished += 1
                 if report.piece in tasks:
@@ -188,7 +189,7 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
                 score = report.score and f"last {report.score}"
                 progress.update(task, completed=report.updates, score=score)
                 speed = progress.tasks[progress.task_ids.index(task)].speed
-                progress.update(task, rate=f"{speed * seeds:.0f} updates/s" if speed else "")
+                progress.update(task, rate=f"{speed * count:.0f} updates/s" if speed else "")
             progress.update(overall, completed=sum(done), description=f"{finished} of {len(works)} done")
             now = time.monotonic()
             if not console.is_terminal and (report.over or now - last_line > PLAIN_EVERY):

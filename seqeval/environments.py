@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -55,19 +57,41 @@ def quiet() -> Iterator[None]:
 
 
 def make(env_id: str) -> gymnasium.Env:
-    """One environment. Raises UserError where there is none of exactly that name."""
+    """One environment, of a name that options may follow: `Ant-v4?use_contact_forces=True&frame_skip=5`.
+
+    Raises UserError where there is none of exactly that name, or where it does not take the options.
+    """
+    name, options = _split(env_id)
     try:
         with quiet():
-            env = gymnasium.make(env_id)
-    except (gymnasium.error.Error, ImportError, ValueError) as error:
+            env = gymnasium.make(name, **options)
+    except (gymnasium.error.Error, ImportError, ValueError, TypeError) as error:
+        if isinstance(error, TypeError) and not options:  # what its own code raises is not the user's to mend
+            raise
         reason = str(error).splitlines()[0].split(" Did you mean")[0].rstrip(".")
-        hint = nearest(env_id, gymnasium.registry.keys() - {env_id})
+        hint = nearest(name, gymnasium.registry.keys() - {name})
         raise UserError(f"environment {env_id!r} cannot be made: {reason}{hint}") from error
-    made = env.spec.id if env.spec else env_id
-    if made != env_id.rpartition(":")[2]:
+    made = env.spec.id if env.spec else name
+    if made != name.rpartition(":")[2]:
         env.close()
         raise UserError(f"environment {env_id!r}: name it in full, {made!r}")
     return env
+
+
+def _split(env_id: str) -> tuple[str, dict[str, Any]]:
+    """The name and the options of an environment. Raises UserError for what is no option."""
+    name, _, text = env_id.partition("?")
+    options = {}
+    for item in text.split("&") if text else []:
+        key, _, value = item.partition("=")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            raise UserError(
+                f"environment {env_id!r}: {item!r} is no option; they are written name=value, as in "
+                "Ant-v4?use_contact_forces=True, words in quotes"
+            ) from error
+    return name, options
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -28,11 +27,10 @@ class Evaluator:
 
     def __init__(self, env_id: str, seeds: Sequence[int], episodes: int) -> None:
         self.seeds, self.episodes = tuple(seeds), episodes
-        with environments.quiet():
-            self._envs = SyncVectorEnv(
-                [lambda: gymnasium.make(env_id)] * (len(self.seeds) * episodes),
-                autoreset_mode=AutoresetMode.NEXT_STEP,
-            )
+        self._envs = SyncVectorEnv(
+            [lambda: environments.make(env_id)] * (len(self.seeds) * episodes),
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
 
     def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
         """The episodes of each replica.

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqeval import datasets
+from seqeval import datasets, environments
 from seqeval.datasets import embedded
 from seqeval.errors import UserError
 from seqeval.types import Dataset
@@ -681,3 +681,17 @@ def test_a_discrete_action_that_the_environment_has_not_is_refused(file: Path, b
 def test_discrete_actions_of_two_numbers_are_refused(file: Path) -> None:
     fields = fields_of(6) | {"actions": np.full((6, 2), 5)}
     assert "shape (6, 2)" in refusal(write(file, fields, env_id="Dial-v0"))
+
+
+def test_an_environment_may_have_options(file: Path) -> None:
+    dataset = datasets.load(write(file, fields_of(4)), "Pendulum-v1?g=5.0&max_episode_steps=2")
+    env = environments.make(dataset.env_id)
+    assert (env.unwrapped.g, env.spec.max_episode_steps) == (5.0, 2)
+    assert environments.describe(dataset.env_id).time_limit == 2
+    assert environments.describe("Ant-v4?use_contact_forces=True").observation_size == 111
+    assert environments.describe("Ant-v4").observation_size == 27
+
+
+@pytest.mark.parametrize("options", ["g", "g=fast", "gravity=1", "g=1&&", "=3"])
+def test_options_that_an_environment_does_not_take_are_refused(file: Path, options: str) -> None:
+    assert f"'Pendulum-v1?{options}'" in refusal(write(file, fields_of(4)), f"Pendulum-v1?{options}")

@@ -210,6 +210,25 @@ def test_a_seed_has_the_same_rows_and_weights_in_any_company(name: str, mix) -> 
         assert all(map(torch.equal, weights(agents, replica), weights(agent, 0)))
 
 
+def test_discrete_actions_are_stored_drawn_and_acted_as_numbers() -> None:
+    """CartPole's are 0 and 1; a policy that pushes right for ever falls in about ten steps."""
+    dataset = made_of_numbers()
+    rows, agents = run("bc", [4, 0], Online(steps=4), dataset, evaluation=Evaluation(2, 8))
+    alone, agent = run("bc", [0], Online(steps=4), dataset, evaluation=Evaluation(2, 8))
+    assert [timeless(row) for row in rows if row.seed == 0] == [timeless(row) for row in alone]
+    assert all(map(torch.equal, weights(agents, 1), weights(agent, 0)))
+    assert {row.status for row in rows} == {"ok"}
+    assert all(7 < length < 13 for length in rows[-1].episode_lengths)
+    assert agents.act(np.zeros((2, 3, 4))).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def made_of_numbers() -> Dataset:
+    """A dataset of CartPole that always pushes right."""
+    plain = make_dataset(env_id="CartPole-v1")
+    wide = np.random.default_rng(0).uniform(-0.2, 0.2, (120, 4)).astype(np.float32)
+    return replace(plain, observations=wide, next_observations=wide, actions=np.ones(120, np.int64))
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_evaluation_never_changes_training(name: str) -> None:
     _, often = run(name, [1], evaluation=Evaluation(points=6, episodes=3))

@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -85,12 +87,13 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
 
 
 def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
-    """The last point of every line, as people read it."""
+    """The last point of every line in each phase, as people read it."""
     from seqeval.types import Reference
 
     headers = (
         "dataset",
         "algorithm",
+        "phase",
         "unit",
         "mean ± std",
         "range over seeds",
@@ -100,21 +103,22 @@ def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in headers:
-        left = header in ("dataset", "algorithm", "unit")
+        left = header in ("dataset", "algorithm", "phase", "unit")
         table.add_column(header, justify="left" if left else "right", no_wrap=True)
     for line in final.to_dict("records"):
         data = about[line["dataset"]]["behaviour_return"]
-        if line["unit"] == "score":
+        if data is not None and line["unit"] == "score":
             data = Reference(**about[line["dataset"]]["reference"]).score(data)
         table.add_row(
             line["dataset"],
             line["variant"],
+            line["phase"],
             line["unit"],
             f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if line["seeds"] > 1 else ""),
             f"{line['low']:.1f} … {line['high']:.1f}",
             f"{line['seeds']}" if line["seeds"] == line["of"] else f"{line['seeds']} of {line['of']}",
             str(line["samples"]),
-            f"{data:.1f}",
+            "" if data is None else f"{data:.1f}",
         )
     return table
 
@@ -185,21 +189,25 @@ def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> Non
         name: A name, or the path of an HDF5 file in D4RL's layout.
         env: Gymnasium environment of a file that names none.
     """
-    from seqeval import datasets
+    from seqeval import datasets, environments
 
     dataset = datasets.load(name, env)
-    returns = dataset.episode_returns
+    returns, mean = dataset.episode_returns, dataset.behaviour_return
+    if mean is None:
+        raise UserError(f"{name}: stands for no data; there is nothing to show")
+    action = environments.describe(dataset.env_id).actions
     facts: dict[str, Any] = {
         "environment": dataset.env_id,
         "transitions": len(dataset),
-        "observation, action": f"{dataset.observation_size}, {dataset.action_size} numbers",
+        "observation": f"{dataset.observation_size} numbers",
+        "action": f"{action.size} " + ("to choose from" if dataset.actions.ndim == 1 else "numbers"),
         "episodes": f"{len(returns)}, {int(dataset.episode_complete.sum())} of them complete",
         "terminated, truncated": f"{dataset.terminated.sum()}, {dataset.truncated.sum()} transitions",
-        "returns": f"mean {dataset.behaviour_return:.2f}, from {returns.min():.2f} to {returns.max():.2f}",
+        "returns": f"mean {mean:.2f}, from {returns.min():.2f} to {returns.max():.2f}",
     }
     if dataset.reference is not None:
         score = dataset.reference.score
-        facts["scores"] = f"mean {score(dataset.behaviour_return):.2f}, highest {score(returns.max()):.2f}"
+        facts["scores"] = f"mean {score(mean):.2f}, highest {score(returns.max()):.2f}"
         facts["score 0 and 100"] = (
             f"returns {dataset.reference.minimum:.2f} and {dataset.reference.maximum:.2f}"
         )
@@ -213,6 +221,51 @@ def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> Non
             facts[key] = ", ".join(f"{k} {v}" for k, v in plain) if plain else value
     facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
     _print_facts(facts)
+
+
+@datasets_app.command(name="make")
+def make_datasets(
+    env: str,
+    algorithm: str,
+    steps: int,
+    out: Path,
+    levels: tuple[str, ...] = ("random", "medium", "expert", "medium-replay", "medium-expert"),
+    transitions: int | None = None,
+    seed: int = 0,
+    settings: tuple[str, ...] = (),
+    checkpoints: int = 20,
+) -> int:
+    """Train an agent of Stable-Baselines3 and log it at D4RL's levels, a file and a card each.
+
+    An interrupted command, given again, goes on from its last checkpoint.
+
+    Args:
+        env: Gymnasium environment.
+        algorithm: An off-policy class of Stable-Baselines3: SAC, TD3, DDPG or DQN; with sb3_contrib
+            installed TQC, CrossQ or QRDQN.
+        steps: Steps of training.
+        out: The folder of the files. The work is kept in its folder making until they are written.
+        levels: Of random, medium, expert, medium-replay, medium-expert and full-replay.
+        transitions: Size of each file that is rolled out; by default as many as steps of training.
+        seed: Of the agent and of all that is drawn.
+        settings: The agent's own, key=value, as of its class in Stable-Baselines3. net_arch=(256,256): the
+            widths of its networks. action_noise=0.1: standard deviation, in half action ranges, of Gaussian
+            noise.
+        checkpoints: Evaluations during training.
+    """
+    from seqeval import behaviour
+
+    size = steps if transitions is None else transitions
+    parsed = behaviour.parse_settings(settings)
+    recipe = behaviour.Recipe(env, algorithm, steps, size, seed, checkpoints, parsed)
+    try:
+        files = behaviour.make(recipe, levels, out, plain_console(stderr=True))
+    except KeyboardInterrupt:
+        print("seqeval: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    for path in files.values():
+        print(path)
+    return 0
 
 
 @algorithms_app.command(name="list")
@@ -272,15 +325,19 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
 
 
 def _about_algorithm(found: type) -> str:
-    """What its file says of an algorithm, or else its class."""
-    return inspect.getdoc(inspect.getmodule(found)) or inspect.getdoc(found) or ""
+    """What an algorithm's class says of it, or else its file."""
+    return inspect.cleandoc(found.__doc__ or getattr(inspect.getmodule(found), "__doc__", None) or "")
 
 
 def _comments(config: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass, from its source."""
+    """The comment behind each field of a dataclass, from its source; where it has none, as the fields have it
+    in their metadata."""
     if config is object:
         return {}
-    source = textwrap.dedent(inspect.getsource(config))
+    try:
+        source = textwrap.dedent(inspect.getsource(config))
+    except (OSError, TypeError):  # it was made by a function
+        return {f.name: f.metadata["comment"] for f in dataclasses.fields(config) if "comment" in f.metadata}
     return dict(re.findall(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE))
 
 
@@ -308,18 +365,44 @@ def _study_with(preset: Preset) -> type[Study]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point: exit code 2 and one line for what the user can put right."""
+    """The entry point of `seqeval`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"seqeval {version('seqeval-rl')}")
         return
-    try:
+    with exits("seqeval"):
         if arguments[:1] == ["run"]:
             study = _study_with(_preset_of(arguments))
             run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
         code = app.cli(prog="seqeval", description=__doc__, args=arguments)
+    sys.exit(code or 0)
+
+
+def script(study: Study, out: Path, description: str | None) -> None:
+    """The whole of an experiment that is a study with other defaults: its file, run, is this call.
+
+    Every flag of `seqeval run` but the preset can be given to it, and beside them `--out` and `--jobs`.
+    """
+
+    def main(
+        study: Annotated[Study, tyro.conf.arg(name="")] = study, out: Path = out, jobs: int | None = None
+    ) -> int:
+        from seqeval import launch
+
+        return show_results(launch.run(study, out, jobs, plain_console(stderr=True)), out, out / "curves.png")
+
+    with exits(Path(sys.argv[0]).stem):
+        code = tyro.cli(main, description=description)
+    sys.exit(code)
+
+
+@contextmanager
+def exits(name: str) -> Iterator[None]:
+    """Ends with exit code 2 and one line, which begins with `name`, for what the user can put right."""
+    try:
+        yield
     except UserError as error:
-        print(f"seqeval: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -327,14 +410,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if error.filename is None or error.errno not in FILE_TROUBLE:
             raise
-        print(f"seqeval: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            "seqeval: stopped; the same command goes on with the cells that are not finished", file=sys.stderr
+            f"{name}: stopped; the same command goes on with the cells that are not finished", file=sys.stderr
         )
         sys.exit(130)
-    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Does an algorithm keep the contract of `seqeval.algorithm`? A kit of checks, each with a line to say.
 
 In the manner of Gymnasium's `check_env`: made-up minibatches of a few transitions and a few updates, nothing
-that depends on how well the algorithm learns.
+that depends on how well the algorithm learns. An algorithm of continuous and of discrete actions is put
+through all of it with each.
 """
 
 from __future__ import annotations
@@ -21,19 +22,26 @@ import torch
 from torch import Tensor
 
 from seqeval import plugins
-from seqeval.algorithm import Algorithm, Config, Noise
+from seqeval.algorithm import ActionSpace, Algorithm, Config, Noise
 from seqeval.replicas import Replicated
 from seqeval.sampling import draw_noise
 from seqeval.streams import stream
 from seqeval.types import Batch, Spec
 
-SPECS = (Spec(observation_size=5, action_size=2), Spec(observation_size=3, action_size=1))
+SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
+    "continuous": (Spec(observation_size=5, action_size=2), Spec(observation_size=3, action_size=1)),
+    "discrete": (
+        Spec(observation_size=5, action_size=3, discrete=True),
+        Spec(observation_size=3, action_size=2, discrete=True),
+    ),
+}
 SEEDS = (3, 0, 7)
 BATCH_SIZE = 16
 UPDATES = 8
 HALF = UPDATES // 2
 TOTAL_UPDATES = 100
 STATES = 4  # that `act` is asked about
+MANY = 64  # of them, for two policies to differ in one, and for exploration to go as far as it may
 CPU = torch.device("cpu")
 CLOSE = (1e-4, 1e-5)  # rtol and atol of replicas together against each alone, in float32
 CLOSER = (0.0, 1e-9)  # in float64, where even what Adam would make up for shows
@@ -74,13 +82,15 @@ def examine(text: str) -> Iterator[Result]:
     """
     found = plugins.find(plugins.split(text)[0])
     config = Config() if plugins.config_fault(found) else plugins.parse(text).config
-    kit = Kit(found, replace(config, batch_size=min(config.batch_size, BATCH_SIZE)))
+    config = replace(config, batch_size=min(config.batch_size, BATCH_SIZE))
+    spaces = ("continuous",) if _spaces_fault(found) else found.action_spaces
+    kits = [Kit(found, config, space) for space in spaces]
     fine: set[str] = set()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a study
     try:
         for name, check in CHECKS.items():
-            result = _result(name, check, kit, fine)
+            result = _result(name, check, kits, fine)
             if result.status == "ok":
                 fine.add(name)
             yield result
@@ -88,20 +98,22 @@ def examine(text: str) -> Iterator[Result]:
         torch.set_num_threads(threads)
 
 
-def _result(name: str, check: Check, kit: Kit, fine: set[str]) -> Result:
+def _result(name: str, check: Check, kits: Sequence[Kit], fine: set[str]) -> Result:
     if missing := [need for need in check.needs if need not in fine]:
         return Result(
             name, check.title, "skipped", f"says nothing while this is not so: {CHECKS[missing[0]].title}"
         )
-    try:
-        check.run(kit)
-    except Fault as fault:
-        message = str(fault)
-    except Exception as error:
-        message = f"expected no exception, got {kit.told(error)}"
-    else:
-        return Result(name, check.title, "ok")
-    return Result(name, check.title, "failed", f"{message}; see {check.read}")
+    for kit in kits:
+        try:
+            check.run(kit)
+            continue
+        except Fault as fault:
+            message = str(fault)
+        except Exception as error:
+            message = f"expected no exception, got {kit.told(error)}"
+        where = f"with {kit.space} actions " if len(kits) > 1 else ""
+        return Result(name, check.title, "failed", f"{where}{message}; see {check.read}")
+    return Result(name, check.title, "ok")
 
 
 def rule(
@@ -127,19 +139,19 @@ class Trial:
 
 
 class Kit:
-    """An algorithm to be checked, and how to put it to work."""
+    """An algorithm to be checked with actions of one kind, and how to put it to work."""
 
-    def __init__(self, found: type[Algorithm], config: Config) -> None:
-        self.found, self.config = found, config
+    def __init__(self, found: type[Algorithm], config: Config, space: ActionSpace) -> None:
+        self.found, self.config, self.space = found, config, space
 
     def make(
-        self, seeds: Sequence[int] = SEEDS, spec: Spec = SPECS[0], device: torch.device = CPU
+        self, seeds: Sequence[int] = SEEDS, spec: Spec | None = None, device: torch.device = CPU
     ) -> Algorithm:
-        return self.found(spec, self.config, seeds, TOTAL_UPDATES, device)
+        return self.found(spec or SPECS[self.space][0], self.config, seeds, TOTAL_UPDATES, device)
 
     def sizes(self) -> list[Algorithm]:
         """One and three replicas, at two sizes of observations and actions."""
-        return [self.make(seeds, spec) for spec in SPECS for seeds in (SEEDS[:1], SEEDS)]
+        return [self.make(seeds, spec) for spec in SPECS[self.space] for seeds in (SEEDS[:1], SEEDS)]
 
     @cached_property
     def fresh(self) -> list[Algorithm]:
@@ -174,11 +186,17 @@ class Kit:
 
         def tensor(draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
             values = np.stack([draw(rng) for rng in rngs])
-            return torch.from_numpy(values).to(algorithm.device, torch.get_default_dtype())
+            kind = torch.int64 if values.dtype == np.int64 else torch.get_default_dtype()
+            return torch.from_numpy(values).to(algorithm.device, kind)
+
+        def actions(rng: np.random.Generator) -> np.ndarray:
+            if spec.discrete:
+                return rng.integers(spec.action_size, size=size)
+            return rng.uniform(-1, 1, (size, spec.action_size))
 
         return Batch(
             observations=tensor(lambda rng: rng.standard_normal((size, spec.observation_size))),
-            actions=tensor(lambda rng: rng.uniform(-1, 1, (size, spec.action_size))),
+            actions=tensor(actions),
             rewards=tensor(lambda rng: rng.standard_normal(size)),
             next_observations=tensor(lambda rng: rng.standard_normal((size, spec.observation_size))),
             terminated=tensor(lambda rng: rng.random(size) < 0.3),
@@ -192,16 +210,31 @@ class Kit:
         """Makes the updates from `first` up to `last`, and returns their metrics."""
         return [algorithm.update(self.batch(algorithm, update)) for update in range(first, last)]
 
-    def observations(self, algorithm: Algorithm) -> Tensor:
-        """Observations (R, STATES, observation) from near zero to far away; the same for each replica."""
-        values = stream(0, "check", "act").standard_normal((STATES, algorithm.spec.observation_size))
-        values *= np.logspace(-1, 3, STATES)[:, None]
+    def observations(self, algorithm: Algorithm, states: int = STATES) -> Tensor:
+        """Observations (R, states, observation) from near zero to far away; the same for each replica."""
+        values = stream(0, "check", "act").standard_normal((states, algorithm.spec.observation_size))
+        values *= np.logspace(-1, 3, states)[:, None]
         one = torch.from_numpy(values).to(algorithm.device, torch.get_default_dtype())
         return one.repeat(len(algorithm.seeds), 1, 1)
 
-    def act(self, algorithm: Algorithm) -> Tensor:
+    def act(self, algorithm: Algorithm, states: int = STATES) -> Tensor:
         with torch.no_grad():
-            return algorithm.act(self.observations(algorithm))
+            return algorithm.act(self.observations(algorithm, states))
+
+    def explore(self, algorithm: Algorithm) -> Tensor:
+        """What comes of the same observations for each replica, and of noise of its own seed."""
+        shape = (MANY, algorithm.spec.action_size)
+        noise = [stream(seed, "check", "explore").standard_normal(shape) for seed in algorithm.seeds]
+        normal = torch.from_numpy(np.stack(noise)).to(algorithm.device, torch.get_default_dtype())
+        with torch.no_grad():
+            return algorithm.explore(self.observations(algorithm, MANY), normal)
+
+    def learnt(self, algorithm: Algorithm) -> Any:
+        """What an algorithm has learnt. The random state of a single one is no part of that."""
+        state = algorithm.state_dict()
+        if isinstance(algorithm, Replicated):
+            state = state | {"replicas": [replica["agent"] for replica in state["replicas"]]}
+        return copy.deepcopy(state)
 
     def all_of(self, algorithm: Algorithm) -> dict[str, Any]:
         """What an algorithm has learnt, and what it does by it."""
@@ -229,7 +262,15 @@ def config(kit: Kit) -> None:
         raise Fault(fault)
 
 
-@rule("it is built for 1 and 3 replicas, at two sizes", "Algorithm.__init__", ["config"])
+@rule("action_spaces and learns_online say what it can be used for", "_Learner")
+def declared(kit: Kit) -> None:
+    if fault := _spaces_fault(kit.found):
+        raise Fault(fault)
+    online = kit.found.learns_online
+    _expect(isinstance(online, bool), "learns_online to be True or False", repr(online))
+
+
+@rule("it is built for 1 and 3 replicas, at two sizes", "Algorithm.__init__", ["config", "declared"])
 def builds(kit: Kit) -> None:
     for algorithm in kit.fresh:
         _expect(algorithm.updates == 0, "updates to be 0 at first", algorithm.updates)
@@ -281,22 +322,20 @@ def batch(kit: Kit) -> None:
         _expect(not trial.changed, "a batch as it was", f"other {', '.join(dict.fromkeys(trial.changed))}")
 
 
-@rule("act maps (R, E, observation) to (R, E, action)", "Algorithm.act", ["updates"])
+@rule(
+    "act maps (R, E, observation) to (R, E, action), or to (R, E) where discrete",
+    "Algorithm.act",
+    ["updates"],
+)
 def acts(kit: Kit) -> None:
     for algorithm in (*kit.fresh, *(trial.algorithm for trial in kit.trials)):
-        shape = (len(algorithm.seeds), STATES, algorithm.spec.action_size)
-        actions = kit.act(algorithm)
-        _expect(isinstance(actions, Tensor), "actions in a tensor", type(actions).__name__)
-        _expect(actions.shape == shape, f"actions {_of(kit, shape)}", f"{tuple(actions.shape)}")
-        _expect(actions.dtype == torch.get_default_dtype(), "actions of torch's default dtype", actions.dtype)
-        _expect(bool(actions.isfinite().all()), "actions to be finite", "some that are not")
+        _expect_actions(kit, algorithm, kit.act(algorithm), STATES)
 
 
-@rule("actions are within [-1, 1]", "Algorithm.act", ["acts"])
+@rule("actions are within [-1, 1], or from 0 to n - 1 where discrete", "Algorithm.act", ["acts"])
 def bounds(kit: Kit) -> None:
     for algorithm in (*kit.fresh, *(trial.algorithm for trial in kit.trials)):
-        largest = kit.act(algorithm).abs().max().item()
-        _expect(largest <= 1, "actions within [-1, 1]", f"one of size {largest:.4g}")
+        _expect_bounds(algorithm, kit.act(algorithm))
 
 
 @rule("act draws nothing at random", "Algorithm.act", ["acts"])
@@ -320,7 +359,7 @@ def seeds(kit: Kit) -> None:
     for update in range(HALF):
         for algorithm in (one, other):
             algorithm.update(kit.batch(algorithm, update, data_of=SEEDS[:1]))
-    differ = _difference(kit.act(one), kit.act(other), EXACT)
+    differ = _difference(kit.act(one, MANY), kit.act(other, MANY), EXACT)
     _expect(differ is not None, "two seeds to act differently, as their first weights do", "the same actions")
 
 
@@ -334,6 +373,41 @@ def harmless(kit: Kit) -> None:
         kit.act(acting)
         _same(before, acting.state_dict(), "the state to be as it was before act")
     _same(plain.state_dict(), acting.state_dict(), "updates to be the same with act between them")
+
+
+@rule("explore returns actions as act does", "Algorithm.explore", ["bounds", "steady", "harmless"])
+def explores(kit: Kit) -> None:
+    for algorithm in (*kit.sizes(), *(trial.algorithm for trial in kit.trials)):
+        actions = kit.explore(algorithm)
+        _expect_actions(kit, algorithm, actions, MANY)
+        _expect_bounds(algorithm, actions)
+
+
+@rule(
+    "exploration is the same again",
+    "Algorithm.explore, and SingleAlgorithm on randomness",
+    ["explores", "repeats"],
+)
+def explores_again(kit: Kit) -> None:
+    one, other = kit.make(), kit.make()
+    for first in (0, HALF):
+        told = "the same noise and the same seeds to give the same exploration"
+        _same(kit.explore(one), kit.explore(other), told)
+        kit.train(one, first, first + HALF)
+        kit.train(other, first, first + HALF)
+
+
+@rule("explore changes nothing that is learnt", "Algorithm.explore", ["explores", "repeats"])
+def explores_only(kit: Kit) -> None:
+    plain, exploring = kit.make(), kit.make()
+    for update in range(HALF):
+        plain.update(kit.batch(plain, update))
+        exploring.update(kit.batch(exploring, update))
+        before = kit.learnt(exploring)
+        kit.explore(exploring)
+        _same(before, kit.learnt(exploring), "what is learnt to be as it was before explore")
+    if not isinstance(plain, Replicated):  # whose random state goes on where it explores
+        _same(kit.learnt(plain), kit.learnt(exploring), "updates to be the same with explore between them")
 
 
 @rule("saved and loaded it goes on as if nothing had been", "state_dict", ["repeats"])
@@ -369,6 +443,18 @@ def _compare_alone(kit: Kit, tolerance: tuple[float, float]) -> None:
         _same(kit.one_of(single, 0), kit.one_of(together, replica), told, tolerance)
 
 
+@rule("3 replicas together explore as 3 alone", "rule 2", ["alone", "explores_again", "explores_only"])
+def explores_alone(kit: Kit) -> None:
+    together = kit.make()
+    kit.train(together, 0, HALF)
+    found = kit.explore(together)
+    for replica, seed in enumerate(SEEDS):
+        single = kit.make([seed])
+        kit.train(single, 0, HALF)
+        told = f"replica {replica} of 3 to explore as it does alone"
+        _same(kit.explore(single)[0], found[replica], told, CLOSE)
+
+
 @rule("NaN in one replica leaves the others as they were", "rules 2 and 3", ["repeats"])
 def nan(kit: Kit) -> None:
     clean, poisoned = kit.make(), kit.make()
@@ -397,18 +483,49 @@ def parts(kit: Kit) -> None:
         _same(kit.one_of(together, replica), kit.one_of(single, 0), told, CLOSE)
 
 
-@rule("what comes back is on the device that it was given", "Algorithm.__init__", ["acts", "metrics"])
+@rule("what comes back is on the device that it was given", "Algorithm.__init__", ["explores", "metrics"])
 def device(kit: Kit) -> None:
     for device in [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]:
         algorithm = kit.make(device=device)
         (found,) = kit.train(algorithm, 0, 1)
-        for name, value in (found | {"actions": kit.act(algorithm)}).items():
+        acting = {"actions": kit.act(algorithm), "exploration": kit.explore(algorithm)}
+        for name, value in (found | acting).items():
             _expect(value.device.type == device.type, f"{name} on {device}", value.device)
 
 
 def _expect(true: bool, expected: str, got: object) -> None:
     if not true:
         raise Fault(f"expected {expected}, got {got}")
+
+
+def _expect_actions(kit: Kit, algorithm: Algorithm, actions: Any, states: int) -> None:
+    """Actions of every replica in so many states, as far as their tensor goes."""
+    spec = algorithm.spec
+    shape = (len(algorithm.seeds), states, *(() if spec.discrete else (spec.action_size,)))
+    dtype = torch.int64 if spec.discrete else torch.get_default_dtype()
+    wanted = "torch.int64, as discrete ones are" if spec.discrete else "torch's default dtype"
+    _expect(isinstance(actions, Tensor), "actions in a tensor", type(actions).__name__)
+    _expect(actions.shape == shape, f"actions {_of(kit, shape)}", f"{tuple(actions.shape)}")
+    _expect(actions.dtype == dtype, f"actions of {wanted}", actions.dtype)
+    _expect(bool(actions.isfinite().all()), "actions to be finite", "some that are not")
+
+
+def _expect_bounds(algorithm: Algorithm, actions: Tensor) -> None:
+    if algorithm.spec.discrete:
+        highest = algorithm.spec.action_size - 1
+        for action in (actions.min().item(), actions.max().item()):
+            _expect(0 <= action <= highest, f"actions from 0 to {highest}", f"one that is {action}")
+    else:
+        largest = actions.abs().max().item()
+        _expect(largest <= 1, "actions within [-1, 1]", f"one of size {largest:.4g}")
+
+
+def _spaces_fault(found: type[Algorithm]) -> str | None:
+    """What is wrong with the `action_spaces` of an algorithm, in words; None if nothing."""
+    spaces, known = found.action_spaces, get_args(ActionSpace)
+    if isinstance(spaces, tuple) and spaces and all(space in known for space in spaces):
+        return None
+    return f"expected action_spaces to be a tuple of {' or '.join(map(repr, known))}, got {spaces!r}"
 
 
 def _same(one: Any, other: Any, expected: str, tolerance: tuple[float, float] = EXACT) -> None:

@@ -270,12 +270,14 @@ def make_datasets(
 
 @algorithms_app.command(name="list")
 def list_algorithms() -> None:
-    """The algorithms known by name: the suite's, and those of installed packages."""
+    """The algorithms known by name, of the suite and of installed packages, and the actions they learn."""
     from seqeval import plugins
 
     for name in plugins.names():
         try:
-            about = _about_algorithm(plugins.find(name)).partition("\n")[0]
+            found = plugins.find(name)
+            first_line = _about_algorithm(found).partition("\n")[0]
+            about = f"{', '.join(found.action_spaces):20}  {first_line}"
         except UserError as error:  # a package that is broken hides no other
             about = f"cannot be used: {error}"
         print(f"{name:10} {about}")
@@ -294,6 +296,8 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
     if fault := plugins.config_fault(found):
         raise UserError(f"algorithm {name!r}: {fault}")
     print(_about_algorithm(found))
+    when = "offline and online" if found.learns_online else "offline alone"
+    print(f"\nLearns {' or '.join(found.action_spaces)} actions, {when}.")
     print(f'\nSettings, as in "{name}:key=value,key=value,name=what-to-call-it":')
     comments = {key: text for cls in reversed(found.Config.__mro__) for key, text in _comments(cls).items()}
     table = Table(box=None, show_header=False, pad_edge=False)

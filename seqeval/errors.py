@@ -16,5 +16,6 @@ class UserError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'a' or 'b'?`, or an empty string where nothing comes near."""
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    cased = {name.lower(): name for name in known}
+    near = [cased[name] for name in difflib.get_close_matches(word.lower(), cased, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

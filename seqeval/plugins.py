@@ -3,6 +3,9 @@
 Names are those of the files in `seqeval.algos`, and those that installed packages register in the
 entry-point group `seqeval.algorithms` as `package.module:Class`. `path/to/mine.py:MyAlgo` is a class in a
 file.
+
+A file of `seqeval.algos` may hold a family of algorithms, made as they are asked for: then it has a function
+`names`, and a function `find` that takes one of these, and `family:Member` is the name of one.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class Variant:
 
 def names() -> list[str]:
     """The algorithms that come with the suite, and those that installed packages add."""
-    return sorted({*_own_names(), *_entry_points()})
+    own = {name for file in _own_files() for name in _names_in(file)}
+    return sorted(own | _entry_points().keys())
 
 
 def find(name: str) -> type[Algorithm]:
@@ -68,9 +72,12 @@ def find(name: str) -> type[Algorithm]:
     """
     if _FILE.match(name):
         return _find_in_file(name)
-    if name in _own_names():
-        module = importlib.import_module(f"seqeval.algos.{name}")
-        (found,) = _algorithms_in(module)
+    file, _, member = name.partition(":")
+    if _is_family(file):
+        if (made := _own_module(file).find(member)) is not None:
+            return _usable(made, name)
+    elif name in _own_files():
+        (found,) = _algorithms_in(_own_module(name))
         return _usable(found, name)
     if name in _entry_points():
         return _find_entry_point(name)
@@ -80,9 +87,14 @@ def find(name: str) -> type[Algorithm]:
 
 def split(text: str) -> tuple[str, str]:
     """What names the algorithm, a path made absolute, and the text of its settings."""
-    in_file = _FILE.match(text)
-    name, _, given = (text[in_file.end() :] if in_file else text).partition(":")
-    return (f"{Path(in_file[1]).expanduser().resolve()}:{name}" if in_file else name), given
+    if in_file := _FILE.match(text):
+        name, _, given = text[in_file.end() :].partition(":")
+        return f"{Path(in_file[1]).expanduser().resolve()}:{name}", given
+    name, _, given = text.partition(":")
+    if _is_family(name) and given:
+        member, _, given = given.partition(":")
+        name = f"{name}:{member}"
+    return name, given
 
 
 def config_fault(found: type[Algorithm]) -> str | None:
@@ -109,9 +121,21 @@ def config_fault(found: type[Algorithm]) -> str | None:
     return None
 
 
-def _own_names() -> list[str]:
+def _own_files() -> list[str]:
     package = importlib.import_module("seqeval.algos")
     return [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+
+
+def _own_module(file: str) -> ModuleType:
+    return importlib.import_module(f"seqeval.algos.{file}")
+
+
+def _is_family(file: str) -> bool:
+    return file in _own_files() and hasattr(_own_module(file), "names")
+
+
+def _names_in(file: str) -> list[str]:
+    return [f"{file}:{member}" for member in _own_module(file).names()] if _is_family(file) else [file]
 
 
 def _entry_points() -> dict[str, set[str]]:
@@ -127,7 +151,8 @@ def _refuse_shadowed(name: str) -> None:
 
     The suite's goes before it, but whoever asks for it in a study may mean the other.
     """
-    if name in _own_names() and (clash := _entry_points().get(name)):
+    name = name.partition(":")[0]
+    if name in _own_files() and (clash := _entry_points().get(name)):
         raise UserError(
             f"algorithm {name!r} comes with the suite, and installed packages register "
             f"{', '.join(sorted(clash))} under the same name in {GROUP}: rename that, or uninstall them"
@@ -162,7 +187,7 @@ def _find_in_file(reference: str) -> type[Algorithm]:
 
 def _file(reference: str) -> str:
     """The absolute path of the file that an algorithm is in; empty where it goes by a name."""
-    return split(reference)[0].rpartition(":")[0]
+    return split(reference)[0].rpartition(":")[0] if _FILE.match(reference) else ""
 
 
 @cache

@@ -21,14 +21,14 @@ class Policy:
         self._agents = agents
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """(..., observation) -> (..., action)."""
+        """(..., observation) -> (..., action), or (...) where actions are discrete."""
         observations = np.asarray(observations)
         size = self._agents.algorithm.spec.observation_size
         if observations.shape[-1:] != (size,):
             raise ValueError(f"observations must be (..., {size}), not {observations.shape}")
         lead = observations.shape[:-1]
         actions = self._agents.act(observations.reshape(1, -1, size))
-        return actions.reshape(*lead, actions.shape[-1])
+        return actions.reshape(*lead, *actions.shape[2:])
 
 
 def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:

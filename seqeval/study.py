@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from seqeval.settings import Study
 from seqeval.storage import RunDirectory
 from seqeval.types import Dataset, Row
 
-RECORDED = ("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas")
+RECORDED = (
+    *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
+    *("sb3-contrib", "gymnasium-robotics"),  # where they are installed
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Resolved:
                     "seeds": list(self.study.seeds),
                     "device": self.device,
                     "versions": {"python": platform.python_version()}
-                    | {name: version(name) for name in RECORDED},
+                    | {name: version(name) for name in RECORDED if any(distributions(name=name))},
                     "git_commit": _git_commit(),
                     "platform": platform.platform(),
                     "processor": processor(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import runpy
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -18,7 +20,11 @@ import numpy as np
 import pytest
 
 from seqeval import behaviour, cli, datasets
-from seqeval.behaviour import LEVELS, Recipe
+from seqeval.behaviour.agent import build, find_algorithm
+from seqeval.behaviour.files import locked
+from seqeval.behaviour.log import Log, Logged
+from seqeval.behaviour.recipe import LEVELS, Recipe
+from seqeval.behaviour.training import Training
 from seqeval.errors import UserError
 
 
@@ -308,8 +314,8 @@ def test_algorithms_of_sb3_contrib_are_known_where_it_is_installed(
 def test_algorithms_of_sb3_contrib_are_refused_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
     with pytest.raises(UserError, match="pip install sb3-contrib"):
-        behaviour.find_algorithm("TQC")
-    assert behaviour.find_algorithm("SAC").__name__ == "SAC"
+        find_algorithm("TQC")
+    assert find_algorithm("SAC").__name__ == "SAC"
 
 
 # --- going on ---
@@ -319,9 +325,9 @@ class Killed(BaseException):
     """Like KeyboardInterrupt, nobody's to catch."""
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
-    """Makes a function of the maker raise when it is called for that many times."""
-    real, calls = getattr(behaviour, name), []
+def stop_at(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, call: int) -> None:
+    """Makes a function that a module calls raise when it is called for that many times."""
+    real, calls = getattr(module, name), []
 
     def stopping(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -329,7 +335,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
             raise Killed
         return real(*arguments, **more)
 
-    monkeypatch.setattr(behaviour, name, stopping)
+    monkeypatch.setattr(module, name, stopping)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +343,7 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a training leaves that is stopped on its way to the third of three checkpoints."""
     out = tmp_path_factory.mktemp("stopped") / "out"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        stop_at(monkeypatch, "episode_returns", 3)
+        stop_at(monkeypatch, behaviour.training, "episode_returns", 3)
         with pytest.raises(Killed):
             behaviour.make(SAC, ["full-replay", "medium-replay"], out)
     return out
@@ -372,7 +378,7 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
 
 
 def test_a_resumed_agent_has_its_schedules_its_weights_and_its_replay_buffer(stopped: Path) -> None:
-    training = behaviour.Training(SAC, stopped / "making")
+    training = Training(SAC, stopped / "making")
     env = gymnasium.make("Push-v0")
     resumed = training.agent(env)
     assert training.log.size == resumed.num_timesteps == 160
@@ -396,16 +402,16 @@ def test_a_resumed_agent_has_its_schedules_its_weights_and_its_replay_buffer(sto
 
 
 def _initial(env: gymnasium.Env) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in behaviour.build(SAC, env).policy.state_dict().items()}
+    return {key: value.numpy() for key, value in build(SAC, env).policy.state_dict().items()}
 
 
 def test_a_replay_buffer_is_filled_as_the_agent_fills_it(tmp_path: Path) -> None:
-    log = behaviour.Log("Push-v0", 100)
-    env = behaviour.Logged(gymnasium.make("Push-v0"), log)
+    log = Log("Push-v0", 100)
+    env = Logged(gymnasium.make("Push-v0"), log)
     recipe = replace(SAC, settings=SMALL | {"buffer_size": 70})
-    agent = behaviour.build(recipe, env).learn(100)
-    other = behaviour.build(recipe, gymnasium.make("Push-v0"))
-    behaviour._fill(other, log)
+    agent = build(recipe, env).learn(100)
+    other = build(recipe, gymnasium.make("Push-v0"))
+    behaviour.training._fill(other, log)
     one, two = agent.replay_buffer, other.replay_buffer
     assert one is not None
     assert two is not None
@@ -419,12 +425,12 @@ def test_levels_that_are_written_are_not_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
-        stop_at(context, "rollout", 2)
+        stop_at(context, behaviour.levels, "rollout", 2)
         with pytest.raises(Killed):
             behaviour.make(SAC, ["random", "expert"], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"push-random.hdf5", "push-random.json", "making"}
     before = (tmp_path / "push-random.hdf5").stat()
-    monkeypatch.setattr(behaviour, "build", _no_training(behaviour.build))
+    monkeypatch.setattr(behaviour.training, "build", _no_training(build))
     behaviour.make(SAC, ["random", "expert"], tmp_path)
     after = (tmp_path / "push-random.hdf5").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
@@ -501,7 +507,7 @@ def test_a_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_the_work(stopped: Path) -> None:
-    with behaviour._locked(stopped / "making"):
+    with locked(stopped / "making"):
         with pytest.raises(UserError, match="another process is at work there"):
             behaviour.make(SAC, ["full-replay"], stopped)
 
@@ -550,7 +556,7 @@ def test_an_agent_that_does_not_learn_has_no_levels_but_keeps_its_training(tmp_p
     assert "(step 70) has a return of 0.00" in message
     assert "random actions 0.00" in message
     assert [path.name for path in tmp_path.iterdir()] == ["making"]
-    assert behaviour.Training(recipe, tmp_path / "making").over
+    assert Training(recipe, tmp_path / "making").over
     assert (tmp_path / "making" / "model-70.zip").stat().st_size > 1000
 
 
@@ -708,3 +714,11 @@ def test_cartpole_replay_is_of_an_agent_that_learns_to_balance() -> None:
     lengths = np.bincount(dataset.episode)
     assert np.array_equal(dataset.episode_returns, lengths)  # a reward of 1 a step
     assert lengths[-20:].mean() > 4 * lengths[:20].mean()
+
+
+def test_an_environment_with_options_has_a_plain_file_and_a_command_that_a_shell_takes(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe("Pendulum-v1?g=5.0&max_episode_steps=20", "SAC", 10, 10)
+    assert recipe.file(tmp_path, "random") == tmp_path / "pendulum-random.hdf5"
+    assert shlex.split(recipe.command("random"))[4] == recipe.env_id

@@ -567,7 +567,7 @@ def test_an_entry_point_is_an_algorithm_by_name(
 
     assert ended(["algorithms", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "mine       An algorithm of mine." in lines
+    assert "mine       continuous            An algorithm of mine." in lines
     assert any(line.startswith("broken     cannot be used: ") for line in lines)
     assert ended(["algorithms", "show", "mine"]) == 0
     assert re.search(r"^  alpha +float +1\.0 +how much of it", capsys.readouterr().out, re.MULTILINE)

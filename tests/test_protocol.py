@@ -19,7 +19,7 @@ from seqeval.types import Dataset, Row
 
 SHORT = Protocol(start=30, grow_by=3, updates_per_growth=2)
 LABELS = {"study": "s", "algorithm": "a", "variant": "v"}
-NAMES = plugins.names()
+NAMES = [name for name in plugins.names() if ":" not in name]
 ORDERS = ["shuffled", "episodes", "logged", "segments", "return"]
 
 

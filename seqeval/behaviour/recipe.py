@@ -44,7 +44,8 @@ class Recipe:
         """The command that makes one level of it."""
         command = (
             f"seqeval datasets make --env {shlex.quote(self.env_id)} --algorithm {self.algorithm} "
-            f"--steps {self.steps} --transitions {self.transitions} --seed {self.seed} --checkpoints {self.checkpoints}"
+            f"--steps {self.steps} --transitions {self.transitions} --seed {self.seed} "
+            f"--checkpoints {self.checkpoints}"
         )
         if self.settings:
             texts = (shlex.quote(f"{key}={value!r}") for key, value in sorted(self.settings.items()))

@@ -21,7 +21,7 @@ from seqeval.datasets import embedded
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
-EMBEDDED = datasets.names()
+EMBEDDED = embedded.names()
 CARD = {
     "name",
     "env_id",

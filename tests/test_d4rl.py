@@ -1,0 +1,797 @@
+"""D4RL's datasets by name, from a server on this machine: what is found, what is fetched, what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from seqeval import cli, datasets, environments, scores
+from seqeval.datasets import _download, d4rl, embedded
+from seqeval.errors import UserError
+from seqeval.evaluation import Evaluator
+from seqeval.types import Dataset
+
+HOPPER = "hopper-medium-v2"
+FILE = "hopper_medium-v2.hdf5"
+ROWS = {row["dataset"]: row for row in scores.d4rl_table()}
+ROBOTICS = importlib.util.find_spec("gymnasium_robotics") is not None
+SIZES = {  # of D4RL's observations and actions
+    "hopper": (11, 3),
+    "halfcheetah": (17, 6),
+    "walker2d": (17, 6),
+    "ant": (111, 8),
+    "pen": (45, 24),
+    "door": (39, 28),
+    "hammer": (46, 26),
+    "relocate": (39, 30),
+}
+
+
+def fields_of(
+    rows: int = 3000, observation: int = 11, action: int = 3, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """D4RL's fields, an episode cut at each hundredth row, in which every reward is 1."""
+    rng = np.random.default_rng(seed)
+    return {
+        "observations": rng.standard_normal((rows, observation)).astype(np.float32),
+        "next_observations": rng.standard_normal((rows, observation)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (rows, action)).astype(np.float32),
+        "rewards": np.ones(rows, np.float32),
+        "terminals": np.zeros(rows, bool),
+        "timeouts": np.arange(rows) % 100 == 99,
+        "infos/qpos": rng.standard_normal((rows, 6)),
+        "metadata/algorithm": np.bytes_(b"SAC"),
+    }
+
+
+def content_of(fields: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in fields.items():
+            file[name] = values
+    return buffer.getvalue()
+
+
+CONTENT = content_of(fields_of())
+OTHER = content_of(fields_of(seed=1))  # another file, of the same length
+LONGER = content_of(fields_of(3001))
+assert len(CONTENT) == len(OTHER) < len(LONGER)
+HALF = 3 * _download.CHUNK + 17  # where connections are cut
+assert len(CONTENT) > HALF + _download.CHUNK
+
+
+@dataclass
+class Answer:
+    """How the server answers one request."""
+
+    body: bytes = CONTENT
+    status: int = 200
+    etag: str | None = '"one"'
+    modified: str | None = None
+    ranges: bool = True  # whether it knows Range at all
+    if_range: bool = True  # whether it knows If-Range
+    shift: int = 0  # how far from where it was asked to it begins
+    length: int | None = None  # of Content-Length, where that is a lie
+    endless: bool = False  # no length at all
+    cut: int | None = None  # the bytes after which it breaks the connection
+    before: Callable[[], Any] = lambda: None  # called before it answers
+
+
+@dataclass
+class Server:
+    """What comes of the requests in turn; the last answer is that of all further ones."""
+
+    address: str
+    answers: list[Answer] = field(default_factory=lambda: [Answer()])
+    requests: list[dict[str, str]] = field(default_factory=list)  # their headers
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [request.get("Range") for request in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        asked: Server = self.server.asked
+        answer = asked.answers[min(len(asked.requests), len(asked.answers) - 1)]
+        asked.requests.append(dict(self.headers))
+        self.close_connection = True
+        answer.before()
+        begin, body = 0, answer.body
+        stale = answer.if_range and self.headers.get("If-Range") not in (None, answer.etag, answer.modified)
+        if answer.ranges and not stale and (asks := self.headers.get("Range")):
+            begin = int(asks.removeprefix("bytes=").removesuffix("-")) + answer.shift
+        if begin and begin >= len(body):
+            self.send_error(416)
+            return
+        self.send_response(206 if begin else answer.status)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
+        if answer.etag:
+            self.send_header("ETag", answer.etag)
+        if answer.modified:
+            self.send_header("Last-Modified", answer.modified)
+        rest = body[begin:]
+        if not answer.endless:
+            self.send_header("Content-Length", str(answer.length or len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: answer.cut])
+
+
+class Http(ThreadingHTTPServer):
+    asked: Server
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that has gone is nothing to print a traceback for."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, no folders named, no proxies, and no pauses between tries."""
+    for name in ("SEQEVAL_DATA", "XDG_CACHE_HOME", "D4RL_DATASET_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(_download, "PAUSE", 0.0)
+    return tmp_path / "home"
+
+
+def moved_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file of the table, at an address that is not D4RL's."""
+    rows = [row | {"url": f"{address}/gym_mujoco/{row['url'].rpartition('/')[2]}"} for row in ROWS.values()]
+    monkeypatch.setattr(scores, "d4rl_table", lambda: tuple(rows))
+
+
+@pytest.fixture
+def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Http(("127.0.0.1", 0), Handler) as http:
+        asked = http.asked = Server(f"http://127.0.0.1:{http.server_port}")
+        moved_to(asked.address, monkeypatch)
+        # It looks for its end at every poll; at the default of half a second that is most of the time here.
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield asked
+        http.shutdown()
+        thread.join()
+
+
+def cached(home: Path) -> Path:
+    return home / ".cache" / "seqeval" / "datasets" / FILE
+
+
+def put(folder: Path, content: bytes = CONTENT, name: str = FILE) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def left_over(home: Path) -> set[str]:
+    """What lies beside the file, but for the lock, which is empty."""
+    return {path.name for path in cached(home).parent.iterdir() if path.suffix != ".lock"} - {FILE}
+
+
+def refusal(name: str = HOPPER, env_id: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        datasets.load(name, env_id)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def is_content(dataset: Dataset, seed: int = 0) -> bool:
+    return np.array_equal(dataset.observations, fields_of(seed=seed)["observations"])
+
+
+# --- a name, and what it stands for ---
+
+
+def test_a_name_is_downloaded_once_and_has_its_environment_and_its_score(
+    server: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = datasets.load(HOPPER)
+    assert is_content(dataset)
+    assert (dataset.name, dataset.env_id, len(dataset)) == (HOPPER, "Hopper-v4", 3000)
+    assert dataset.reference is not None
+    assert (dataset.reference.minimum, dataset.reference.maximum) == (-20.272305, 3234.3)
+    assert dataset.reference == scores.of_environment("Hopper-v4")
+    assert scores.of_environment("Hopper-v4?ctrl_cost_weight=1.0") is None
+    assert dataset.reference.score(3234.3) == 100
+    assert dataset.behaviour_return == 100  # of the 30 episodes of 100 rows
+    assert dataset.card == {"url": f"{server.address}/gym_mujoco/{FILE}"}
+    assert cached(home).read_bytes() == CONTENT
+    assert [path.name for path in cached(home).parent.iterdir()] == [FILE]  # no part, no lock
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"downloading {server.address}/gym_mujoco/{FILE} to {cached(home)}"
+    assert lines[-1] == f"{FILE}: {len(CONTENT) / 1e6:.1f} MB of {len(CONTENT) / 1e6:.1f}"
+
+    assert datasets.load(HOPPER).digest == dataset.digest
+    assert server.ranges == [None]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_a_bar(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    datasets.load(HOPPER)
+    shown = capsys.readouterr().err
+    assert "━" in shown
+    assert f"{len(CONTENT) / 1e3:.1f}/{len(CONTENT) / 1e3:.1f} kB" in shown
+
+
+def test_the_command_line_shows_a_dataset_of_d4rl(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["datasets", "show", HOPPER])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "Hopper-v4" in shown
+    assert "D4RL: random policy and SAC expert" in shown
+
+
+def test_every_name_is_listed_and_has_an_environment_of_d4rls_sizes_or_a_reason_why_not(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(ROWS) == 51
+    assert sorted([*ROWS, *embedded.names()]) == datasets.names()
+    without = set()
+    for name, row in ROWS.items():
+        assert d4rl.handles(name)
+        family = name.partition("-")[0]
+        if family in SIZES and (ROBOTICS or not row["gymnasium_id"].startswith("Adroit")):
+            environment = environments.describe(d4rl._environment(row))
+            assert (environment.observation_size, environment.actions.size) == SIZES[family], name
+            assert environment.time_limit == {"pen": 100}.get(
+                family, 200 if "Adroit" in row["gymnasium_id"] else 1000
+            )
+        elif family in SIZES:
+            assert "pip install 'seqeval-rl[adroit]'" in refusal(name)
+        else:
+            without.add(family)
+            message = refusal(name)
+            assert message.startswith(f"dataset {name!r} cannot be scored")
+            assert "Gymnasium-Robotics'" in message
+    assert without == {"antmaze", "maze2d", "kitchen"}
+    assert not home.exists()  # all of this without a file or a folder
+
+
+def test_listing_the_names_loads_no_torch_and_no_environments() -> None:
+    code = "import sys; from seqeval import datasets; print(len(datasets.names())); print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, modules = ended.stdout.splitlines()
+    assert int(count) >= 51
+    assert not {"torch", "gymnasium_robotics", "pandas"} & set(modules.split())
+
+
+@pytest.mark.parametrize("name", ["hopper-medum-v2", "hopper-medium-v0", "hopper-medium"])
+def test_a_name_that_is_nearly_one_gets_the_nearest(home: Path, name: str) -> None:
+    message = refusal(name)
+    assert message.startswith(f"dataset {name!r} is not known; did you mean ")
+    assert repr(HOPPER) in message
+
+
+def test_another_environment_is_refused_before_anything_is_fetched(server: Server) -> None:
+    assert "was logged in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
+    assert server.requests == []
+    assert datasets.load(HOPPER, "Hopper-v4").env_id == "Hopper-v4"
+
+
+def test_ants_111_observations_are_those_of_its_environment(server: Server) -> None:
+    """The 84 contact forces are 0 in the data, so they must be 0 where the policy plays, and cost nothing."""
+    fields = fields_of(300, 111, 8)
+    fields["observations"][:, 27:] = fields["next_observations"][:, 27:] = 0
+    server.answers = [Answer(content_of(fields))]
+    dataset = datasets.load("ant-medium-v2")
+    assert dataset.observation_size == 111
+    assert dataset.reference is not None
+    assert dataset.reference == scores.of_environment(dataset.env_id) == scores.of_environment("Ant-v4")
+    assert scores.of_environment("Ant-v4?use_contact_forces=True") is None  # which punishes contact
+    assert (dataset.reference.minimum, dataset.reference.maximum) == (-325.6, 3879.7)
+    assert not any("forces" in note for note in dataset.notes)
+
+    def play(env_id: str, forces: bool) -> tuple[float, float]:
+        """Return of 20 steps, and the largest contact force that was seen."""
+        env, total, largest = environments.make(env_id), 0.0, 0.0
+        env.reset(seed=0)
+        for action in np.random.default_rng(0).uniform(-1, 1, (20, 8)):
+            observation, reward, *_ = env.step(action)
+            total += float(reward)
+            largest = max(largest, float(np.abs(observation[27:]).max())) if forces else 0.0
+        env.close()
+        return total, largest
+
+    plain, silent = play("Ant-v4", forces=False), play(dataset.env_id, forces=True)
+    assert silent == plain
+    assert play("Ant-v4?use_contact_forces=True", forces=True)[1] > 0.1  # what would be seen otherwise
+
+
+def test_contact_forces_in_ants_data_are_told(server: Server) -> None:
+    server.answers = [Answer(content_of(fields_of(300, 111, 8)))]
+    assert any("contact forces" in note for note in datasets.load("ant-medium-v2").notes)
+
+
+@pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
+def test_adroit_is_loaded_and_played(server: Server) -> None:
+    server.answers = [Answer(content_of(fields_of(300, 45, 24)))]
+    dataset = datasets.load("pen-human-v1")
+    assert scores.of_environment("AdroitHandPen-v1") is None  # 200 steps, not 100
+    assert dataset.reference == scores.of_environment(dataset.env_id)
+    assert any("after the pen has fallen" in note for note in dataset.notes)
+    assert not any("forces" in note for note in dataset.notes)
+    evaluator = Evaluator(dataset.env_id, [0], 1)
+    (episodes,) = evaluator(lambda observations: np.zeros((1, 1, 24)), [1])
+    evaluator.close()
+    assert episodes.lengths == [100]  # D4RL's, of the environment's own 200
+    assert episodes.successes is not None
+
+
+@pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
+def test_what_is_told_of_adroits_rewards_is_so() -> None:
+    """When one of these fails, gymnasium-robotics has changed and the note in d4rl.py must go."""
+    env = environments.make("gymnasium_robotics:AdroitHandDoor-v1")
+    env.reset(seed=0)
+    _, reward, *_ = env.step(np.zeros(28))
+    inner = env.unwrapped
+    distance = np.linalg.norm(
+        inner.data.site_xpos[inner.grasp_site_id] - inner.data.site_xpos[inner.handle_site_id]
+    )
+    others = -0.1 * (inner.data.qpos[inner.door_hinge_addrs] - 1.57) ** 2 - 1e-5 * np.sum(inner.data.qvel**2)
+    assert reward - others == pytest.approx(0.1 * distance)
+    assert distance > 0.1
+    env.close()
+
+    env = environments.make("gymnasium_robotics:AdroitHandPen-v1?max_episode_steps=100")
+    env.reset(seed=0)
+    fallen = False
+    env.action_space.seed(0)
+    for _ in range(100):
+        _, reward, terminated, *_ = env.step(env.action_space.sample())
+        assert not terminated
+        if env.unwrapped.data.xpos[env.unwrapped.obj_body_id][2] < 0.075:
+            fallen = True
+            assert -7 < reward < -3
+    assert fallen
+    env.close()
+
+
+def test_without_its_package_adroit_says_what_to_install(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(d4rl, "find_spec", lambda name: None)
+    message = refusal("door-human-v1")
+    assert "AdroitHandDoor-v1" in message
+    assert "pip install 'seqeval-rl[adroit]'" in message
+    assert server.requests == []
+
+
+def test_another_count_than_d4rls_qlearning_dataset_is_told(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "D4RL has" in note]
+    assert note == f"2970 transitions, D4RL has 999998 of {HOPPER}"  # 30 of 3000 rows are timeouts
+    assert not any("D4RL has" in note for note in datasets.load(HOPPER).notes)
+
+    rows = tuple(row | {"usable_transitions": "2970"} for row in scores.d4rl_table())
+    monkeypatch.setattr(scores, "d4rl_table", lambda: rows)
+    assert not any("D4RL has" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
+
+
+def test_a_column_is_taken_as_numbers_as_d4rls_loader_does(server: Server) -> None:
+    fields = fields_of()
+    columns = {name: fields[name][:, None] for name in ("rewards", "terminals", "timeouts")}
+    server.answers = [Answer(content_of(fields | columns))]
+    assert is_content(datasets.load(HOPPER))
+
+
+# --- where a file is looked for ---
+
+
+def test_the_folders_are_looked_through_in_order(
+    server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, d4rls, seed_of = tmp_path / "own", home / ".d4rl" / "datasets", {}
+    for seed, folder in enumerate((cached(home).parent, d4rls, own), start=2):
+        put(folder, content_of(fields_of(seed=seed)))
+        seed_of[folder] = seed
+    monkeypatch.setenv("SEQEVAL_DATA", str(own))
+    assert is_content(datasets.load(HOPPER), seed_of[own])
+    (own / FILE).unlink()
+    assert is_content(datasets.load(HOPPER), seed_of[d4rls])
+    (d4rls / FILE).unlink()
+    assert is_content(datasets.load(HOPPER), seed_of[cached(home).parent])
+    cached(home).unlink()
+    assert server.requests == []
+
+    assert is_content(datasets.load(HOPPER))
+    assert [path.name for path in own.iterdir()] == [FILE]  # and downloaded to where SEQEVAL_DATA says
+    assert len(server.requests) == 1
+
+
+def test_the_variables_of_others_are_respected(
+    server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    datasets.load(HOPPER)
+    assert (tmp_path / "caches" / "seqeval" / "datasets" / FILE).read_bytes() == CONTENT
+    assert not home.exists()
+
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(put(tmp_path / "d4rl", OTHER).parent))
+    assert is_content(datasets.load(HOPPER), seed=1)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["SEQEVAL_DATA", ".d4rl", "cache"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (CONTENT[:-1000], "not a readable HDF5 file"),
+        (b"<html>not found</html>", "not a readable HDF5 file"),
+        (content_of({k: v for k, v in fields_of().items() if k != "rewards"}), "field 'rewards' is missing"),
+        (content_of(fields_of(observation=12)), "observations of Hopper-v4 have 11"),
+    ],
+)
+def test_a_damaged_file_is_named_and_left_alone(
+    server: Server,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    content: bytes,
+    says: str,
+) -> None:
+    folders = {
+        "SEQEVAL_DATA": tmp_path / "own",
+        ".d4rl": home / ".d4rl" / "datasets",
+        "cache": cached(home).parent,
+    }
+    if where == "SEQEVAL_DATA":
+        monkeypatch.setenv("SEQEVAL_DATA", str(folders[where]))
+    path = put(folders[where], content)
+    message = refusal()
+    assert message.startswith(f"{path}: ")
+    assert says in message
+    assert f"put a whole {FILE} in its place, or move it away to have {HOPPER} downloaded" in message
+    assert path.read_bytes() == content
+    assert server.requests == []
+
+
+# --- a connection that is cut ---
+
+
+def test_a_cut_download_goes_on_where_it_was_cut(
+    server: Server, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers = [Answer(cut=HALF), Answer()]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-"]
+    assert server.requests[1]["If-Range"] == '"one"'
+    assert cached(home).read_bytes() == CONTENT
+    assert f"{FILE}: cut after {HALF} of {len(CONTENT)} bytes; again in 0 s" in capsys.readouterr().err
+
+
+def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server: Server, home: Path) -> None:
+    steps = [Answer(cut=1000 * (i + 1)) for i in range(_download.TRIES)]
+    server.answers = steps
+    message = refusal()
+    have = sum(1000 * (i + 1) for i in range(_download.TRIES))
+    assert (
+        f"cut after {have} of {len(CONTENT)} bytes; to do it by hand, put {FILE} into {cached(home).parent}"
+        in message
+    )
+    assert len(server.requests) == _download.TRIES
+    assert left_over(home) == {f"{FILE}.part", f"{FILE}.part.json"}
+
+    server.answers.append(Answer())
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges[-1] == f"bytes={have}-"
+    assert left_over(home) == set()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the_same(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    if not known:
+        server.answers = [Answer(etag=None, endless=True)]
+
+    def interrupted(response: Any) -> Iterator[bytes]:
+        yield response.read(HALF)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_download, "_chunks", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.load(HOPPER)
+    assert cached(home).with_name(f"{FILE}.part").read_bytes() == CONTENT[:HALF]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-" if known else None]
+
+
+def test_a_download_stopped_before_it_got_its_name_is_only_checked(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_download.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.load(HOPPER)
+    assert left_over(home) == {f"{FILE}.part", f"{FILE}.part.json"}
+    assert is_content(datasets.load(HOPPER))
+    assert len(server.requests) == 1
+
+
+def test_a_part_of_which_nothing_is_known_is_not_gone_on_with(server: Server, home: Path) -> None:
+    put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
+    assert is_content(datasets.load(HOPPER))
+    put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
+    put(cached(home).parent, b"{", f"{FILE}.part.json")
+    cached(home).unlink()
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, None]
+
+
+def test_a_server_without_ranges_is_asked_for_all_of_it_again(server: Server, home: Path) -> None:
+    server.answers = [Answer(cut=HALF, ranges=False), Answer(ranges=False)]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-"]
+    assert cached(home).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Answer(OTHER, etag='"two"'),
+        Answer(OTHER, etag='"two"', if_range=False),  # answers with the rest of another file
+        Answer(OTHER, etag='W/"two"', if_range=False),
+    ],
+)
+def test_two_versions_of_a_file_are_never_glued(server: Server, home: Path, changed: Answer) -> None:
+    server.answers = [Answer(cut=HALF), changed]
+    assert is_content(datasets.load(HOPPER), seed=1)
+    assert cached(home).read_bytes() == OTHER
+    assert server.ranges[1] == f"bytes={HALF}-"
+
+
+MONDAY, FRIDAY = "Mon, 06 Jan 2020 10:00:00 GMT", "Fri, 10 Jan 2020 10:00:00 GMT"
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"one"'])  # If-Range takes no weak tag
+@pytest.mark.parametrize("if_range", [True, False])
+def test_without_a_strong_tag_the_date_tells_two_versions_apart(
+    server: Server, home: Path, etag: str | None, if_range: bool
+) -> None:
+    server.answers = [Answer(cut=HALF, etag=etag, modified=MONDAY), Answer(etag=etag, modified=MONDAY)]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-"]
+    assert server.requests[1]["If-Range"] == MONDAY
+
+    cached(home).unlink()
+    server.requests.clear()
+    server.answers[1] = Answer(OTHER, etag=etag, modified=FRIDAY, if_range=if_range)
+    assert is_content(datasets.load(HOPPER), seed=1)
+    assert cached(home).read_bytes() == OTHER
+
+
+def test_another_range_than_the_one_asked_for_is_not_taken(server: Server, home: Path) -> None:
+    server.answers = [Answer(cut=HALF), Answer(shift=-10), Answer()]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-", None]
+    assert cached(home).read_bytes() == CONTENT
+
+
+def test_without_tags_the_whole_length_tells_two_versions_apart(server: Server, home: Path) -> None:
+    server.answers = [Answer(cut=HALF, etag=None), Answer(LONGER, etag=None)]
+    datasets.load(HOPPER)
+    assert cached(home).read_bytes() == LONGER
+    assert server.ranges == [None, f"bytes={HALF}-", None]
+    assert "If-Range" not in server.requests[1]
+
+
+def test_a_part_longer_than_the_file_has_become_is_dropped(server: Server, home: Path) -> None:
+    server.answers = [Answer(LONGER, cut=len(CONTENT) + 10, etag=None), Answer(etag=None)]
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={len(CONTENT) + 10}-", None]
+    assert cached(home).read_bytes() == CONTENT
+
+
+def test_without_tags_and_length_nothing_is_gone_on_with(server: Server, home: Path) -> None:
+    server.answers = [Answer(cut=HALF, endless=True, etag=None), Answer(endless=True, etag=None)]
+    message = refusal()  # nothing says that it was cut, but that the file is no HDF5
+    assert "not a readable HDF5 file" in message
+    assert left_over(home) == set()
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, None]
+
+
+# --- what is not the file ---
+
+
+@pytest.mark.parametrize("lie", [100, -100])
+def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, lie: int) -> None:
+    server.answers = [Answer(length=len(CONTENT) + lie, ranges=False)]
+    message = refusal()
+    expected = (
+        f"cut after {len(CONTENT)} of {len(CONTENT) + 100} bytes" if lie > 0 else "not a readable HDF5 file"
+    )
+    assert expected in message
+    assert not cached(home).exists()
+    assert len(server.requests) == (_download.TRIES if lie > 0 else 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"\n<!DOCTYPE html><html><body>log in first</body></html>", "a web page"),
+        (b"no such thing", "not a readable HDF5 file"),
+        (b"", "not a readable HDF5 file"),
+        (content_of({"observations": np.zeros((3, 11))}), "field 'actions' is missing"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_and_not_kept(
+    server: Server, home: Path, body: bytes, what: str
+) -> None:
+    server.answers = [Answer(body)]
+    message = refusal()
+    assert message.startswith(
+        f"{server.address}/gym_mujoco/{FILE}: what came is not the dataset and was not kept"
+    )
+    assert what in message
+    assert f"put {FILE} into {cached(home).parent} or the folder that SEQEVAL_DATA names" in message
+    assert not cached(home).exists()
+    assert left_over(home) == set()
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_file_that_is_not_there_is_not_asked_for_again(server: Server, home: Path, status: int) -> None:
+    server.answers = [Answer(b"<html>gone</html>", status=status)]
+    message = refusal()
+    assert message.startswith(f"{server.address}/gym_mujoco/{FILE}: HTTP {status} ")
+    assert f"put {FILE} into {cached(home).parent} or the folder that SEQEVAL_DATA names" in message
+    assert len(server.requests) == 1
+    assert left_over(home) == set()
+
+
+def test_a_server_in_trouble_is_asked_again(server: Server) -> None:
+    server.answers = [Answer(b"", status=503), Answer(b"", status=500), Answer()]
+    assert is_content(datasets.load(HOPPER))
+    assert len(server.requests) == 3
+
+
+def test_no_network_is_said_at_once_with_what_to_do(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    moved_to(address, monkeypatch)
+    monkeypatch.setattr(_download.time, "sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setenv("SEQEVAL_DATA", str(tmp_path / "own"))
+    message = refusal()
+    assert re.match(rf"{address}/gym_mujoco/{FILE}: cannot be reached \(.*refused\); ", message)
+    assert f"put {FILE} into {tmp_path / 'own'} or" in message
+
+
+def test_a_silent_server_is_not_waited_for_without_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken = threading.Event()
+    monkeypatch.setattr(_download, "TIMEOUT", 0.1)
+    monkeypatch.setattr(_download, "TRIES", 2)
+    server.answers = [Answer(b"", before=lambda: woken.wait(10))]
+    try:
+        assert "timed out" in refusal()
+        assert len(server.requests) == 2
+    finally:
+        woken.set()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_folder_that_cannot_be_written_is_named(
+    server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEQEVAL_DATA" if own else "XDG_CACHE_HOME", str(tmp_path / "file"))
+    message = refusal()
+    assert message.startswith(str(tmp_path / "file"))
+    assert message.endswith("set SEQEVAL_DATA to a folder that can")
+    assert server.requests == []
+
+
+def test_a_full_disk_is_told_and_keeps_what_came(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(response: Any) -> Iterator[bytes]:
+        yield response.read(HALF)
+        raise OSError(28, "No space left on device")  # as writing the next chunk would
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_download, "_chunks", full)
+        assert "cannot be written (No space left on device)" in refusal()
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None, f"bytes={HALF}-"]
+
+
+# --- two at once ---
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, home: Path) -> None:
+    waiting = threading.Event()
+    server.answers = [Answer(before=lambda: waiting.wait(30)), Answer(status=404)]
+    code = (
+        "import sys; from pathlib import Path; from seqeval.datasets import _download; "
+        "_download.fetch(sys.argv[1], Path(sys.argv[2]), lambda path: None)"
+    )
+    command = [sys.executable, "-c", code, f"{server.address}/{FILE}", str(cached(home))]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    firsts: list[str] = []
+
+    def first_line(process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        firsts.append(process.stderr.readline())
+        if "waiting for another process" in firsts[-1]:
+            waiting.set()
+
+    readers = [threading.Thread(target=first_line, args=(process,)) for process in both]
+    for reader in readers:
+        reader.start()
+    for process, reader in zip(both, readers, strict=True):
+        reader.join()
+        process.communicate(timeout=30)
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(line.split()[0] for line in firsts) == ["downloading", f"{FILE}:"]
+    assert len(server.requests) == 1
+    assert [path.name for path in cached(home).parent.iterdir()] == [FILE]
+    assert cached(home).read_bytes() == CONTENT
+
+
+def test_when_the_one_that_downloads_fails_the_other_goes_on(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, waiting = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        waiting.wait(30)
+
+    server.answers = [Answer(status=404, before=hold), Answer()]
+    outcomes: list[str] = []
+
+    def fetch() -> None:
+        try:
+            _download.fetch(f"{server.address}/{FILE}", cached(home), lambda path: None)
+            outcomes.append("fetched")
+        except UserError as error:
+            outcomes.append(str(error))
+
+    first, second = threading.Thread(target=fetch), threading.Thread(target=fetch)
+    monkeypatch.setattr(_download, "_tell", lambda line: "waiting" in line and waiting.set())
+    first.start()
+    assert started.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert "HTTP 404" in outcomes[0]
+    assert outcomes[1] == "fetched"
+    assert cached(home).read_bytes() == CONTENT

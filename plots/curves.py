@@ -4,7 +4,7 @@ dataset, a line a variant, a band over its seeds."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,12 +26,14 @@ def plot(
     ax: Axes | None = None,
     behaviour: float | None = None,
     styles: Mapping[tuple[str, str], style.Line] | None = None,
+    segments: Sequence[tuple[str, int]] = (),
 ) -> Axes:
     """One dataset's curves. `behaviour` is the data's own mean, in the unit of the curves.
 
     Where some seeds of a line have no value (failed, or not come so far) the mean of the others is dotted,
     without a band, and the legend says how many are left at the end. Where the data ends and lines go on
-    online there is a dashed line upright. `styles` are by variant and study.
+    online there is a dashed line upright. `styles` are by variant and study. `segments`, names and sizes, are
+    what the data was joined from where it arrives in turn: there is a dashed line at each border.
     """
     if ax is None:
         with style.context():
@@ -70,6 +72,13 @@ def plot(
         for side, name in (("right", "offline "), ("left", " online")):
             across = ax.get_xaxis_transform()
             ax.text(end, 1.0, name, transform=across, ha=side, va="bottom", fontsize=6.5, color="#333333")
+    begins = 0
+    for name, size in segments:
+        if begins:
+            ax.axvline(begins, color="#999999", linestyle="--", linewidth=0.7, zorder=1)
+        across, middle = ax.get_xaxis_transform(), begins + size / 2
+        ax.text(middle, 1.0, name, transform=across, ha="center", va="bottom", fontsize=6.5, color="#333333")
+        begins += size
     if table["samples"].nunique() > 1:
         ax.set_xlim(table["samples"].min(), table["samples"].max())
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -80,8 +89,9 @@ def plot(
 def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Every dataset of `rows` in a panel of its own, one legend for all.
 
-    `datasets` holds what the run directory says of each: `env_id`, `transitions`, `behaviour_return` and
-    `reference`. What was learnt without data is drawn in every panel of the same environment.
+    `datasets` holds what the run directory says of each: `env_id`, `transitions`, `behaviour_return`,
+    `reference`, and `segments` with their names in `segments_in_turn`. What was learnt without data is drawn
+    in every panel of the same environment.
     """
     rows = aggregate.with_values(_beside_data(rows, datasets))
     names = list(dict.fromkeys(rows["dataset"]))
@@ -98,8 +108,9 @@ def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Fig
             mine = rows[rows["dataset"] == name]
             unit = mine["unit"].iloc[0]
             behaviour = _behaviour(datasets[name], unit)
-            plot(mine, ax, behaviour, styles)
-            ax.set_title(name, pad=12 if both else None)
+            segments = _segments(datasets[name])
+            plot(mine, ax, behaviour, styles, segments)
+            ax.set_title(name, pad=12 if both or segments else None)
             ax.set_ylabel(unit)
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         for ax in axes.flat[len(names) :]:
@@ -131,6 +142,16 @@ def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) 
         if not hosts:
             parts.append(scratch)
     return pd.concat(parts, ignore_index=True)
+
+
+def _segments(about: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What arrives in turn, names and sizes; names without the words that all of them begin or end with."""
+    words = [name.split("-") for name in about["segments_in_turn"]]
+    while words and min(map(len, words)) > 1 and len({each[0] for each in words}) == 1 < len(words):
+        words = [each[1:] for each in words]
+    while words and min(map(len, words)) > 1 and len({each[-1] for each in words}) == 1 < len(words):
+        words = [each[:-1] for each in words]
+    return [("-".join(each), size) for each, size in zip(words, about["segments"], strict=bool(words))]
 
 
 def _is_frozen(rows: pd.DataFrame, variant: str, study: str) -> bool:

@@ -57,6 +57,7 @@ def run(
         jobs: Pieces of work beside each other; by default one a core, on a GPU one.
         preset: Where the protocol's and the evaluation's defaults come from. strict: nothing is seen before
             it arrives. paper: as in the released code of the paper, its leaks of the full dataset included.
+            mixed: strict, for datasets joined (mix:A+B): they arrive in turn, seen through a window.
     """
     from seqeval import launch
 

@@ -172,7 +172,7 @@ def resolve(study: Study) -> Resolved:
             _fit(study, dataset, variant)
         if dataset.name in {about["name"] for about in abouts.values()}:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
-        abouts[given] = _about(given, dataset)
+        abouts[given] = _about(given, dataset, study.protocol.order)
     return Resolved(study, abouts, variants, device)
 
 
@@ -206,13 +206,15 @@ def _decaying(variant: Variant) -> Variant:
     return replace(variant, config=replace(config, decay_learning_rate=True))
 
 
-def _about(given: str, dataset: Dataset) -> dict[str, Any]:
+def _about(given: str, dataset: Dataset, order: str) -> dict[str, Any]:
+    in_turn = len(dataset.segments) > 1 and order in ("segments", "logged")
     return {
         "name": dataset.name,
         "given": given,
         "env_id": dataset.env_id,
         "transitions": len(dataset),
         "segments": list(dataset.segments),
+        "segments_in_turn": list(dataset.segment_names) if in_turn else [],
         "episodes": len(dataset.episode_returns),
         "behaviour_return": dataset.behaviour_return,
         "reference": None if dataset.reference is None else asdict(dataset.reference),

@@ -45,9 +45,10 @@ class Dataset:
     episode: np.ndarray  # (N,) int32: the episode a transition belongs to, 0..E-1
     episode_returns: np.ndarray  # (E,) float64: undiscounted, over every logged step, dropped ones included
     episode_complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout, not by the end of the file
-    segments: tuple[int, ...]  # lengths of the parts the file was joined from, in order; their sum is N
+    segments: tuple[int, ...]  # lengths of the parts it was joined from, in order; their sum is N
     reference: Reference | None
     digest: str  # sha256 over the arrays: two datasets of one name are told apart by it
+    segment_names: tuple[str, ...] = ()  # what the parts are called
     notes: tuple[str, ...] = ()  # what the data rules did, for people
     card: dict[str, Any] = field(default_factory=dict)  # how the data came about, where it says so
 

@@ -21,6 +21,8 @@ ABOUT = {
     "two": {"env_id": "Two-v0", "transitions": 3000, "behaviour_return": 50.0, "reference": None},
     "none": {"env_id": "One-v0", "transitions": 0, "behaviour_return": None, "reference": None},
 }
+for about in ABOUT.values():
+    about |= {"segments": [about["transitions"]], "segments_in_turn": []}
 
 
 def rows(
@@ -219,3 +221,14 @@ def test_seeds_from_scratch_of_two_studies_are_not_pooled() -> None:
     )
     labels = legend(curves.figure(pd.concat([both_phases(), one, two]), ABOUT))
     assert labels[2:4] == ["new (u, from scratch)", "new (v, from scratch)"]
+
+
+def test_the_parts_of_joined_data_are_marked_and_named() -> None:
+    names = ["hopper-random-v2", "hopper-medium-v2", "hopper-medium-expert-v2"]
+    joined = ABOUT["one"] | {"segments": [500, 1500, 1000], "segments_in_turn": names}
+    (ax,) = curves.figure(rows(datasets=("one",)), {"one": joined}).axes
+    upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert upright == [500, 2000]
+    middles = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert middles == {"random": 250, "medium": 1250, "medium-expert": 2500}
+    assert ax.get_title() == "one"

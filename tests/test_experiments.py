@@ -41,7 +41,7 @@ def test_k_gamma_refuses_what_means_nothing(tmp_path: Path) -> None:
     assert done.stderr == "k_gamma: protocol.updates_per_growth: must be at least 1, not 0\n"
 
 
-@pytest.mark.parametrize("name", ["figure1", "finetune"])
+@pytest.mark.parametrize("name", ["figure1", "finetune", "mixed"])
 def test_the_papers_figures_are_studies_whose_every_field_is_a_flag(name: str, tmp_path: Path) -> None:
     small = ("--datasets", "pendulum-replay", "--protocol.grow-by", "50")
     online = ("--online.steps", "20") if name == "finetune" else ()
@@ -52,6 +52,16 @@ def test_the_papers_figures_are_studies_whose_every_field_is_a_flag(name: str, t
     assert (tmp_path / name / "curves.png").stat().st_size > 5000
     rows = (tmp_path / name / "cells/pendulum-replay/bc/seed-1/rows.jsonl").read_text().splitlines()
     assert [json.loads(row)["samples"] for row in rows] == [19_800, 20_000, 20_020][: 2 + bool(online)]
+
+
+def test_the_papers_third_figure_is_of_joined_data_that_arrives_in_turn(tmp_path: Path) -> None:
+    joined = "mix:pendulum-replay:100+pendulum-replay:1%,name=both"
+    small = ("--datasets", joined, "--protocol.grow-by", "50", "--protocol.start", "50")
+    done = script("mixed.py", *SMALL, *small, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert (study["protocol"]["order"], study["protocol"]["window"]) == ("segments", 200_000)
+    assert study["datasets"]["both"]["segments"] == [100, 200]
 
 
 @pytest.mark.parametrize(("name", "online"), [("figure1", 0), ("finetune", 500_000)])

@@ -16,11 +16,13 @@ from seqeval.types import DataRules, Dataset
 
 
 def sources() -> list[ModuleType]:
-    return [
+    """Those whose names have a `PREFIX` first: behind it may stand what looks like another's."""
+    found = [
         importlib.import_module(f"{__name__}.{module.name}")
         for module in pkgutil.iter_modules(__path__)
         if not module.ispkg and not module.name.startswith("_")
     ]
+    return sorted(found, key=lambda source: not hasattr(source, "PREFIX"))
 
 
 def names() -> list[str]:

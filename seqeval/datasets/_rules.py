@@ -115,6 +115,7 @@ def assemble(
         env_id=env_id,
         **arrays,
         segments=(len(arrays["rewards"]),),
+        segment_names=(name,),
         reference=reference,
         digest=digest.hexdigest(),
         notes=tuple(notes),

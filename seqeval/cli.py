@@ -183,16 +183,18 @@ def list_datasets() -> None:
 
 
 @datasets_app.command(name="show")
-def show_dataset(name: tyro.conf.Positional[str], env: str | None = None) -> None:
+def show_dataset(name: tyro.conf.Positional[str], env: str | None = None, trust_pickle: bool = False) -> None:
     """What is in a dataset.
 
     Args:
-        name: A name, or the path of an HDF5 file in D4RL's layout.
+        name: A name, or the path of a file (.hdf5, .h5, .npz, .pkl, .pickle).
         env: Gymnasium environment of a file that names none.
+        trust_pickle: Load a pickle that runs code when it is loaded, as a replay buffer of Stable-Baselines3
+            does.
     """
     from seqeval import datasets, environments
 
-    dataset = datasets.load(name, env)
+    dataset = datasets.load(name, env, trust_pickle=trust_pickle)
     returns, mean = dataset.episode_returns, dataset.behaviour_return
     if mean is None:
         raise UserError(f"{name}: stands for no data; there is nothing to show")
@@ -267,6 +269,27 @@ def make_datasets(
     for path in files.values():
         print(path)
     return 0
+
+
+@datasets_app.command(name="convert")
+def convert_dataset(
+    name: tyro.conf.Positional[str], to: str, env: str | None = None, trust_pickle: bool = False
+) -> None:
+    """Write a dataset as a file in D4RL's layout or as one of Minari's. What is there is never overwritten.
+
+    Args:
+        name: A name or a path, as of `show`.
+        to: A path that ends in .hdf5 or .h5, or minari:ID, a name as in minari:hopper/mine-v0.
+        env: Gymnasium environment of a file that names none.
+        trust_pickle: As of `show`.
+    """
+    from seqeval import datasets
+    from seqeval.datasets import _write
+
+    path, notes = _write.write(datasets.load(name, env, trust_pickle=trust_pickle), to)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(path)
 
 
 @algorithms_app.command(name="list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -59,14 +59,20 @@ def quiet() -> Iterator[None]:
 def make(env_id: str) -> gymnasium.Env:
     """One environment, of a name that options may follow: `Ant-v4?use_contact_forces=True&frame_skip=5`.
 
+    The option `flatten_observation=True` is ours: any environment takes it, and observations that are no
+    vector, dicts for example, are made one by gymnasium.wrappers.FlattenObservation.
     Raises UserError where there is none of exactly that name, or where it does not take the options.
     """
     name, options = _split(env_id)
+    flatten = options.pop("flatten_observation", False)
     try:
         with quiet():
             env = gymnasium.make(name, **options)
-    except (gymnasium.error.Error, ImportError, ValueError, TypeError) as error:
-        if isinstance(error, TypeError) and not options:  # what its own code raises is not the user's to mend
+            if flatten:
+                env = gymnasium.wrappers.FlattenObservation(env)
+    except (gymnasium.error.Error, ImportError, ValueError, TypeError, NotImplementedError) as error:
+        of_options = {TypeError: bool(options), NotImplementedError: flatten}
+        if not of_options.get(type(error), True):  # what its own code raises is not the user's to mend
             raise
         reason = str(error).splitlines()[0].split(" Did you mean")[0].rstrip(".")
         hint = nearest(name, gymnasium.registry.keys() - {name})
@@ -76,6 +82,16 @@ def make(env_id: str) -> gymnasium.Env:
         env.close()
         raise UserError(f"environment {env_id!r}: name it in full, {made!r}")
     return env
+
+
+def with_options(env_id: str, options: Mapping[str, Any]) -> str:
+    """The environment's name with further options behind it. Raises UserError where one cannot be written."""
+    if not options:
+        return env_id
+    text = "&".join(f"{key}={value!r}" for key, value in options.items())
+    written = f"{env_id}{'&' if '?' in env_id else '?'}{text}"
+    _split(written)
+    return written
 
 
 def _split(env_id: str) -> tuple[str, dict[str, Any]]:
@@ -105,7 +121,10 @@ def describe(env_id: str) -> Environment:
     try:
         observation, action = env.observation_space, env.action_space
         if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
-            raise UserError(f"environment {env_id!r}: observations must be a flat vector, not {observation}")
+            hint = "; the option flatten_observation=True makes them one" * observation.is_np_flattenable
+            raise UserError(
+                f"environment {env_id!r}: observations must be a flat vector, not {observation}{hint}"
+            )
         limit = env.spec.max_episode_steps if env.spec else None
         return Environment(env_id, observation.shape[0], _actions(env_id, action), limit)
     finally:

@@ -147,7 +147,8 @@ class Study:
     """Datasets × algorithms × seeds under one protocol."""
 
     datasets: tuple[str, ...]
-    """Names (`seqeval datasets list`), paths of HDF5 files in D4RL's layout, or none: online alone."""
+    """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: online
+    alone."""
     algorithms: tuple[str, ...]
     """Names (`seqeval algorithms list`), with other values where wanted: "iql:expectile=0.9,name=iql-0.9".
     An algorithm of your own: path/to/mine.py:MyAlgo, then settings likewise."""
@@ -161,6 +162,8 @@ class Study:
     name."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
+    trust_pickle: bool = False
+    """Load pickles that run code when they are loaded, as Stable-Baselines3's replay buffers do."""
 
     def __post_init__(self) -> None:
         for name in ("datasets", "algorithms", "seeds"):

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,11 +20,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from seqeval import disk
 from seqeval.errors import UserError
 from seqeval.types import Row
-
-if sys.platform != "win32":
-    import fcntl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +72,7 @@ class Cell:
 
         self.close()
         torch.save(policy, self.policy)
-        partial = self._mark.with_suffix(".partial")
-        partial.write_text(json.dumps({"rows_bytes": self.rows.stat().st_size}) + "\n")
-        partial.replace(self._mark)
+        disk.save_json(self._mark, {"rows_bytes": self.rows.stat().st_size})
 
 
 class RunDirectory:
@@ -103,24 +98,14 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from running the same study; the lock of a dead process is gone with it.
+        """Keeps other processes from running the same study.
 
         The folder is made if need be. Raises UserError where another process has the lock, or where the path
         is a file's or a folder's that holds something else.
         """
         self._claim()
-        if sys.platform == "win32":  # which has no such locks
+        with disk.locked(self.path, "another process is running this study"):
             yield
-            return
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{self.path}: another process is running this study") from error
-        else:
-            yield
-        finally:
-            os.close(folder)
 
     def _claim(self) -> None:
         """Makes the folder. Raises UserError where the path is not ours to use."""
@@ -150,9 +135,7 @@ class RunDirectory:
                 "algorithms": before["algorithms"] | study["algorithms"],
                 "runs": before["runs"] + study["runs"],
             }
-        partial = self.study_file.with_suffix(".partial")
-        partial.write_text(json.dumps(study, indent=2) + "\n")
-        partial.replace(self.study_file)
+        disk.save_json(self.study_file, study)
 
     def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str) -> None:
         # Both sides as JSON has them: a tuple is a list there.

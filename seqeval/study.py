@@ -166,7 +166,7 @@ def resolve(study: Study) -> Resolved:
     device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     abouts: dict[str, dict[str, Any]] = {}
     for given in study.datasets:
-        dataset = datasets.load(given, study.env, study.protocol.data_rules)
+        dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(len(dataset))
         for variant in variants:
             _fit(study, dataset, variant)

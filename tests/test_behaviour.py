@@ -21,10 +21,10 @@ import pytest
 
 from seqeval import behaviour, cli, datasets
 from seqeval.behaviour.agent import build, find_algorithm
-from seqeval.behaviour.files import locked
 from seqeval.behaviour.log import Log, Logged
 from seqeval.behaviour.recipe import LEVELS, Recipe
 from seqeval.behaviour.training import Training
+from seqeval.disk import locked
 from seqeval.errors import UserError
 
 
@@ -507,7 +507,7 @@ def test_a_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_the_work(stopped: Path) -> None:
-    with locked(stopped / "making"):
+    with locked(stopped / "making", "busy"):
         with pytest.raises(UserError, match="another process is at work there"):
             behaviour.make(SAC, ["full-replay"], stopped)
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "streams"},
+    {"disk"},
     {"types", "slicing"},
     {"settings", "scores", "environments"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour"},

@@ -37,12 +37,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seqeval.behaviour.files import locked, save_json
 from seqeval.behaviour.levels import write_level
 from seqeval.behaviour.recipe import Recipe, parse_settings
 from seqeval.behaviour.references import measure
 from seqeval.behaviour.refusals import admit, check
 from seqeval.behaviour.training import train
+from seqeval.disk import locked, save_json
 
 __all__ = ["Recipe", "make", "parse_settings"]
 
@@ -61,7 +61,7 @@ def make(recipe: Recipe, levels: Sequence[str], out: Path, console: Console | No
     work = out / "making"
     admit(recipe, paths, work)
     work.mkdir(parents=True, exist_ok=True)
-    with locked(work), _one_thread():
+    with locked(work, "another process is at work there"), _one_thread():
         save_json(work / "recipe.json", asdict(recipe))
         if missing := [level for level, path in paths.items() if not path.exists()]:
             training = train(recipe, work, console)

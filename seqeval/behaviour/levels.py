@@ -15,12 +15,12 @@ from rich.console import Console
 
 from seqeval import environments
 from seqeval.behaviour.agent import exploration, exploring, noise_of, package, player
-from seqeval.behaviour.files import replacing, save_json
 from seqeval.behaviour.log import Log, Logged
 from seqeval.behaviour.progress import Tell, progress
 from seqeval.behaviour.recipe import Recipe
 from seqeval.behaviour.references import References
 from seqeval.behaviour.training import Training
+from seqeval.disk import replacing, save_json
 from seqeval.streams import stream
 
 

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from seqeval import environments
 from seqeval.behaviour.agent import CHECKPOINT_SEED, build, episode_returns, find_algorithm, greedy
-from seqeval.behaviour.files import replacing, save_json
 from seqeval.behaviour.log import Log, Logged
 from seqeval.behaviour.progress import Tell, progress
 from seqeval.behaviour.recipe import Recipe
+from seqeval.disk import replacing, save_json
 from seqeval.streams import stream
 
 if TYPE_CHECKING:

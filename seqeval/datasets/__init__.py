@@ -2,7 +2,8 @@
 
 A source is a module of this package (files that start with `_` are shared parts) with three functions:
 `names()`, the datasets it knows by name; `handles(name)`, whether a name is its kind; and
-`load(name, env_id, rules)`, which returns a `Dataset` or raises `UserError`.
+`load(name, env_id, rules, trust_pickle)`, which returns a `Dataset` or raises `UserError`; code that is in a
+file is run where `trust_pickle` is true, and never else.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ def names() -> list[str]:
     return sorted(name for source in sources() for name in source.names())
 
 
-def load(name: str, env_id: str | None = None, rules: DataRules = "strict") -> Dataset:
+def load(
+    name: str, env_id: str | None = None, rules: DataRules = "strict", trust_pickle: bool = False
+) -> Dataset:
     """The dataset of a name or path. `env_id` names the environment of data that does not name its own, and
-    `rules` say which transitions are used (see `_rules.assemble`)."""
+    `rules` say which transitions are used (see `_rules.assemble`). Code in a file is run with `trust_pickle`
+    alone."""
     for source in sources():
         if source.handles(name):
-            return source.load(name, env_id, rules)
+            return source.load(name, env_id, rules, trust_pickle)
     raise UserError(
         f"dataset {name!r} is not known{nearest(name, names())}; "
-        "`seqeval datasets list` prints the names, a file is given by its path (ending in .hdf5 or .h5)"
+        "`seqeval datasets list` prints the names, a file is given by its path (ending in .hdf5, .h5, .npz, "
+        ".pkl or .pickle)"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
 VECTORS = ("observations", "actions", "next_observations")
 FLAGS = ("terminals", "timeouts")
+
+CHUNK = 8_192  # rows that are looked at together: what that takes is little memory, and stays in the cache
+HEADROOM = 1.5  # peak memory of loading, in units of the arrays
 
 
 def assemble(
@@ -76,8 +81,8 @@ def assemble(
             "Transitions may run from one episode into the next"
         )
     if "next_observations" in raw:
-        follows = (raw["next_observations"][:-1] == raw["observations"][1:]).all(axis=1)
-        if jumps := int((~ended[:-1] & ~follows).sum()):
+        jumps = int((~ended[:-1] & ~_follows(raw["observations"], raw["next_observations"])).sum())
+        if jumps:
             notes.append(f"{jumps} next observations inside episodes are not the observation of the next row")
     if outside := _outside(raw["actions"], environment):
         notes.append(outside)
@@ -107,9 +112,6 @@ def assemble(
     arrays |= {"episode_returns": episode_returns, "episode_complete": complete}
     for values in arrays.values():
         values.setflags(write=False)
-    digest = hashlib.sha256(env_id.encode())
-    for field in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[field]).data)
     return Dataset(
         name=name,
         env_id=env_id,
@@ -117,7 +119,7 @@ def assemble(
         segments=(len(arrays["rewards"]),),
         segment_names=(name,),
         reference=reference,
-        digest=digest.hexdigest(),
+        digest=_digest(env_id, arrays),
         notes=tuple(notes),
         card=card,
     )
@@ -152,15 +154,63 @@ def _check(source: str, raw: dict[str, np.ndarray], vectors: Collection[str]) ->
             continue
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
             values = raw[field] = np.ascontiguousarray(values, np.float32)
-        finite = np.isfinite(values)
-        if not finite.all():
-            row = int(np.argmin(finite if values.ndim == 1 else finite.all(axis=1)))
-            raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
+        for rows in _chunks(length):
+            finite = np.isfinite(values[rows])
+            if not finite.all():
+                row = rows.start + int(np.argmin(finite if values.ndim == 1 else finite.all(axis=1)))
+                raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
     if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
         shapes = raw["next_observations"].shape, raw["observations"].shape
         raise UserError(
             f"{source}: field 'next_observations' has shape {shapes[0]}, 'observations' {shapes[1]}"
         )
+
+
+def check_memory(source: str, size: int) -> None:
+    """Raises UserError where arrays of `size` bytes do not fit into what memory is free, if that is known."""
+    needed, free = HEADROOM * size, _free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{source}: loading needs about {needed / 1e9:.2f} GB of memory, {free / 1e9:.2f} GB are free; "
+            "save fewer transitions, or free some memory"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that this machine can give without swapping; None where it does not say (Linux does)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _chunks(length: int) -> Iterator[slice]:
+    """The rows 0 to length - 1, CHUNK at a time."""
+    return (slice(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK))
+
+
+def _follows(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:
+    """Whether the next observation of each row but the last is the observation of the row behind it: (n - 1,)
+    bool."""
+    before, behind = next_observations[:-1], observations[1:]
+    return np.concatenate(
+        [(before[rows] == behind[rows]).all(axis=1) for rows in _chunks(len(before))] or [np.zeros(0, bool)]
+    )
+
+
+def _digest(env_id: str, arrays: dict[str, np.ndarray]) -> str:
+    """sha256 over the environment's name and each array's own sha256.
+
+    That is what takes the longest of all that is done to large data, hence threads: hashing runs beside
+    hashing.
+    """
+
+    def of(field: str) -> bytes:
+        return hashlib.sha256(np.ascontiguousarray(arrays[field]).data).digest()
+
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join([env_id.encode(), *pool.map(of, sorted(arrays))])).hexdigest()
 
 
 def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
@@ -200,8 +250,11 @@ def _outside(actions: np.ndarray, environment: environments.Environment) -> str 
     space = environment.actions
     if isinstance(space, environments.Discrete):  # which is refused
         return None
-    low, high = actions.min(axis=0) - space.low, actions.max(axis=0) - space.high
-    excess = float(max(-low.min(), high.max()))
+    # By columns: NumPy takes several times as long for both along the rows.
+    bounds = zip(actions.T, space.low, space.high, strict=True)
+    excess = max(
+        max(float(low) - float(mine.min()), float(mine.max()) - float(high)) for mine, low, high in bounds
+    )
     if excess <= 1e-3:
         return None
     return (

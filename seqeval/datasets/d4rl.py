@@ -52,7 +52,7 @@ def handles(name: str) -> bool:
     return name in names()
 
 
-def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     """The dataset of a name, downloaded where it lies in none of the folders.
 
     Raises UserError where its environment is missing or another is wanted, where it cannot be downloaded, and

@@ -32,7 +32,7 @@ def card(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     about = card(name)
     if env_id not in (None, about["env_id"]):
         raise UserError(

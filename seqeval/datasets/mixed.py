@@ -32,14 +32,14 @@ def handles(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     """The parts, one after the other. Raises UserError where they do not fit together."""
     text, _, called = name.removeprefix(PREFIX).partition(",name=")
     parts = []
     for item in text.split("+"):
         if item.startswith(PREFIX):
             raise UserError(f"dataset {name!r}: {item!r} is a mixture itself; name its parts")
-        parts.append(_part(item, name, env_id, rules))
+        parts.append(_part(item, name, env_id, rules, trust_pickle))
     first = parts[0]
     for part in parts:
         if part.env_id != first.env_id:
@@ -71,10 +71,10 @@ def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
     )
 
 
-def _part(item: str, whole: str, env_id: str | None, rules: DataRules) -> Dataset:
+def _part(item: str, whole: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     """A part, cut to its size. Raises UserError where it has not so many transitions."""
     sized = re.fullmatch(r"(.+):(?:(\d+)|(\d+(?:\.\d+)?)%)", item)
-    dataset = datasets.load(sized[1] if sized else item, env_id, rules)
+    dataset = datasets.load(sized[1] if sized else item, env_id, rules, trust_pickle)
     if not sized:
         return dataset
     size = int(sized[2]) if sized[2] else round(float(sized[3]) / 100 * len(dataset))

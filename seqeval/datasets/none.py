@@ -19,7 +19,7 @@ def handles(name: str) -> bool:
     return name == "none"
 
 
-def load(name: str, env_id: str | None, rules: DataRules) -> Dataset:
+def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     """A dataset without transitions, called after its environment, so that two of them are told apart."""
     if env_id is None:
         raise UserError("dataset none: name the environment to learn in, e.g. --env Pendulum-v1")

@@ -116,7 +116,8 @@ def _attempt(piece: int, work: Work, out: Path, reports: Any) -> str | None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        dataset = datasets.load(work.dataset, work.study.env, work.study.protocol.data_rules)
+        study = work.study
+        dataset = datasets.load(work.dataset, study.env, study.protocol.data_rules, study.trust_pickle)
         agents = work.agents(dataset)
         with _heartbeat(piece, agents, reports) as latest:
             rows = []

@@ -36,8 +36,9 @@ def save_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder. Raises UserError where one is in it."""
+def locked(folder: Path, why: str) -> Iterator[None]:
+    """Keeps other processes out of a folder; the lock of a dead process is gone with it. Raises UserError,
+    which says `why`, where one is in it."""
     if sys.platform == "win32":  # which has no such locks
         yield
         return
@@ -46,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is at work there") from error
+            raise UserError(f"{folder}: {why}") from error
         yield
     finally:
         os.close(handle)

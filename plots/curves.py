@@ -39,12 +39,13 @@ def plot(
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
     table = aggregate.curves(rows)
+    frozen = {(variant, study) for _, variant, study in aggregate.frozen(rows)}
     styles = styles or _styles(rows)
     for (variant, study), line in table.groupby(["variant", "study"], sort=False):
         look = styles[variant, study]
         x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
         left, of = line[["seeds", "of"]].iloc[-1]
-        label = f"{look.label} (frozen online)" if _is_frozen(rows, variant, study) else look.label
+        label = f"{look.label} (frozen online)" if (variant, study) in frozen else look.label
         if left < of:
             label += f": {left} of {of} seeds left"
         alone = whole.sum() == 1  # a line needs two points: one is a marker, and a bar for its range
@@ -152,13 +153,6 @@ def _segments(about: Mapping[str, Any]) -> list[tuple[str, int]]:
     while words and min(map(len, words)) > 1 and len({each[-1] for each in words}) == 1 < len(words):
         words = [each[:-1] for each in words]
     return [("-".join(each), size) for each, size in zip(words, about["segments"], strict=bool(words))]
-
-
-def _is_frozen(rows: pd.DataFrame, variant: str, study: str) -> bool:
-    """Whether a line goes on online without learning."""
-    line = rows[(rows["variant"] == variant) & (rows["study"] == study)]
-    last = line.groupby("phase")["updates"].max()
-    return {"offline", "online"} <= set(last.index) and last["online"] == last["offline"]
 
 
 def _ends_of_data(table: pd.DataFrame) -> list[int]:

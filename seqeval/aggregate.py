@@ -45,6 +45,14 @@ def final(rows: pd.DataFrame) -> pd.DataFrame:
     return table.merge(std, on=each).reset_index(drop=True)
 
 
+def frozen(rows: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """The lines (dataset, variant, study) that go on online without learning: updates end with the data."""
+    last = rows.groupby([*LINE, "phase"])["updates"].max().unstack("phase")
+    if not {"offline", "online"} <= set(last.columns):
+        return set()
+    return set(last.index[last["online"] == last["offline"]])
+
+
 def shortfalls(rows: pd.DataFrame) -> list[str]:
     """A line for each seed that does not come as far as its line does, or that failed."""
     found = []

@@ -70,7 +70,7 @@ class TrainingEnvironments:
         except Exception as error:
             raise EnvironmentFailed(
                 f"the training environment {self.env_id} of seed {self._seeds[replica]} raised "
-                f"{type(error).__name__} at online step {self.steps}"
+                f"{type(error).__name__} at online step {self.steps}: {error}"
             ) from error
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ class Policy:
             raise ValueError(f"observations must be (..., {size}), not {observations.shape}")
         lead = observations.shape[:-1]
         actions = self._agents.act(observations.reshape(1, -1, size))
-        return actions.reshape(*lead, *actions.shape[2:])
+        return actions.reshape((*lead, *actions.shape[2:]))
 
 
 def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:

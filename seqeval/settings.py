@@ -91,6 +91,9 @@ class Online:
             raise UserError(f"online.steps: must be at least 0, not {self.steps}")
         if self.updates_per_step < 1:
             raise UserError(f"online.updates_per_step: must be at least 1, not {self.updates_per_step}")
+        for name, default in (("updates_per_step", 1), ("mix", "uniform")):
+            if not self.steps and getattr(self, name) != default:
+                raise UserError(f"online.{name}: means nothing without an online phase; set online.steps")
         if self.mix != "uniform" and not (isinstance(self.mix, float) and 0 < self.mix < 1):
             raise UserError(f"online.mix: must be uniform, or lie between 0 and 1, and is {self.mix}")
 

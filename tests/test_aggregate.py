@@ -94,3 +94,12 @@ def test_each_phase_of_a_line_has_its_last_point() -> None:
         ["a", "online", 12, 6.0, pytest.approx(root)],
         ["b", "offline", 9, 6.0, -1],
     ]
+
+
+def test_a_line_whose_updates_end_with_the_data_is_frozen() -> None:
+    more = {("a", 0, 12): 5.0, ("b", 0, 12): 5.0}
+    both = rows(FULL | more)
+    assert aggregate.frozen(rows(FULL).assign(updates=9)) == set()
+    assert aggregate.frozen(both.assign(updates=both["samples"])) == set()
+    still = both["samples"].clip(upper=9).where(both["variant"] == "a", both["samples"])
+    assert aggregate.frozen(both.assign(updates=still)) == {("d", "a", "s")}

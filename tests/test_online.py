@@ -294,18 +294,20 @@ def test_an_environment_that_raises_stops_the_run_and_says_whose_and_when() -> N
     rows: list[Row] = []
     with pytest.raises(EnvironmentFailed) as failed:
         rows.extend(protocol.run(agents, dataset, SHORT, Evaluation(5, 1), LABELS, Online(steps=50)))
-    assert f"Walk-v0 of seed {odd[0]} raised OSError at online step 41" in str(failed.value)
+    assert f"Walk-v0 of seed {odd[0]} raised OSError at online step 41: a wheel came off" in str(failed.value)
     assert isinstance(failed.value.__cause__, OSError)
     assert rows[-1].samples == 160  # what there is of rows is whole
 
 
 def test_what_means_nothing_is_refused() -> None:
     for values, message in (
+        ({"mix": 0.5}, r"online\.mix: means nothing without an online phase"),
+        ({"updates_per_step": 2}, r"online\.updates_per_step: means nothing without"),
         ({"steps": -1}, r"online\.steps: must be at least 0"),
-        ({"updates_per_step": 0}, r"online\.updates_per_step: must be at least 1"),
-        ({"mix": 0.0}, r"online\.mix: must be uniform, or lie between 0 and 1, and is 0\.0"),
-        ({"mix": 1.0}, r"online\.mix"),
-        ({"mix": "half"}, r"online\.mix"),
+        ({"steps": 9, "updates_per_step": 0}, r"online\.updates_per_step: must be at least 1"),
+        ({"steps": 9, "mix": 0.0}, r"online\.mix: must be uniform, or lie between 0 and 1, and is 0\.0"),
+        ({"steps": 9, "mix": 1.0}, r"online\.mix"),
+        ({"steps": 9, "mix": "half"}, r"online\.mix"),
     ):
         with pytest.raises(UserError, match=message):
             Online(**values)

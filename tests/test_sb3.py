@@ -441,6 +441,7 @@ def test_a_study_learns_offline_and_online_and_its_policy_acts(tmp_path: Path) -
     actions = policy(np.random.default_rng(0).standard_normal((3, 2, 4)))
     assert actions.shape == (3, 2)
     assert set(actions.ravel()) <= {0, 1}
+    assert policy([0.0, 0.0, 0.1, 0.0]).shape == ()  # one observation, one number
 
 
 def test_a_study_of_logged_data_goes_on_online(tmp_path: Path) -> None:

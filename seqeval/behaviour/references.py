@@ -48,9 +48,9 @@ def measure(training: Training, console: Console) -> References:
     if not (high > low and best.mean() > low):
         raise UserError(
             f"{recipe.algorithm} in {recipe.env_id} got no better than random in {recipe.steps} steps: its "
-            f"best checkpoint (step {step}) has a return of {high:.2f}, {best.mean():.2f} over {EPISODES} "
-            f"episodes, random actions {low:.2f}; the training is kept in {training.folder}; give other "
-            "--settings or more --steps, and another --out"
+            f"best checkpoint (step {step}) has a mean return of {high:.2f} at first and {best.mean():.2f} "
+            f"over {EPISODES} further episodes, random actions have {low:.2f}; the training is kept in "
+            f"{training.folder}; give other --settings or more --steps, and another --out"
         )
     reaching = [s for s, value in training.returns.items() if value >= low + (high - low) / 3]
     return References(random, best, min(reaching))

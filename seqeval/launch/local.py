@@ -44,6 +44,7 @@ class Report:
     updates: int = 0  # of each replica, so far
     score: str = ""  # the latest, over the seeds
     over: bool = False
+    failed: bool = False
 
 
 def run(works: Sequence[Work], out: RunDirectory, jobs: int, console: Console) -> list[str]:
@@ -94,7 +95,7 @@ def _attempt_pickled(piece: int, title: str, pickled: bytes, out: Path, reports:
     try:
         work = pickle.loads(pickled)
     except UserError as error:
-        reports.put(Report(piece, over=True))
+        reports.put(Report(piece, over=True, failed=True))
         return f"{title}: {error}"
     return _attempt(piece, work, out, reports)
 
@@ -113,7 +114,7 @@ def _die_with_parent() -> None:
 
 def _attempt(piece: int, work: Work, out: Path, reports: Any) -> str | None:
     """Does a piece of work. Returns the traceback where that fails."""
-    threads = torch.get_num_threads()
+    threads, failed = torch.get_num_threads(), True
     torch.set_num_threads(1)
     try:
         study = work.study
@@ -127,12 +128,13 @@ def _attempt(piece: int, work: Work, out: Path, reports: Any) -> str | None:
                     good = [value for value in rows if value is not None]
                     latest["score"] = f"{sum(good) / len(good):.1f}" if good else "failed"
                     rows = []
+        failed = False
         return None
     except Exception:
         return f"{work.title}:\n{traceback.format_exc()}"
     finally:
         torch.set_num_threads(threads)
-        reports.put(Report(piece, work.updates, over=True))
+        reports.put(Report(piece, work.updates, over=True, failed=failed))
 
 
 @contextmanager
@@ -197,7 +199,8 @@ def _display(works: Sequence[Work], reports: Any, console: Console) -> Iterator[
                 last_line, elapsed = now, now - began
                 share = sum(done) / total
                 left = f", about {elapsed / share - elapsed:.0f} s left" if 0 < share < 1 else ""
-                what = "over" if report.over else f"last {report.score}" if report.score else "begun"
+                over = "failed" if report.failed else "over"
+                what = over if report.over else f"last {report.score}" if report.score else "begun"
                 console.print(
                     f"{share:4.0%}  {finished} of {len(works)} done{left}  ·  {work.title}: {what}",
                     highlight=False,

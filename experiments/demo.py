@@ -18,8 +18,8 @@ STUDY = Study(
     algorithms=("bc", "td3_bc", "iql"),
     seeds=(0, 1, 2),
     protocol=Protocol(start=1000, grow_by=4),
-    online=Online(steps=2000),
-    evaluation=Evaluation(points=12, episodes=10),
+    online=Online(steps=1000),
+    evaluation=Evaluation(points=10, episodes=10),
 )
 
 if __name__ == "__main__":

@@ -80,15 +80,16 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
 
     console = plain_console(stderr=False)
     about = RunDirectory(out).study()["datasets"]
-    console.print(final_table(aggregate.final(rows), about))
+    console.print(final_table(aggregate.final(rows), about, aggregate.frozen(rows)))
     for line in aggregate.shortfalls(rows):
         console.print(f"note: {line}", highlight=False, markup=False)
     print(f"figure: {' and '.join(map(str, draw(rows, about, figure)))}")
     return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
 
 
-def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
-    """The last point of every line in each phase, as people read it."""
+def final_table(final: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[str, str, str]]) -> Table:
+    """The last point of every line in each phase, as people read it; `frozen` are lines that do not learn
+    online."""
     from seqeval.types import Reference
 
     headers = (
@@ -107,13 +108,14 @@ def final_table(final: pd.DataFrame, about: dict[str, Any]) -> Table:
         left = header in ("dataset", "algorithm", "phase", "unit")
         table.add_column(header, justify="left" if left else "right", no_wrap=True)
     for line in final.to_dict("records"):
+        is_frozen = (line["dataset"], line["variant"], line["study"]) in frozen
         data = about[line["dataset"]]["behaviour_return"]
         if data is not None and line["unit"] == "score":
             data = Reference(**about[line["dataset"]]["reference"]).score(data)
         table.add_row(
             line["dataset"],
             line["variant"],
-            line["phase"],
+            "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
             line["unit"],
             f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if line["seeds"] > 1 else ""),
             f"{line['low']:.1f} … {line['high']:.1f}",
@@ -128,9 +130,13 @@ def draw(rows: pd.DataFrame, about: dict[str, Any], path: Path) -> list[Path]:
     """Draws the curves into a file."""
     from seqeval.plots import curves, style
 
+    _check_figure(path)
+    return style.save(curves.figure(rows, about), path)
+
+
+def _check_figure(path: Path) -> None:
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"{path}: a figure's name ends in .png, .pdf or .svg")
-    return style.save(curves.figure(rows, about), path)
 
 
 @app.command
@@ -183,47 +189,52 @@ def list_datasets() -> None:
 
 
 @datasets_app.command(name="show")
-def show_dataset(name: tyro.conf.Positional[str], env: str | None = None, trust_pickle: bool = False) -> None:
-    """What is in a dataset.
+def show_dataset(
+    name: tyro.conf.Positional[str],
+    env: str | None = None,
+    trust_pickle: bool = False,
+    figure: Path | None = None,
+) -> None:
+    """What is in a dataset, and what in it looks wrong.
 
     Args:
         name: A name, or the path of a file (.hdf5, .h5, .npz, .pkl, .pickle).
         env: Gymnasium environment of a file that names none.
         trust_pickle: Load a pickle that runs code when it is loaded, as a replay buffer of Stable-Baselines3
             does.
+        figure: Where to draw it too; PNG and PDF are written beside each other, SVG alone.
     """
-    from seqeval import datasets, environments
+    from seqeval import card, datasets, environments
 
+    if figure is not None:
+        _check_figure(figure)
     dataset = datasets.load(name, env, trust_pickle=trust_pickle)
-    returns, mean = dataset.episode_returns, dataset.behaviour_return
-    if mean is None:
+    if not len(dataset):
         raise UserError(f"{name}: stands for no data; there is nothing to show")
-    action = environments.describe(dataset.env_id).actions
-    facts: dict[str, Any] = {
-        "environment": dataset.env_id,
-        "transitions": len(dataset),
-        "observation": f"{dataset.observation_size} numbers",
-        "action": f"{action.size} " + ("to choose from" if dataset.actions.ndim == 1 else "numbers"),
-        "episodes": f"{len(returns)}, {int(dataset.episode_complete.sum())} of them complete",
-        "terminated, truncated": f"{dataset.terminated.sum()}, {dataset.truncated.sum()} transitions",
-        "returns": f"mean {mean:.2f}, from {returns.min():.2f} to {returns.max():.2f}",
-    }
-    if dataset.reference is not None:
-        score = dataset.reference.score
-        facts["scores"] = f"mean {score(mean):.2f}, highest {score(returns.max()):.2f}"
-        facts["score 0 and 100"] = (
-            f"returns {dataset.reference.minimum:.2f} and {dataset.reference.maximum:.2f}"
-        )
-        facts["after"] = dataset.reference.source
-    else:
-        facts["scores"] = "none: no reference returns are known"
+    environment = environments.describe(dataset.env_id)
+    space = environment.actions
+    actions = (
+        range(space.first, space.first + space.size)
+        if isinstance(space, environments.Discrete)
+        else (space.low, space.high)
+    )
+    about = card.examine(dataset, actions, environment.time_limit)
+    facts: dict[str, Any] = card.facts(about)
     known = ("name", "env_id", "transitions", "episodes")
     for key, value in dataset.card.items():
         if key not in known:
             plain = value.items() if isinstance(value, dict) else None
             facts[key] = ", ".join(f"{k} {v}" for k, v in plain) if plain else value
     facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
+    facts |= {f"suspicious {i}": finding for i, finding in enumerate(about.findings, 1)}
     _print_facts(facts)
+    print(f"\nReturns of {card.counted(int(about.counted.sum()), 'episode')}:")
+    print(*card.chart(about.returns[about.counted]), sep="\n")
+    if figure is not None:
+        from seqeval.plots import card as drawing
+        from seqeval.plots import style
+
+        print(f"\nfigure: {' and '.join(map(str, style.save(drawing.figure(about), figure)))}")
 
 
 @datasets_app.command(name="make")
@@ -370,9 +381,14 @@ def _comments(config: type) -> dict[str, str]:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    """A fact a line; where people read it on a terminal, in lines that fit there."""
     width = max(map(len, facts))
+    console = Console()
     for key, value in facts.items():
-        print(f"{key:{width}}  {value}")
+        line = f"{key:{width}}  {value}"
+        if console.is_terminal:
+            line = textwrap.fill(line, console.width, subsequent_indent=" " * (width + 2))
+        print(line)
 
 
 def _preset_of(arguments: list[str]) -> Preset:

@@ -554,7 +554,7 @@ def test_an_agent_that_does_not_learn_has_no_levels_but_keeps_its_training(tmp_p
     message = str(caught.value)
     assert "no better than random in 70 steps" in message
     assert "(step 70) has a mean return of 0.00" in message
-    assert "random actions 0.00" in message
+    assert "random actions have 0.00" in message
     assert [path.name for path in tmp_path.iterdir()] == ["making"]
     assert Training(recipe, tmp_path / "making").over
     assert (tmp_path / "making" / "model-70.zip").stat().st_size > 1000

@@ -505,7 +505,8 @@ def test_datasets_list_prints_a_name_a_line(seqeval: Seqeval) -> None:
 def test_datasets_show_tells_what_is_in_a_dataset(seqeval: Seqeval) -> None:
     ended = seqeval("datasets", "show", "pendulum-replay")
     assert (ended.code, ended.err) == (0, "")
-    facts = dict(re.split(r"  +", line, maxsplit=1) for line in ended.out.splitlines())
+    lines = ended.out.partition("\n\n")[0].splitlines()
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
     assert facts["environment"] == "Pendulum-v1"
     assert facts["transitions"] == "20000"
     assert facts["episodes"] == "100, 100 of them complete"

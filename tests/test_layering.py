@@ -15,7 +15,7 @@ FLOORS = [
     {"disk"},
     {"types", "slicing"},
     {"settings", "scores", "environments"},
-    {"algorithm", "scaling", "storage", "aggregate", "behaviour"},
+    {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
     {"buffer"},
     {"agents", "sampling", "evaluation", "replicas", "datasets"},
     {"online"},
@@ -69,7 +69,7 @@ def test_algorithms_know_only_the_contract_and_the_suite_knows_no_algorithm() ->
 
 def test_plots_know_nothing_of_torch_and_only_the_top_draws() -> None:
     for path in ROOT.glob("plots/*.py"):
-        assert rooms(path) <= {"aggregate", "types"}, path.name
+        assert rooms(path) <= {"aggregate", "card", "types"}, path.name
     for path in ROOT.glob("seqeval/**/*.py"):
         if any(name.startswith("seqeval.plots") for name in imports(path)):
             assert path.name == "cli.py"
@@ -83,8 +83,15 @@ def test_importing_the_package_and_its_command_line_loads_nothing_heavy() -> Non
     assert not set(HEAVY) & set(loaded)
 
 
+def test_a_card_is_worked_out_with_numpy_alone() -> None:
+    path = ROOT / "seqeval" / "card.py"
+    packages = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
+    assert packages == {"numpy", "seqeval"}
+    assert rooms(path) == {"types"}
+
+
 def test_drawing_loads_no_torch() -> None:
-    code = "import sys, seqeval.plots.curves; print(*sys.modules)"
+    code = "import sys, seqeval.plots.card, seqeval.plots.curves; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

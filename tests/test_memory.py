@@ -10,6 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from seqeval import datasets
+from seqeval.datasets import _rules
+from seqeval.errors import UserError
+
 SIZE = 1_000_000
 
 SCRIPT = """
@@ -46,7 +50,29 @@ print(own, high_water() - before)
 """
 
 
-def write(path: Path, size: int) -> None:
+LOADING = """
+import sys
+from pathlib import Path
+from seqeval import datasets
+
+def memory(key):
+    with open("/proc/self/status") as status:
+        (line,) = [line for line in status if line.startswith(key)]
+    return int(line.split()[1]) * 1024
+
+datasets.load(sys.argv[1])
+Path("/proc/self/clear_refs").write_text("5")  # the high water is from here on
+before = memory("VmRSS")
+data = datasets.load(sys.argv[2])
+own = sum(
+    getattr(data, name).nbytes
+    for name in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+)
+print(own, memory("VmHWM") - before)
+"""
+
+
+def write(path: Path, size: int, without: str = "") -> None:
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         file.attrs["env_id"] = "Hopper-v4"
@@ -55,6 +81,8 @@ def write(path: Path, size: int) -> None:
         file["rewards"] = rng.random(size, np.float32)
         file["terminals"] = np.zeros(size, bool)
         file["timeouts"] = np.arange(size) % 1000 == 999
+        if without:
+            del file[without]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -67,3 +95,70 @@ def test_a_million_transitions_add_at_most_one_and_a_half_times_their_own_bytes(
     assert own == 106 * SIZE
     assert added <= 1.5 * own
     print(f"{own / 1e6:.0f} MB of data added {added / 1e6:.0f} MB")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("without", "most"), [("", 1.4), ("next_observations", 1.6)])
+def test_loading_holds_little_beside_the_arrays(tmp_path: Path, without: str, most: float) -> None:
+    """Without next observations, rows are left out of every array: the largest of them is there twice."""
+    write(tmp_path / "small.hdf5", 2000, without)
+    write(tmp_path / "large.hdf5", SIZE, without)
+    arguments = [sys.executable, "-c", LOADING, tmp_path / "small.hdf5", tmp_path / "large.hdf5"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    own, peak = map(int, done.stdout.split())
+    assert own == pytest.approx(106 * SIZE, rel=0.01)
+    assert peak <= most * own
+    print(f"{own / 1e6:.0f} MB of data took {peak / 1e6:.0f} MB")
+
+
+@pytest.mark.parametrize("without", ["", "next_observations"])
+def test_what_memory_will_not_hold_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    """The bytes of its arrays, those not in the file but made included, and half as much again."""
+    path = tmp_path / "large.hdf5"
+    write(path, 10_000, without)
+    needed = _rules.HEADROOM * 10_000 * 4 * (11 + 11 + 3 + 1 + 1 + 1)
+    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed))
+    assert len(datasets.load(str(path))) >= 9_990
+    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed) - 1)
+    read = []
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *arguments: read.append(arguments))
+    with pytest.raises(UserError, match=r"needs about 0\.00 GB of memory, 0\.00 GB are free") as caught:
+        datasets.load(str(path))
+    assert str(path) in str(caught.value)
+    assert not read
+
+
+def test_a_file_that_declares_more_than_any_machine_has_is_refused_with_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vast.hdf5"
+    write(path, 2000, without="rewards")
+    with h5py.File(path, "a") as file:
+        file.create_dataset("rewards", (10**12,), "f4", chunks=(8,))
+    monkeypatch.setattr(_rules, "_free_memory", lambda: 16 * 10**9)
+    with pytest.raises(UserError, match=r"about 6000\.00 GB of memory, 16\.00 GB are free"):
+        datasets.load(str(path))
+
+
+def test_free_memory_is_the_systems_own_figure_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(_rules, "Path", lambda _: meminfo)
+    assert _rules._free_memory() is None
+    meminfo.write_text("MemTotal:  9 kB\nMemFree:  1 kB\n")
+    assert _rules._free_memory() is None
+    meminfo.write_text("MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:    7 kB\n")
+    assert _rules._free_memory() == 7 * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_script_compares_loading_with_reading() -> None:
+    script = Path(__file__).parents[1] / "experiments" / "load_large.py"
+    arguments = [sys.executable, script, "--transitions", "3000", "--rounds", "1", "--compressed"]
+    lines = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].startswith("3000 transitions, 0 MB of arrays")
+    assert [line.split("  ")[0].strip() for line in lines[2:]] == ["h5py", "seqeval", "seqeval, card"]
+    assert lines[2].split()[2] == "1.00"

@@ -108,7 +108,7 @@ def assemble(
     arrays: dict[str, np.ndarray] = {}
     while transitions:  # one by one, so that a field is never in memory twice for long
         field, values = transitions.popitem()
-        arrays[field] = values if keep.all() else values[keep]
+        arrays[field] = values if keep.all() else _kept(values, keep)
     arrays |= {"episode_returns": episode_returns, "episode_complete": complete}
     for values in arrays.values():
         values.setflags(write=False)
@@ -188,6 +188,19 @@ def _free_memory() -> int | None:
 def _chunks(length: int) -> Iterator[slice]:
     """The rows 0 to length - 1, CHUNK at a time."""
     return (slice(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK))
+
+
+def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The rows of `values` to keep, moved together in their own memory, which spares a second copy; memory
+    that belongs to another array is left as it is."""
+    if not (values.flags.owndata and values.flags.writeable):
+        return values[keep]
+    count = 0
+    for rows in _chunks(len(values)):
+        part = values[rows][keep[rows]]
+        values[count : count + len(part)] = part
+        count += len(part)
+    return values[:count]
 
 
 def _follows(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:

@@ -46,9 +46,15 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with h5py.File(path, "r") as file:
             wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
             fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
-            _rules.check_memory(str(path), sum(_size(field) for field in fields.values()))
+            for key in _rules.OPTIONAL:
+                if key in file.keys() - fields.keys():  # as if it were not there is not what was meant
+                    raise UserError(f"{path}: field {key!r} is there, but is no array of numbers")
+            sizes = {key: _size(field) for key, field in fields.items()}
+            sizes.setdefault("next_observations", sizes.get("observations", 0))  # which are made of them
+            _rules.check_memory(str(path), sum(sizes.values()))
             arrays = {key: np.zeros(0) if v.shape is None else v[...] for key, v in fields.items()}
-            return arrays, {key: _files.plain(value) for key, value in file.attrs.items()}
+            attributes = {_printable(key): _printable(value) for key, value in file.attrs.items()}
+            return arrays, attributes
     except OSError as error:
         raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error
 
@@ -56,3 +62,14 @@ def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _size(field: h5py.Dataset) -> int:
     """Bytes of a field as it is read, and then as numbers of four bytes, whichever is more."""
     return math.prod(field.shape or (0,)) * max(field.dtype.itemsize, 4)
+
+
+def _printable(value: Any) -> Any:
+    """An attribute, or its name, as a plain value; with U+FFFD where text is not UTF-8, which h5py hands on
+    as code points that cannot be printed."""
+    value = _files.plain(value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return (
+        value.encode(errors="surrogateescape").decode(errors="replace") if isinstance(value, str) else value
+    )

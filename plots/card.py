@@ -1,0 +1,100 @@
+"""What a dataset is made of: returns, lengths, rewards, actions, and the returns in the file's order."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from seqeval import card
+from seqeval.card import Card, Histogram
+
+from . import style
+
+COLOUR, CUT = style.COLOURS[0], style.COLOURS[1]
+MANY = 2000  # episodes from which on their points are pixels in the PDF too
+RIDGE = 0.9  # height of the highest histogram of actions, in units of their distance
+
+
+def figure(about: Card) -> Figure:
+    """Scores where the dataset has reference returns, else returns. Episodes are the complete ones, or all
+    where none is; only in the order of the file the others are there too, hollow."""
+    unit, values = ("return", about.returns) if about.scores is None else ("score", about.scores)
+    counted = about.counted
+    with style.context():
+        drawn = Figure(figsize=(style.TEXT_WIDTH, 3.3))
+        axes = drawn.subplot_mosaic([["returns", "lengths", "rewards"], ["order", "order", "actions"]])
+        sizes = f"{_spaced(about.transitions)} transitions, {_spaced(len(values))} episodes"
+        drawn.suptitle(f"{about.name}: {sizes}", fontsize=8)
+
+        bars(axes["returns"], card.histogram(values[counted]))
+        mean = float(values[counted].mean())
+        axes["returns"].axvline(mean, color="#666666", linestyle="--", linewidth=0.9)
+        axes["returns"].set(xlabel=f"{unit} (dashed: mean, {mean:.1f})", ylabel="episodes")
+        bars(axes["lengths"], card.histogram(about.lengths[counted]))
+        axes["lengths"].set(xlabel="steps", ylabel="episodes")
+        bars(axes["rewards"], about.rewards)
+        axes["rewards"].set(xlabel="reward", ylabel="transitions")
+
+        in_order(axes["order"], values, about)
+        hollow = "" if about.complete.all() else " (hollow: not complete)"
+        axes["order"].set(xlabel=f"transitions, in the order of the file{hollow}", ylabel=unit)
+        if about.discrete:
+            numbers(axes["actions"], about.actions[0])
+        else:
+            ridges(axes["actions"], about.actions)
+    return drawn
+
+
+def bars(ax: Axes, histogram: Histogram) -> None:
+    """A histogram, its counts on the y axis."""
+    ax.stairs(*histogram, fill=True, color=COLOUR, alpha=0.8)
+    ax.set_ylim(0)
+    ax.grid(visible=False, axis="x")
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def in_order(ax: Axes, values: np.ndarray, about: Card) -> None:
+    """A point an episode, `values` (E,), where it begins in the file."""
+    begins = np.cumsum(about.lengths) - about.lengths
+    size, many = float(np.clip(2000 / len(values), 1, 8)), len(values) > MANY
+    whole = about.complete
+    ax.scatter(begins[whole], values[whole], s=size, color=COLOUR, alpha=0.7, lw=0, rasterized=many)
+    cut = {"facecolors": "none", "edgecolors": CUT, "linewidths": 0.7, "clip_on": False}
+    ax.scatter(begins[~whole], values[~whole], s=max(size, 6), **cut)
+    ax.set_xlim(0, about.lengths.sum())
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def numbers(ax: Axes, histogram: Histogram) -> None:
+    """Shares of discrete actions."""
+    shares = histogram.counts / histogram.counts.sum()
+    ax.bar((histogram.edges[:-1] + histogram.edges[1:]) / 2, shares, color=COLOUR, alpha=0.8)
+    ax.set(xlabel="action", ylabel="share of transitions", ylim=0)
+    ax.grid(visible=False, axis="x")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def ridges(ax: Axes, histograms: tuple[Histogram, ...]) -> None:
+    """A histogram for each dimension of the actions, the first at the top, all at one scale, from the lower
+    bound of each to its upper."""
+    highest = max(histogram.counts.max() for histogram in histograms)
+    for place, histogram in enumerate(histograms):
+        base = len(histograms) - 1 - place
+        edges = np.linspace(-1, 1, len(histogram.edges))
+        tops = base + RIDGE * histogram.counts / highest
+        ax.stairs(tops, edges, baseline=base, fill=True, color=COLOUR, alpha=0.8)
+    every = -(-len(histograms) // 8)
+    dimensions = range(0, len(histograms), every)
+    ax.set_yticks([len(histograms) - 1 - place for place in dimensions], [str(each) for each in dimensions])
+    ax.set_xticks([-1, 0, 1], ["low", "middle", "high"])
+    ax.set(xlabel="action, between its bounds", ylabel="dimension", xlim=(-1, 1), ylim=(0, len(histograms)))
+
+
+def _spaced(count: int) -> str:
+    """A number with a thin space for every three digits."""
+    return f"{count:,}".replace(",", "\u2009")

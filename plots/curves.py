@@ -147,7 +147,7 @@ def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) 
 
 def _segments(about: Mapping[str, Any]) -> list[tuple[str, int]]:
     """What arrives in turn, names and sizes; names without the words that all of them begin or end with."""
-    words = [name.split("-") for name in about["segments_in_turn"]]
+    words = [name.split("-") for name in about.get("segments_in_turn", ())]  # older directories lack it
     while words and min(map(len, words)) > 1 and len({each[0] for each in words}) == 1 < len(words):
         words = [each[1:] for each in words]
     while words and min(map(len, words)) > 1 and len({each[-1] for each in words}) == 1 < len(words):

@@ -1,4 +1,4 @@
-"""From rows to statistics: pure functions of the table that `storage.frame` gives."""
+"""Lines of a figure: what each is worth at every x, and whether all its seeds are there."""
 
 from __future__ import annotations
 

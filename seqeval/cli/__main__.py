@@ -1,0 +1,5 @@
+"""`python -m seqeval.cli`: the command seqeval."""
+
+from . import main
+
+main()

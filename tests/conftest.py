@@ -25,7 +25,7 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the checkout."""
     if not SHARED.is_dir():

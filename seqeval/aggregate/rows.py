@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+
+from seqeval.errors import UserError
 
 LINE = ["dataset", "variant", "study"]  # what makes a line of a figure
 
@@ -54,15 +58,89 @@ def frozen(rows: pd.DataFrame) -> set[tuple[str, str, str]]:
 
 
 def shortfalls(rows: pd.DataFrame) -> list[str]:
-    """A line for each seed that does not come as far as its line does, or that failed."""
+    """A line for each seed that is not all there (`incomplete`), in words."""
+    return [
+        f"{dataset}, {variant}, seed {seed}: {why}" for dataset, variant, _, seed, why in incomplete(rows)
+    ]
+
+
+def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """(dataset, variant, study, seed, why) of each seed that failed, has a value missing, does not come as
+    far as its line does, or lacks points on the way that others of its line have."""
+    rows = with_values(rows)
     found = []
-    for key, line in rows.groupby([*LINE, "seed"], sort=False):
-        dataset, variant, study, seed = key
-        same = (rows["study"] == study) & (rows["dataset"] == dataset) & (rows["variant"] == variant)
-        reached, end = line["samples"].max(), rows.loc[same, "samples"].max()
-        failed = line.loc[line["status"] != "ok", "samples"]
-        if len(failed):
-            found.append(f"{dataset}, {variant}, seed {seed}: failed from n = {failed.min()} on")
-        elif reached < end:
-            found.append(f"{dataset}, {variant}, seed {seed}: ends at n = {reached}, others at {end}")
+    for line, of_line in rows.groupby(LINE, sort=False):
+        points, end = of_line["samples"].nunique(), of_line["samples"].max()
+        for seed, mine in of_line.groupby("seed", sort=False):
+            failed = mine.loc[mine["status"] != "ok", "samples"]
+            missing = mine.loc[mine["value"].isna(), "samples"]
+            reached, has = mine["samples"].max(), mine["samples"].nunique()
+            if len(failed):
+                why = f"failed from n = {failed.min()} on"
+            elif len(missing):
+                why = f"no value at n = {missing.min()}"
+            elif reached < end:
+                why = f"ends at n = {reached}, others at {end}"
+            elif has < points:
+                why = f"lacks {points - has} of {points} points"
+            else:
+                continue
+            found.append((*line, seed, why))
     return found
+
+
+def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """The rows for statistics, and a note for each seed that was left out.
+
+    Raises UserError where a seed is not all there and none is to be left out: those that get through are not
+    a fair sample of all, if getting through has to do with the values.
+    """
+    wrong = incomplete(rows)
+    if not wrong:
+        return rows, []
+    told = shortfalls(rows)
+    if not leave_out:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        raise UserError(
+            f"{told[0]}{more}: statistics want every seed; finish the study, or leave such seeds out with "
+            "--leave-out-incomplete"
+        )
+    gone = pd.MultiIndex.from_tuples([each[:4] for each in wrong])
+    kept = rows[~pd.MultiIndex.from_frame(rows[[*LINE, "seed"]]).isin(gone)]
+    if kept.empty:
+        raise UserError(f"{told[0]}: no seed is left for statistics; finish the study")
+    return kept, [f"left out of the statistics: {line}" for line in told]
+
+
+def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The offline rows for statistics over datasets, and a note for each thing to know: those of the datasets
+    that have scores and that every line is on. Raises UserError where none is left."""
+    rows = with_values(rows[rows["phase"] == "offline"])
+    notes = []
+    unscored = sorted(set(rows.loc[rows["unit"] != "score", "dataset"]))
+    if unscored:
+        notes.append(f"no scores, so not in statistics over datasets: {', '.join(unscored)}")
+    rows = rows[rows["unit"] == "score"]
+    lines = rows.groupby(["variant", "study"]).ngroups
+    on = rows.drop_duplicates(LINE).groupby("dataset").size()
+    partial = sorted(on.index[on < lines])
+    if partial:
+        notes.append(f"not of every line, so not in statistics over datasets: {', '.join(partial)}")
+    rows = rows[~rows["dataset"].isin(partial)]
+    if rows.empty:
+        raise UserError(
+            f"nothing to compare over datasets: {'; '.join(notes) if notes else 'no offline rows'}"
+        )
+    seeds = rows.groupby(LINE)["seed"].nunique()
+    if seeds.min() < seeds.max():
+        notes.append(
+            f"{seeds.min()} to {seeds.max()} seeds a line: every dataset weighs the same, whatever its seeds"
+        )
+    ends = rows.groupby(LINE)["samples"].max()
+    differ = ends.groupby("dataset").nunique()
+    notes += [
+        f"{dataset}: lines end at n = {', '.join(map(str, sorted(set(ends[dataset]))))}, "
+        "each is taken at its own end"
+        for dataset in differ.index[differ > 1]
+    ]
+    return rows, notes

@@ -101,7 +101,8 @@ def training(name: str, replicas: int) -> Callable[[], None]:
     )
     found, seeds = plugins.find(name), list(range(replicas))
     schedule = Stream(TRANSITIONS, start=5000, grow_by=1, updates_per_growth=100, window=None)
-    agents = make_agents(found, found.Config(), ENV_ID, seeds, schedule.updates, torch.device("cpu"))
+    environment, device = environments.of(dataset), torch.device("cpu")
+    agents = make_agents(found, found.Config(), environment, seeds, schedule.updates, device)
     algorithm = agents.algorithm
     buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
     orders = np.stack([rng.permutation(TRANSITIONS).astype(np.int32) for _ in seeds])

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,35 +20,36 @@ from seqeval.types import Reference
 from . import style
 
 FROM_SCRATCH = ", from scratch"  # behind the name of a study, of what it learns without data
+LOW = 1.8  # inches of height of a panel, where there are at most two lines of them
+LOWER = 1.5  # and where there are more, so that twelve panels fit a page
 
 
 def plot(
     rows: pd.DataFrame,
     ax: Axes | None = None,
-    behaviour: float | None = None,
+    behaviour: float | Sequence[float] | None = None,
     styles: Mapping[tuple[str, str], style.Line] | None = None,
     segments: Sequence[tuple[str, int]] = (),
+    end: int | None = None,
+    behind: pd.DataFrame | None = None,
 ) -> Axes:
-    """One dataset's curves. `behaviour` is the data's own mean, in the unit of the curves.
+    """One dataset's curves. `behaviour` is the data's own mean, in the unit of the curves, or that of each
+    segment.
 
     Where some seeds of a line have no value (failed, or not come so far) the mean of the others is dotted,
     without a band, and the legend says how many are left at the end. Where the data ends and lines go on
-    online there is a dashed line upright. `styles` are by variant and study. `segments`, names and sizes, are
-    what the data was joined from where it arrives in turn: there is a dashed line at each border.
+    online, at n = `end`, there is a dashed line upright. `styles` are by variant and study. `segments`, names
+    and sizes, are what the data was joined from where it arrives in turn: there is a dashed line at each
+    border. The rows `behind` are other people's runs of algorithms that `rows` have too: thin and grey.
     """
     if ax is None:
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
     table = aggregate.curves(rows)
-    frozen = {(variant, study) for _, variant, study in aggregate.frozen(rows)}
-    styles = styles or _styles(rows)
+    styles = styles or _with_remarks(_styles(rows), rows)
     for (variant, study), line in table.groupby(["variant", "study"], sort=False):
         look = styles[variant, study]
         x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
-        left, of = line[["seeds", "of"]].iloc[-1]
-        label = f"{look.label} (frozen online)" if (variant, study) in frozen else look.label
-        if left < of:
-            label += f": {left} of {of} seeds left"
         alone = whole.sum() == 1  # a line needs two points: one is a marker, and a bar for its range
         if not whole.all():
             ax.plot(x, mean, color=look.colour, linestyle=":", linewidth=0.9)
@@ -62,13 +64,16 @@ def plot(
             color=look.colour,
             linestyle=look.dash,
             marker=marker,
-            label=label,
+            label=look.label,
             ms=4,
             clip_on=not alone,
         )
-    if behaviour is not None:
+    if isinstance(behaviour, Sequence):
+        borders = np.cumsum([0, *(size for _, size in segments)])
+        ax.hlines(behaviour, borders[:-1], borders[1:], color="#666666", linestyle="--", lw=0.9, zorder=1)
+    elif behaviour is not None:
         ax.axhline(behaviour, color="#666666", linestyle="--", linewidth=0.9, zorder=1)
-    for end in _ends_of_data(table):
+    if end is not None and _goes_on(rows):
         ax.axvline(end, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
         for side, name in (("right", "offline "), ("left", " online")):
             across = ax.get_xaxis_transform()
@@ -82,46 +87,83 @@ def plot(
         begins += size
     if table["samples"].nunique() > 1:
         ax.set_xlim(table["samples"].min(), table["samples"].max())
+    if behind is not None:
+        variants = rows.drop_duplicates("algorithm").set_index("algorithm")[["variant", "study"]]
+        for algorithm, runs in behind.groupby("algorithm", sort=False):
+            _plot_behind(runs, ax, styles[tuple(variants.loc[algorithm])].colour)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax
 
 
-def figure(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> Figure:
+def figure(
+    rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]], behind: pd.DataFrame | None = None
+) -> Figure:
     """Every dataset of `rows` in a panel of its own, one legend for all.
 
     `datasets` holds what the run directory says of each: `env_id`, `transitions`, `behaviour_return`,
-    `reference`, and `segments` with their names in `segments_in_turn`. What was learnt without data is drawn
-    in every panel of the same environment.
+    `reference`, and `segments` with their names in `segments_in_turn`; in `segment_returns`, where it is
+    known, the mean return of each. What was learnt without data is drawn in every panel of the same
+    environment. `behind` are rows of other people's runs, in scores, of some of the same datasets and
+    algorithms.
     """
     rows = aggregate.with_values(_beside_data(rows, datasets))
     names = list(dict.fromkeys(rows["dataset"]))
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
-    styles = _styles(rows)
+    # A letter is about 0.56 as wide as high, and a panel has four fifths of its column.
+    title = min(max(0.8 * 72 * width / columns / (0.56 * max(map(len, names))), 5), 8)
+    styles = _with_remarks(_styles(rows), rows)
     both = set(rows["phase"]) == {"offline", "online"}
     with style.context():
-        drawn = Figure(figsize=(width, 0.7 + 1.8 * lines))
+        drawn = Figure(figsize=(width, 0.7 + (LOW if lines < 3 else LOWER) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
-        for ax, name in zip(axes.flat, names, strict=False):
-            mine = rows[rows["dataset"] == name]
+        unit = None
+        for place, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+            mine, before = rows[rows["dataset"] == name], unit
             unit = mine["unit"].iloc[0]
-            behaviour = _behaviour(datasets[name], unit)
             segments = _segments(datasets[name])
-            plot(mine, ax, behaviour, styles, segments)
-            ax.set_title(name, pad=12 if both or segments else None)
-            ax.set_ylabel(unit)
+            theirs = None if behind is None else behind[behind["dataset"] == name]
+            behaviour, end = _behaviour(datasets[name], unit), datasets[name]["transitions"]
+            plot(mine, ax, behaviour, styles, segments, end, theirs)
+            ax.set_title(name, pad=12 if both or segments else None, fontsize=title)
+            if place % columns == 0 or unit != before:
+                ax.set_ylabel(unit)
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         for ax in axes.flat[len(names) :]:
             ax.set_visible(False)
         if any(datasets[name]["transitions"] for name in names):
             handles["mean of the data"] = Line2D([], [], color="#666666", linestyle="--", linewidth=0.9)
-        ncols = min((2, 3, 4)[columns - 1], len(handles))
-        drawn.legend(handles.values(), handles, loc="outside upper center", ncols=ncols, frameon=False)
+        if behind is not None and behind["dataset"].isin(names).any():
+            handles["published runs (dots: mean)"] = Line2D(
+                [], [], color=style.GREY, lw=0.8, marker="o", ms=2, mew=0
+            )
+        _legend(drawn, handles, min((2, 3, 4)[columns - 1], len(handles)))
         drawn.supxlabel(f"transitions seen ({_seeds(rows)})", fontsize=8)
     return drawn
+
+
+def _legend(drawn: Figure, handles: Mapping[str, Line2D], columns: int) -> None:
+    """A legend for all panels, in fewer columns where it would be wider than the figure."""
+    for ncols in range(columns, 0, -1):
+        legend = drawn.legend(
+            handles.values(), handles, loc="outside upper center", ncols=ncols, frameon=False
+        )
+        if ncols == 1 or legend.get_window_extent().width < drawn.bbox.width:
+            return
+        legend.remove()
+
+
+def _plot_behind(runs: pd.DataFrame, ax: Axes, colour: str) -> None:
+    """Other people's runs of an algorithm: each of them, and as far as all of them go their mean, its dots in
+    our colour of the algorithm."""
+    for _, run in runs.groupby("seed"):
+        ax.plot(run["samples"], run["score"], color=style.FAINT, linewidth=0.4, zorder=1.2)
+    scores = runs.pivot(index="samples", columns="seed", values="score").dropna()
+    dots = {"marker": "o", "ms": 1.6, "mfc": colour, "mew": 0}
+    ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
 
 
 def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -155,12 +197,9 @@ def _segments(about: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [("-".join(each), size) for each, size in zip(words, about["segments"], strict=bool(words))]
 
 
-def _ends_of_data(table: pd.DataFrame) -> list[int]:
-    """Where lines that go on online go over to it."""
-    last = table.groupby([*aggregate.LINE, "phase"])["samples"].max().unstack("phase")
-    if not {"offline", "online"} <= set(last.columns):
-        return []
-    return sorted(last.dropna()["offline"].astype(int).unique())
+def _goes_on(rows: pd.DataFrame) -> bool:
+    """Whether a line goes on online where the data ends."""
+    return bool((rows.groupby(aggregate.LINE)["phase"].nunique() > 1).any())
 
 
 def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
@@ -174,6 +213,23 @@ def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
     )
 
 
+def _with_remarks(
+    styles: Mapping[tuple[str, str], style.Line], rows: pd.DataFrame
+) -> dict[tuple[str, str], style.Line]:
+    """Styles whose labels say too which lines are frozen online, and how many seeds are left at the end of
+    those that have lost some, over all panels."""
+    frozen = {(variant, study) for _, variant, study in aggregate.frozen(rows)}
+    ends = aggregate.curves(rows).groupby(aggregate.LINE, sort=False).tail(1)
+    found = {}
+    for key, look in styles.items():
+        lost = ends[(ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["of"])]
+        remarks = ["frozen online"] * (key in frozen)
+        if len(lost):
+            remarks.append(f"dotted: {_range(lost['seeds'])} of {_range(lost['of'])} seeds")
+        found[key] = look._replace(label=f"{look.label} ({'; '.join(remarks)})") if remarks else look
+    return found
+
+
 def _names_of_studies(rows: pd.DataFrame) -> dict[str, str]:
     """What each study is called in the legend; nothing where no other need be told from it."""
     regimes = rows.drop_duplicates("study").set_index("study")["regime"].to_dict()
@@ -184,17 +240,21 @@ def _names_of_studies(rows: pd.DataFrame) -> dict[str, str]:
     return {study: study for study in regimes}
 
 
-def _behaviour(about: Mapping[str, Any], unit: str) -> float | None:
-    """The data's own mean in the unit of a panel; None without data."""
+def _behaviour(about: Mapping[str, Any], unit: str) -> float | list[float] | None:
+    """The data's own mean in the unit of a panel, or those of its segments where they are known; None without
+    data."""
+    in_unit = Reference(**about["reference"]).score if unit == "score" else float
+    if "segment_returns" in about:
+        return [in_unit(value) for value in about["segment_returns"]]
     value = about["behaviour_return"]
-    if value is None or unit != "score":
-        return value
-    return Reference(**about["reference"]).score(value)
+    return None if value is None else in_unit(value)
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = counts.min(), counts.max()
+    return f"{high}" if low == high else f"{low} to {high}"
 
 
 def _seeds(rows: pd.DataFrame) -> str:
     counts = rows.groupby(aggregate.LINE)["seed"].nunique()
-    low, high = counts.min(), counts.max()
-    if high == 1:
-        return "1 seed"
-    return f"mean and range over {high if low == high else f'{low} to {high}'} seeds"
+    return "1 seed" if counts.max() == 1 else f"mean and range over {_range(counts)} seeds"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, select_replica
+from seqeval.algorithm import Algorithm, join_replicas, select_replica
 from seqeval.environments import Environment
 from seqeval.scaling import ObservationScale, action_scale
 
@@ -50,7 +51,7 @@ class Agents:
         return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)
 
     def state_of(self, replica: int) -> dict[str, Any]:
-        """All that one agent has learnt: `load_state` takes it into agents with R = 1."""
+        """All that one agent has learnt, for `load_states` of agents like these."""
         scale = (
             None
             if self.observations is None
@@ -61,7 +62,11 @@ class Agents:
             "observations": select_replica(scale, replica),
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.algorithm.load_state_dict(state["algorithm"])
-        if state["observations"] is not None:
-            self.observations = ObservationScale(**state["observations"])
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what `state_of` gave of each agent, in their order."""
+        self.algorithm.load_states([state["algorithm"] for state in states])
+        if self.observations is not None:
+            joined = join_replicas([state["observations"] for state in states])
+            self.observations = ObservationScale(
+                **{name: value.to(self.algorithm.device) for name, value in joined.items()}
+            )

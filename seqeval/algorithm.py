@@ -143,6 +143,10 @@ class Algorithm(_Learner, ABC):
         """What one replica has learnt, copied: `load_state_dict` takes it into an algorithm with R = 1."""
         return select_replica(self.state_dict(), replica)
 
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes R states that `state_of` gave, after equally many updates, in the order of the replicas."""
+        self.load_state_dict(join_replicas(states))
+
 
 class SingleAlgorithm(_Learner, ABC):
     """One agent: the contract of `Algorithm` without the replica axis.
@@ -186,3 +190,15 @@ def select_replica(state: Any, index: int) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(select_replica(value, index) for value in state)
     return state
+
+
+def join_replicas(states: Sequence[Any]) -> Any:
+    """The state of R replicas from those that `select_replica` took from it."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(states)) if first.dim() else first
+    if isinstance(first, Mapping):
+        return {key: join_replicas([state[key] for state in states]) for key in first}
+    if isinstance(first, list | tuple):
+        return type(first)(join_replicas(values) for values in zip(*states, strict=True))
+    return first

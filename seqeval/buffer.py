@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from seqeval.scaling import (
 )
 from seqeval.types import Batch, Dataset
 
+FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
 CHUNK = 8_192  # rows that the normaliser takes at once: few enough for the allocator to give them back
 
 
@@ -92,6 +93,18 @@ class Buffer:
             (self.terminated, terminated),
         ):
             mine[rows] = torch.as_tensor(values, dtype=mine.dtype, device=self.device)
+
+    def own(self, replica: int, count: int) -> dict[str, Tensor]:
+        """Copies of the first `count` transitions that a replica has added, by field, for `restore`."""
+        rows = slice(self.size + replica * self.room, self.size + replica * self.room + count)
+        return {name: getattr(self, name)[rows].clone() for name in FIELDS}
+
+    def restore(self, replica: int, transitions: Mapping[str, Tensor]) -> None:
+        """Writes what `own` gave as a replica's first transitions."""
+        first = self.size + replica * self.room
+        for name in FIELDS:
+            values = transitions[name].to(self.device)
+            getattr(self, name)[first : first + len(values)] = values
 
     def batch(self, rows: Tensor, scale: ObservationScale | None, noise: dict[str, Tensor]) -> Batch:
         """The minibatch of `rows` (R, B) of the dataset, observations scaled where a scale is given."""

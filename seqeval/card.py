@@ -27,7 +27,7 @@ class Card:
     """Figures of a dataset of N transitions and E episodes. Shares are between 0 and 1."""
 
     name: str
-    env_id: str
+    env_id: str | None  # None where there is no environment to evaluate in
     transitions: int
     observation_size: int
     terminated: int
@@ -134,7 +134,7 @@ def facts(about: Card) -> dict[str, str]:
         actions = f"{percent(float(np.mean(about.saturation)))} of their numbers are at a bound"
         actions += f" ({', '.join(each)})" * (len(set(each)) > 1)
     found = {
-        "environment": about.env_id,
+        "environment": about.env_id or "none",
         "transitions": f"{about.transitions}",
         "observation": counted(about.observation_size, "number"),
         "action": f"one of {len(shares)}" if about.discrete else counted(len(about.actions), "number"),
@@ -148,6 +148,8 @@ def facts(about: Card) -> dict[str, str]:
         "rewards": "from {:.4g} to {:.4g}".format(*about.reward_range),
         "returns": f"mean {mean:.2f}, from {returns.min():.2f} to {best:.2f}",
     }
+    if about.env_id is None:
+        return found | {"scores": "none: there is no environment to evaluate in"}
     if about.reference is None:
         return found | {"scores": "none: no reference returns are known"}
     score, low, high = about.reference.score, about.reference.minimum, about.reference.maximum

@@ -6,14 +6,15 @@ import ast
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
 
 from seqeval.errors import UserError, nearest
+from seqeval.types import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,24 @@ class Discrete:
 
 @dataclass(frozen=True, eq=False)
 class Environment:
-    """What the suite needs to know of an environment before it makes one."""
+    """What the suite needs to know of an environment before it makes one, and to learn without making it."""
 
-    env_id: str
+    name: str  # Gymnasium's, options included; else whatever people call it
     observation_size: int
     actions: Continuous | Discrete
     time_limit: int | None  # steps; None where the environment has none of its own
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for the run directory; only those whose actions are vectors."""
+        assert isinstance(self.actions, Continuous), "nothing with other actions is without an environment"
+        bounds = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": bounds}
+
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any]) -> Self:
+        """What `plain` was made of."""
+        bounds = {key: np.array(values, np.float32) for key, values in plain["actions"].items()}
+        return cls(**{**plain, "actions": Continuous(**bounds)})
 
 
 @contextmanager
@@ -108,6 +121,11 @@ def _split(env_id: str) -> tuple[str, dict[str, Any]]:
                 "Ant-v4?use_contact_forces=True, words in quotes"
             ) from error
     return name, options
+
+
+def of(dataset: Dataset) -> Environment:
+    """What there is to know of the environment that a dataset was logged in."""
+    return describe(dataset.environment) if dataset.logged_in is None else dataset.logged_in
 
 
 @cache

@@ -16,7 +16,7 @@ from seqeval.streams import stream
 class Episodes:
     """One replica's E episodes."""
 
-    returns: list[float]
+    returns: list[float]  # empty where none was played
     lengths: list[int]
     successes: list[bool] | None  # None where the environment reports no success
     finite: bool  # False where the policy gave an action that is not finite; then nothing of this counts
@@ -80,3 +80,13 @@ class Evaluator:
 
     def close(self) -> None:
         self._envs.close()
+
+
+class NoEvaluator:
+    """Stands for one where there is no environment: no episodes."""
+
+    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
+        return [Episodes([], [], None, finite=True) for _ in samples]
+
+    def close(self) -> None:
+        """There is nothing to close."""

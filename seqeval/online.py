@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import torch
 
 from seqeval import environments
 from seqeval.agents import Agents
@@ -20,7 +22,8 @@ class EnvironmentFailed(Exception):
 class TrainingEnvironments:
     """An environment for each of R agents, in which it is never evaluated.
 
-    Everything random in it comes from the agent's own seed.
+    Everything random in it comes from the agent's own seed, and each episode from a seed of its own, so that
+    the running one can be gone through again by its actions.
     """
 
     def __init__(self, env_id: str, agents: Agents, buffer: Buffer) -> None:
@@ -29,12 +32,49 @@ class TrainingEnvironments:
         self._seeds = agents.algorithm.seeds
         self._noise = [stream(seed, "online", "exploration") for seed in self._seeds]
         self._envs = [environments.make(env_id) for _ in self._seeds]
-        observations = []
-        for replica, seed in enumerate(self._seeds):
-            with self._told(replica):
-                start = int(stream(seed, "online", "environment").integers(2**31))
-                observations.append(self._envs[replica].reset(seed=start)[0])
-        self._observations = np.stack(observations)  # (R, observation): where each agent stands
+        self._episodes = [0] * len(self._seeds)  # that each has begun
+        self._done: list[list[np.ndarray]] = [[] for _ in self._seeds]  # actions of the running ones
+        # (R, observation): where each agent stands
+        self._observations = np.stack([self._begin(replica) for replica in range(len(self._seeds))])
+
+    def _begin(self, replica: int) -> np.ndarray:
+        """A new episode; its first observation."""
+        start = stream(self._seeds[replica], "online", "environment", self._episodes[replica])
+        self._episodes[replica] += 1
+        self._done[replica] = []
+        with self._told(replica):
+            return self._envs[replica].reset(seed=int(start.integers(2**31)))[0]
+
+    def state_of(self, replica: int) -> dict[str, Any]:
+        """Where one replica stands: its transitions, its noise, and the actions of its running episode."""
+        return {
+            "steps": self.steps,
+            "episodes": self._episodes[replica],
+            "actions": torch.from_numpy(np.array(self._done[replica])),
+            "observation": torch.from_numpy(self._observations[replica].copy()),
+            "noise": self._noise[replica].bit_generator.state,
+            "transitions": self.buffer.own(replica, self.steps),
+        }
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what `state_of` gave of each replica after equally many steps, and goes through the running
+        episodes again. Raises EnvironmentFailed where that leads elsewhere than before."""
+        self.steps = states[0]["steps"]
+        for replica, state in enumerate(states):
+            self.buffer.restore(replica, state["transitions"])
+            self._noise[replica].bit_generator.state = state["noise"]
+            self._episodes[replica] = state["episodes"] - 1
+            here = self._begin(replica)
+            self._done[replica] = list(state["actions"].numpy())
+            for action in self._done[replica]:
+                with self._told(replica):
+                    here = self._envs[replica].step(action)[0]
+            if not np.array_equal(here, state["observation"].numpy()):
+                raise EnvironmentFailed(
+                    f"the training environment {self.env_id} of seed {self._seeds[replica]} does not do the "
+                    "same again from the same seed and actions, so its run cannot go on where it stopped"
+                )
+            self._observations[replica] = here
 
     def step(self) -> None:
         """Every agent acts once, exploring, and what comes of it is added to the buffer.
@@ -58,7 +98,8 @@ class TrainingEnvironments:
             with self._told(replica):
                 after, reward, over, cut, _ = env.step(in_units[replica])
                 following[replica], rewards[replica], terminated[replica] = after, reward, over
-                begins[replica] = env.reset()[0] if over or cut else after
+            self._done[replica].append(np.array(in_units[replica]))
+            begins[replica] = self._begin(replica) if over or cut else after
         # A cut episode's last transition is not terminated: its value goes on.
         self.buffer.add(self.steps - 1, self._observations, actions, rewards, following, terminated)
         self._observations = begins

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqeval import plugins, protocol
+from seqeval import environments, plugins, protocol
 from seqeval.agents import Agents
+from seqeval.environments import Environment
 from seqeval.errors import UserError
 from seqeval.storage import RunDirectory
 
 
 class Policy:
-    """One agent's deterministic policy, in the environment's own units."""
+    """One agent's deterministic policy, in the environment's own units; `env_id` is None where there is no
+    environment to play it in."""
 
-    def __init__(self, agents: Agents, env_id: str) -> None:
+    def __init__(self, agents: Agents, env_id: str | None) -> None:
         self.env_id = env_id
         self._agents = agents
 
@@ -44,11 +46,14 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
     cell = run.cell(dataset, algorithm, seed)
     if not cell.finished:
         raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is not there or not finished")
-    env_id = study["datasets"][dataset]["env_id"]
+    about = study["datasets"][dataset]
+    if about.get("logged_in"):  # older directories lack it
+        environment = Environment.restored(about["logged_in"])
+    else:
+        environment = environments.describe(about["env_id"])
     variant = plugins.restore(algorithm, study["algorithms"][algorithm])
     saved = torch.load(cell.policy, map_location="cpu", weights_only=True)
-    agents = protocol.make_agents(
-        plugins.find(variant.algorithm), variant.config, env_id, [seed], saved["updates"], torch.device("cpu")
-    )
-    agents.load_state(saved)
-    return Policy(agents, env_id)
+    found, device = plugins.find(variant.algorithm), torch.device("cpu")
+    agents = protocol.make_agents(found, variant.config, environment, [seed], saved["updates"], device)
+    agents.load_states([saved])
+    return Policy(agents, about["env_id"])

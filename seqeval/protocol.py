@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval import environments
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config, Spec
 from seqeval.buffer import Buffer
-from seqeval.evaluation import Episodes, Evaluator
+from seqeval.environments import Discrete, Environment
+from seqeval.evaluation import Episodes, Evaluator, NoEvaluator
 from seqeval.online import TrainingEnvironments
 from seqeval.sampling import Minibatches
 from seqeval.scaling import ObservationScale, RewardScale
 from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.slicing import Interaction, Schedule, arrival_order, window_start
 from seqeval.streams import stream
-from seqeval.types import Batch, Dataset, Reference, Row
+from seqeval.types import Dataset, Reference, Row
 
 REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
 OFFLINE_ALONE = Online()
@@ -38,14 +38,13 @@ OFFLINE_ALONE = Online()
 def make_agents(
     algorithm: type[Algorithm],
     config: Config,
-    env_id: str,
+    environment: Environment,
     seeds: Sequence[int],
     total_updates: int,
     device: torch.device,
 ) -> Agents:
     """Fresh agents for an environment."""
-    environment = environments.describe(env_id)
-    discrete = isinstance(environment.actions, environments.Discrete)
+    discrete = isinstance(environment.actions, Discrete)
     spec = Spec(environment.observation_size, environment.actions.size, discrete)
     return Agents(algorithm(spec, config, seeds, total_updates, device), environment)
 
@@ -74,12 +73,41 @@ def run(
     online: Online = OFFLINE_ALONE,
 ) -> Iterator[Row]:
     """Trains `agents` on a dataset as it arrives and then online, and yields a row for each replica at each
-    point.
+    point: the rows of `events`, which says the rest."""
+    for event in events(agents, dataset, protocol, evaluation, labels, online):
+        if isinstance(event, Row):
+            yield event
+
+
+class Moment:
+    """The time between two updates, at which a run can be saved."""
+
+    def __init__(self, states: Callable[[], list[dict[str, Any]]]) -> None:
+        self.states = states
+        """Of each replica all that the rest of its run hangs on, as values that torch.save takes. To be
+        called before the next event is asked for."""
+
+
+def events(
+    agents: Agents,
+    dataset: Dataset,
+    protocol: Protocol,
+    evaluation: Evaluation,
+    labels: dict[str, Any],
+    online: Online = OFFLINE_ALONE,
+    states: Sequence[Mapping[str, Any]] | None = None,
+) -> Iterator[Row | Moment]:
+    """What happens as `agents` learn from a dataset as it arrives and then online: a row for each replica at
+    each point, and a moment after each update.
+
+    With `states`, which a moment gave of an equal run, each replica's, it goes on from there; on the CPU as
+    if it had never stopped, to the last bit.
 
     The agents must be as many as `replicas` gives for their seeds. They change in place; once the rows are
     exhausted they are as the last rows saw them. `labels` are the rows' `study`, `algorithm` and `variant`.
-    Raises UserError where the protocol does not fit the dataset, before anything is trained, and
-    EnvironmentFailed where a training environment raises.
+    Where the dataset has no environment to evaluate in, the rows have no episodes. Raises UserError where the
+    protocol does not fit the dataset, before anything is trained, and EnvironmentFailed where a training
+    environment raises.
     """
     algorithm, seeds = agents.algorithm, agents.algorithm.seeds
     order_of = {seed: _arrival_order(protocol, dataset, seed) for seed in dict.fromkeys(seeds)}
@@ -88,33 +116,74 @@ def run(
     room = online.steps if algorithm.learns_online else 0
     rewards = reward_scale(algorithm.config, dataset, protocol)
     buffer = Buffer(dataset, agents.actions, rewards, algorithm.device, room, len(seeds))
-    with closing(Evaluator(dataset.env_id, seeds, evaluation.episodes)) as evaluator:
+    with closing(_evaluator(dataset, seeds, evaluation)) as evaluator:
         course = Course(agents, evaluator, dataset, labels | {"regime": protocol.regime})
-        yield from _offline(course, buffer, schedules, orders, protocol, evaluation)
+        if states is not None:
+            course.load_states(states)
+        handed_over = states is not None and states[0]["environment"] is not None
+        if not handed_over:
+            yield from _offline(course, buffer, schedules, orders, protocol, evaluation, states)
         if online.steps:
             frozen = protocol.normalizer == "full" or not (len(dataset) and algorithm.learns_online)
-            if agents.observations is not None and not frozen:
+            if agents.observations is not None and not frozen and not handed_over:
                 # As at every refresh after the row at the same n; from here on it stays as it is.
                 agents.observations = _normaliser(buffer, orders, [len(dataset)] * len(seeds), protocol)
             schedule = online.schedule(len(dataset), protocol.window)
-            yield from _online(course, buffer, schedule, orders, evaluation)
+            yield from _online(course, buffer, schedule, orders, evaluation, states if handed_over else None)
+
+
+def _evaluator(dataset: Dataset, seeds: Sequence[int], evaluation: Evaluation) -> Evaluator | NoEvaluator:
+    if dataset.env_id is None:
+        return NoEvaluator()
+    return Evaluator(dataset.env_id, seeds, evaluation.episodes)
 
 
 class Course:
     """R agents as they learn, and the rows of it: evaluations, and metrics and time since the rows before."""
 
     def __init__(
-        self, agents: Agents, evaluator: Evaluator, dataset: Dataset, labels: dict[str, Any]
+        self,
+        agents: Agents,
+        evaluator: Evaluator | NoEvaluator,
+        dataset: Dataset,
+        labels: dict[str, Any],
     ) -> None:
         self.agents, self.dataset = agents, dataset
         self.updates = 0
         self._evaluator, self._labels = evaluator, labels
         self._meter, self._clock = Meter(), Stopwatch()
 
-    def learn(self, batches: Iterable[Batch]) -> None:
-        for batch in batches:
+    def learn(
+        self,
+        minibatches: Minibatches,
+        until: int,
+        environments: TrainingEnvironments | None = None,
+    ) -> Iterator[Moment]:
+        """The updates up to `until` of what is drawn; online, between steps in `environments`."""
+
+        def states() -> list[dict[str, Any]]:
+            return [
+                {
+                    "updates": self.updates,
+                    "agent": self.agents.state_of(replica),
+                    "metrics": self._meter.state_of(replica),
+                    "minibatches": minibatches.state_of(replica),
+                    "environment": None if environments is None else environments.state_of(replica),
+                }
+                for replica in range(len(self.agents.algorithm.seeds))
+            ]
+
+        for batch in minibatches.until(until, self.agents.observations):
             self._meter.add(self.agents.algorithm.update(batch))
             self.updates += 1
+            yield Moment(states)
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes its part of what a moment gave."""
+        self.updates = states[0]["updates"]
+        self.agents.load_states([state["agent"] for state in states])
+        device = self.agents.algorithm.device
+        self._meter.load_states([state["metrics"] for state in states], device)
 
     def rows(self, phase: str, samples: Sequence[int], env_steps: int) -> Iterator[Row]:
         """A row for each replica, which has seen so many samples."""
@@ -146,11 +215,14 @@ def _offline(
     orders: Sequence[np.ndarray],
     protocol: Protocol,
     evaluation: Evaluation,
-) -> Iterator[Row]:
+    states: Sequence[Mapping[str, Any]] | None,
+) -> Iterator[Row | Moment]:
     """The data arrives and is learnt from."""
     agents, algorithm = course.agents, course.agents.algorithm
     batch_size, noise = algorithm.config.batch_size, algorithm.noise
     minibatches = Minibatches(buffer, schedules, orders, algorithm.seeds, batch_size, noise)
+    if states is not None:
+        minibatches.load_states([state["minibatches"] for state in states])
     rows_due = _together(schedule.points(evaluation.points, evaluation.every) for schedule in schedules)
     refreshes = _together(schedule.refreshes(REFRESHES) for schedule in schedules)
     if agents.observations is None or not buffer.size:
@@ -158,8 +230,9 @@ def _offline(
     elif protocol.normalizer == "full":
         refreshes = {}
         agents.observations = buffer.observation_scale(orders)
-    for updates in sorted(rows_due.keys() | refreshes.keys()):
-        course.learn(minibatches.until(updates, agents.observations))
+    # Moments come after updates and before what is due there, so that what is due at this number still is.
+    for updates in sorted(u for u in rows_due.keys() | refreshes.keys() if u >= course.updates):
+        yield from course.learn(minibatches, updates)
         # A row is taken before a refresh at the same n.
         if updates in rows_due:
             yield from course.rows("offline", rows_due[updates], env_steps=0)
@@ -173,12 +246,13 @@ def _online(
     schedule: Interaction,
     orders: Sequence[np.ndarray],
     evaluation: Evaluation,
-) -> Iterator[Row]:
+    states: Sequence[Mapping[str, Any]] | None,
+) -> Iterator[Row | Moment]:
     """The agents go on in environments, and learn from what they see there and from the data."""
     agents, algorithm = course.agents, course.agents.algorithm
     seeds, config = algorithm.seeds, algorithm.config
     due = schedule.points(evaluation.points, evaluation.every)
-    if not schedule.size:  # where there is data, the offline phase has this row
+    if not schedule.size and states is None:  # where there is data, the offline phase has this row
         yield from course.rows("online", [0] * len(seeds), env_steps=0)
     if not algorithm.learns_online:
         for _, samples in due:
@@ -189,12 +263,21 @@ def _online(
     minibatches = Minibatches(
         buffer, schedules, rows, seeds, config.batch_size, algorithm.noise, phase=("online",)
     )
-    with closing(TrainingEnvironments(course.dataset.env_id, agents, buffer)) as environments:
+    env_id = course.dataset.env_id
+    assert env_id is not None, "without an environment there is no online phase"
+    with closing(TrainingEnvironments(env_id, agents, buffer)) as environments:
+        if states is not None:
+            minibatches.load_states([state["minibatches"] for state in states])
+            environments.load_states([state["environment"] for state in states])
         for _, samples in due:
-            while schedule.size + environments.steps < samples:
-                environments.step()
+            if samples < schedule.size + environments.steps:
+                continue  # the row was there before the run stopped
+            while True:
                 updates = environments.steps * schedule.updates_per_step
-                course.learn(minibatches.until(updates, agents.observations))
+                yield from course.learn(minibatches, updates, environments)
+                if schedule.size + environments.steps == samples:
+                    break
+                environments.step()
             yield from course.rows("online", [samples] * len(seeds), environments.steps)
 
 
@@ -232,8 +315,9 @@ def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int) -> np.ndarra
 
 def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference | None) -> dict[str, Any]:
     """A row's results. A replica whose losses, actions or returns are not finite has failed."""
-    mean = float(np.mean(episodes.returns))
-    if not (episodes.finite and math.isfinite(mean) and all(map(math.isfinite, metrics.values()))):
+    mean = float(np.mean(episodes.returns)) if episodes.returns else None
+    finite = episodes.finite and (mean is None or math.isfinite(mean))
+    if not (finite and all(map(math.isfinite, metrics.values()))):
         return {
             "status": "failed",
             "episode_returns": [],
@@ -249,7 +333,7 @@ def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference
         "episode_lengths": episodes.lengths,
         "episode_successes": episodes.successes,
         "return_mean": mean,
-        "score": None if reference is None else reference.score(mean),
+        "score": None if reference is None or mean is None else reference.score(mean),
         "metrics": metrics,
     }
 
@@ -268,6 +352,16 @@ class Meter:
             else:
                 self._sums[name] = values.double()
             self._counts[name] = self._counts.get(name, 0) + 1
+
+    def state_of(self, replica: int) -> dict[str, tuple[float, int]]:
+        """One replica's sums and counts since the last call of `take`."""
+        return {name: (float(total[replica]), self._counts[name]) for name, total in self._sums.items()}
+
+    def load_states(self, states: Sequence[Mapping[str, tuple[float, int]]], device: torch.device) -> None:
+        for name, (_, count) in states[0].items():
+            sums = [state[name][0] for state in states]
+            self._sums[name] = torch.tensor(sums, dtype=torch.float64, device=device)
+            self._counts[name] = count
 
     def take(self, replicas: int) -> list[dict[str, float]]:
         """Each replica's means since the last call."""

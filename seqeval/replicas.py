@@ -88,6 +88,10 @@ class Replicated(Algorithm):
         state = self.state_dict()
         return copy.deepcopy(state | {"replicas": [state["replicas"][replica]]})
 
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        replicas = [replica for state in states for replica in state["replicas"]]
+        self.load_state_dict({"updates": states[0]["updates"], "replicas": replicas})
+
 
 @cache
 def replicated(single: type[SingleAlgorithm]) -> type[Algorithm]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,15 +50,51 @@ class Minibatches:
         each = sum(math.prod(n.shape) for n in noise.values())
         self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, each)))
         self._block: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._block_began = 0, self._random_states()
+
+    def state_of(self, replica: int) -> dict[str, Any]:
+        """Where one replica's draws stand; `load_states` takes it."""
+        block, states = self._block_began
+        return {"drawn": self.drawn, "block": block, "random": states[replica]}
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes what `state_of` gave of each replica after equally many updates, in their order."""
+        for replica, state in enumerate(states):
+            self._streams[replica].bit_generator.state = state["random"]["minibatch"]
+            for name, streams in self._noise_streams.items():
+                streams[replica].bit_generator.state = state["random"]["noise"][name]
+        # What was drawn of the block is drawn again, and dropped.
+        self.drawn = states[0]["block"]
+        until = states[0]["drawn"]
+        if self.drawn < until:
+            self._block = self._draw_block()
+            del self._block[len(self._block) - (until - self.drawn) :]
+            self.drawn = until
+
+    def _random_states(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "minibatch": rng.bit_generator.state,
+                "noise": {
+                    name: streams[replica].bit_generator.state
+                    for name, streams in self._noise_streams.items()
+                },
+            }
+            for replica, rng in enumerate(self._streams)
+        ]
 
     def until(self, updates: int, scale: ObservationScale | None) -> Iterator[Batch]:
         """The batches of the updates from here up to `updates`, which is not among them."""
         while self.drawn < updates:
             if not self._block:
-                self._block = self._draw(min(self._block_size, self.schedules[0].updates - self.drawn))
+                self._block = self._draw_block()
             rows, noise = self._block.pop()
             self.drawn += 1
             yield self.buffer.batch(rows, scale, noise)
+
+    def _draw_block(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        self._block_began = self.drawn, self._random_states()
+        return self._draw(min(self._block_size, self.schedules[0].updates - self.drawn))
 
     def _draw(self, count: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """The rows (R, B) and the noise of the next updates, last first."""

@@ -92,8 +92,8 @@ class RewardScale:
         """
         if _is_locomotion(dataset) and dataset.reference is None:
             raise UserError(
-                f"{dataset.name}: rewards of {dataset.env_id} are scaled by its reference returns, and none "
-                "are known; leave them as they are with scale_rewards=False in the algorithm's config"
+                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, and "
+                "none are known; leave them as they are with scale_rewards=False in the algorithm's config"
             )
         reference = dataset.reference
         return cls._of(dataset, reference.maximum - reference.minimum if reference else 1.0)
@@ -105,10 +105,15 @@ class RewardScale:
 
     @classmethod
     def _of(cls, dataset: Dataset, span: float) -> RewardScale:
-        if dataset.env_id.lower().startswith("antmaze"):
+        if _plain_name(dataset).startswith("antmaze"):
             return cls(offset=-1.0)
         return cls(factor=1000.0 / span) if _is_locomotion(dataset) else cls()
 
 
 def _is_locomotion(dataset: Dataset) -> bool:
-    return dataset.env_id.lower().startswith(("hopper", "halfcheetah", "walker2d"))
+    return _plain_name(dataset).startswith(("hopper", "halfcheetah", "walker2d"))
+
+
+def _plain_name(dataset: Dataset) -> str:
+    """The environment that it was logged in, without options and without the module that registers it."""
+    return dataset.environment.partition("?")[0].rpartition(":")[2].lower()

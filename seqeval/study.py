@@ -49,7 +49,7 @@ class Work:
         return protocol.make_agents(
             plugins.find(self.variant.algorithm),
             self.variant.config,
-            dataset.env_id,
+            environments.of(dataset),
             [seed for seed, _ in protocol.replicas(self.study.protocol, self.seeds, len(dataset))],
             self.updates,
             torch.device(self.device),
@@ -179,12 +179,17 @@ def resolve(study: Study) -> Resolved:
 def _fit(study: Study, dataset: Dataset, variant: Variant) -> None:
     """Raises UserError where an algorithm cannot learn from a dataset as the study has it."""
     found = plugins.find(variant.algorithm)
-    space = environments.describe(dataset.env_id).actions
+    space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
     if kind not in found.action_spaces:
         raise UserError(
             f"{variant.name}: learns {' or '.join(found.action_spaces)} actions, and those of "
-            f"{dataset.env_id} are {kind}; `seqeval algorithms list` says which algorithm learns which"
+            f"{dataset.environment} are {kind}; `seqeval algorithms list` says which algorithm learns which"
+        )
+    if dataset.env_id is None and study.online.steps:
+        raise UserError(
+            f"{dataset.name}: has no environment to go on in online; leave out online.steps, or name one of "
+            f"the same sizes with --env"
         )
     if not len(dataset) and not (study.online.steps and found.learns_online):
         why = (
@@ -212,6 +217,7 @@ def _about(given: str, dataset: Dataset, order: str) -> dict[str, Any]:
         "name": dataset.name,
         "given": given,
         "env_id": dataset.env_id,
+        "logged_in": None if dataset.logged_in is None else dataset.logged_in.plain(),
         "transitions": len(dataset),
         "segments": list(dataset.segments),
         "segments_in_turn": list(dataset.segment_names) if in_turn else [],

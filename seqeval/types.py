@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from seqeval.environments import Environment
+
 
 DataRules = Literal["strict", "qlearning"]
 
@@ -35,7 +37,7 @@ class Dataset:
     """
 
     name: str
-    env_id: str
+    env_id: str | None  # the environment of its evaluation; None where there is none that fits
     observations: np.ndarray  # (N, observation) float32
     actions: np.ndarray  # (N, action) float32, or (N,) int64 where they are discrete
     rewards: np.ndarray  # (N,) float32
@@ -51,6 +53,7 @@ class Dataset:
     segment_names: tuple[str, ...] = ()  # what the parts are called
     notes: tuple[str, ...] = ()  # what the data rules did, for people
     card: dict[str, Any] = field(default_factory=dict)  # how the data came about, where it says so
+    logged_in: Environment | None = None  # what it was logged in, where that is not `env_id`
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -58,6 +61,14 @@ class Dataset:
     @property
     def observation_size(self) -> int:
         return int(self.observations.shape[1])
+
+    @property
+    def environment(self) -> str:
+        """The name of the environment that it was logged in."""
+        if self.logged_in is not None:
+            return self.logged_in.name
+        assert self.env_id is not None, "what was logged in no other environment names one"
+        return self.env_id
 
     @property
     def behaviour_return(self) -> float | None:
@@ -112,10 +123,10 @@ class Row:
     samples: int  # n, the visible transitions, online N + e: the x axis
     env_steps: int  # e, steps in the training environment; 0 while offline, and of who does not learn online
     updates: int
-    episode_returns: list[float]  # empty where the status is failed
+    episode_returns: list[float]  # empty where the status is failed, or where there is no environment
     episode_lengths: list[int]
     episode_successes: list[bool] | None  # None where the environment reports no success
-    return_mean: float | None  # None where the status is failed
+    return_mean: float | None  # None where the status is failed, or where there is no environment
     score: float | None  # None too without reference returns: never a guess
     status: str  # "ok", or "failed": this seed's losses or actions were not finite
     train_seconds: float  # since the row before; the seed's share of its group's wall time

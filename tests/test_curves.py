@@ -103,7 +103,34 @@ def test_a_line_that_lost_a_seed_is_dotted_from_there_and_says_so() -> None:
     assert (dotted.get_linestyle(), solid.get_linestyle()) == (":", "-")
     assert np.isnan(solid.get_ydata()).tolist() == [False, False, True]
     assert not np.isnan(dotted.get_ydata()).any()
-    assert legend(figure)[0] == "bc: 2 of 3 seeds left"
+    assert legend(figure)[0] == "bc (dotted: 2 of 3 seeds)"
+
+
+def test_the_legend_has_one_line_for_a_variant_that_lost_seeds_in_some_panels() -> None:
+    data = rows(seeds=(0, 1, 2, 3), datasets=("one", "two", "three"))
+    gone = (data["dataset"] == "one") & (data["seed"] == 0) | (data["dataset"] == "two") & (data["seed"] < 3)
+    data = data[~(gone & (data["variant"] == "bc") & (data["samples"] == 3000))]
+    figure = curves.figure(data, ABOUT | {"three": ABOUT["one"]})
+    assert legend(figure) == ["bc (dotted: 1 to 3 of 4 seeds)", "mine", "mean of the data"]
+    assert [any(line.get_linestyle() == ":" for line in ax.lines) for ax in figure.axes] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_twelve_panels_and_a_long_legend_fit_a_page() -> None:
+    names = [f"halfcheetah-medium-expert-v{number}" for number in range(12)]
+    variants = [f"an-algorithm-with-a-long-name-{number}" for number in range(5)]
+    data = rows(variants, datasets=names)
+    figure = curves.figure(data, dict.fromkeys(names, ABOUT["two"]))
+    figure.draw_without_rendering()
+    assert figure.get_figheight() < 9  # inches of a NeurIPS page
+    assert [ax.get_ylabel() for ax in figure.axes] == ["return", "", ""] * 4
+    for each in (*figure.legends, *(ax.title for ax in figure.axes)):
+        extent = each.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.width
 
 
 def test_lines_of_two_studies_are_kept_apart() -> None:
@@ -185,14 +212,6 @@ def test_without_an_online_phase_nothing_is_marked() -> None:
     assert not [line for line in ax.lines if len(set(line.get_xdata())) == 1]
 
 
-def test_datasets_of_different_sizes_have_lines_of_their_own() -> None:
-    larger = rows(datasets=("one",), study="t", points=(1000, 3200))
-    longer = rows(datasets=("one",), study="t", phase="online", points=(4000,))
-    (ax,) = curves.figure(pd.concat([both_phases(), larger, longer]), ABOUT).axes
-    upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert upright == [3000, 3200]
-
-
 def test_what_is_learnt_from_scratch_is_drawn_beside_the_data_of_its_environment_on_its_scale() -> None:
     scratch = rows(("mine", "new"), datasets=("none",), study="u", phase="online", points=(0, 4000))
     figure = curves.figure(pd.concat([both_phases(), scratch]), ABOUT)
@@ -232,3 +251,44 @@ def test_the_parts_of_joined_data_are_marked_and_named() -> None:
     middles = {text.get_text(): text.get_position()[0] for text in ax.texts}
     assert middles == {"random": 250, "medium": 1250, "medium-expert": 2500}
     assert ax.get_title() == "one"
+
+
+def test_the_parts_of_joined_data_have_means_of_their_own_where_they_are_known() -> None:
+    joined = ABOUT["one"] | {"segments": [1500, 1500], "segments_in_turn": ["low", "high"]}
+    joined |= {"segment_returns": [20.0, 120.0], "behaviour_return": None}
+    (ax,) = curves.figure(rows(datasets=("one",)), {"one": joined}).axes
+    (levels,) = [each for each in ax.collections if isinstance(each, LineCollection)]
+    assert np.array(levels.get_segments()).tolist() == [
+        [[0.0, 10.0], [1500.0, 10.0]],
+        [[1500.0, 60.0], [3000.0, 60.0]],
+    ]
+    assert legend(curves.figure(rows(datasets=("one",)), {"one": joined}))[-1] == "mean of the data"
+
+
+def test_runs_of_others_are_thin_and_grey_behind_ours_and_within_its_x() -> None:
+    data = rows(datasets=("one", "two")).assign(algorithm=lambda rows: rows["variant"])
+    others = rows(variants=("bc",), datasets=("one",), points=(500, 2000, 4000), study="published")
+    others = others.assign(algorithm="bc")
+    ended = (others["seed"] == 0) & (others["samples"] == 4000)
+    figure = curves.figure(data, ABOUT, others[~ended])
+    one, two = figure.axes
+    grey = [line for line in one.lines if line.get_color() in (style.GREY, style.FAINT)]
+    assert len(grey) == 4  # three seeds and their mean
+    *seeds, mean = grey
+    assert [len(line.get_xdata()) for line in seeds] == [2, 3, 3]
+    expected = others[others["samples"] < 4000].groupby("samples")["score"].mean()
+    assert mean.get_xdata().tolist() == [500, 2000]  # as far as every seed goes
+    np.testing.assert_allclose(mean.get_ydata(), expected)
+    assert mean.get_markerfacecolor() == style.OWN["bc"]
+    ours = [line for line in one.lines if line.get_label() in ("bc", "mine")]
+    assert max(line.get_zorder() for line in grey) < min(line.get_zorder() for line in ours)
+    assert max(line.get_linewidth() for line in grey) < min(line.get_linewidth() for line in ours)
+    assert one.get_xlim() == (1000, 3000)
+    assert not [line for line in two.lines if line.get_color() in (style.GREY, style.FAINT)]
+    assert legend(figure) == ["bc", "mine", "mean of the data", "published runs (dots: mean)"]
+    assert "published runs (dots: mean)" not in legend(curves.figure(data, ABOUT))
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    (path,) = style.save(curves.figure(rows(), ABOUT), tmp_path / "c.svg")
+    assert ">mine</text>" in path.read_text()

@@ -18,7 +18,7 @@ SIZE = 1_000_000
 
 SCRIPT = """
 import gc, sys, torch
-from seqeval import datasets, plugins, protocol
+from seqeval import datasets, environments, plugins, protocol
 from seqeval.settings import Evaluation, Protocol
 
 def high_water():
@@ -32,7 +32,7 @@ def train(path):
     settings = Protocol(start=len(data) - 200)
     variant = plugins.parse("td3_bc:hidden=(256,256)")
     agents = protocol.make_agents(
-        plugins.find("td3_bc"), variant.config, data.env_id, [0, 1, 2],
+        plugins.find("td3_bc"), variant.config, environments.of(data), [0, 1, 2],
         settings.schedules(len(data))[0].updates, torch.device("cpu"),
     )
     labels = {"study": "", "algorithm": "", "variant": ""}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_dataset
 
-from seqeval import plugins, protocol
+from seqeval import environments, plugins, protocol
 from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.settings import Evaluation, Protocol
@@ -29,7 +29,8 @@ def start(name: str, seeds: list[int], dataset: Dataset, settings: Protocol = SH
     replicas = protocol.replicas(settings, seeds, len(dataset))
     updates = replicas[0][1].updates
     seeds = [seed for seed, _ in replicas]
-    return protocol.make_agents(found, config, dataset.env_id, seeds, updates, torch.device("cpu"))
+    environment = environments.of(dataset)
+    return protocol.make_agents(found, config, environment, seeds, updates, torch.device("cpu"))
 
 
 def run(

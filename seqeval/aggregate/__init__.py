@@ -9,7 +9,7 @@ bootstrap   the estimators and their intervals
 
 from .along import along, overtakings, ranks, samples_to
 from .measures import areas, at, drops, finals, forgetting, gains
-from .rows import LINE, comparable, complete, curves, final, frozen, shortfalls, with_values
+from .rows import LINE, comparable, complete, curves, final, frozen, shortfalls, unevaluated, with_values
 from .summaries import across, difference, improvement, labels, means, profile
 
 __all__ = [
@@ -36,5 +36,6 @@ __all__ = [
     "ranks",
     "samples_to",
     "shortfalls",
+    "unevaluated",
     "with_values",
 ]

@@ -15,13 +15,21 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column `value`: the score where the dataset has reference returns, else the return.
 
     A dataset has one unit, named in `unit`: where any row of it that is ok has no score, or none is ok, all
-    of it is in returns.
+    of it is in returns. The unit is `none` where there is no environment to evaluate in, and so no value.
     """
     scored = rows["score"].notna()
     in_scores = (scored | (rows["status"] != "ok")).groupby(rows["dataset"]).transform("all")
     in_scores &= scored.groupby(rows["dataset"]).transform("any")
     value = rows["score"].where(in_scores, rows["return_mean"]).astype(float)
-    return rows.assign(value=value, unit=in_scores.map({True: "score", False: "return"}))
+    unit = in_scores.map({True: "score", False: "return"})
+    return rows.assign(value=value, unit=unit.mask(rows["dataset"].isin(unevaluated(rows)), "none"))
+
+
+def unevaluated(rows: pd.DataFrame) -> list[str]:
+    """The datasets without an environment to evaluate in: rows that are ok, none with a return or a score."""
+    valued = rows["score"].notna() | rows["return_mean"].notna()
+    ok = rows.loc[rows["status"] == "ok", "dataset"]
+    return [name for name in ok.unique() if name not in set(rows.loc[valued, "dataset"])]
 
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +81,7 @@ def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
         points, end = of_line["samples"].nunique(), of_line["samples"].max()
         for seed, mine in of_line.groupby("seed", sort=False):
             failed = mine.loc[mine["status"] != "ok", "samples"]
-            missing = mine.loc[mine["value"].isna(), "samples"]
+            missing = mine.loc[mine["value"].isna() & (mine["unit"] != "none"), "samples"]
             reached, has = mine["samples"].max(), mine["samples"].nunique()
             if len(failed):
                 why = f"failed from n = {failed.min()} on"

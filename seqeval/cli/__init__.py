@@ -16,13 +16,16 @@ import tyro
 from seqeval.errors import UserError
 from seqeval.settings import Study
 
-from . import algorithms, datasets, results, running
+from . import algorithms, datasets, reporting, results, running
 from ._terminal import plain_console
 
 app = tyro.extras.SubcommandApp()
 app.command(running.run)
 app.command(results.plot)
+app.command(results.compare)
+app.command(name="published")(results.plot_published)
 app.command(results.export)
+app.command(reporting.report)
 app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
 app.command(name="check")(algorithms.check_algorithm)

@@ -44,7 +44,7 @@ def show_dataset(
     dataset = datasets.load(name, env, trust_pickle=trust_pickle)
     if not len(dataset):
         raise UserError(f"{name}: stands for no data; there is nothing to show")
-    environment = environments.describe(dataset.env_id)
+    environment = environments.of(dataset)
     space = environment.actions
     actions = (
         range(space.first, space.first + space.size)

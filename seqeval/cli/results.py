@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.table import Table
@@ -29,7 +29,11 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     console.print(final_table(aggregate.final(rows), about, aggregate.frozen(rows)))
     for line in aggregate.shortfalls(rows):
         console.print(f"note: {line}", highlight=False, markup=False)
-    print(f"figure: {' and '.join(map(str, draw(rows, about, figure)))}")
+    shown, left_out = drawable(rows)
+    if left_out:
+        print(f"not drawn: {left_out}")
+    if len(shown):
+        print(f"figure: {' and '.join(map(str, draw(shown, about, figure)))}")
     return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
 
 
@@ -58,13 +62,18 @@ def final_table(final: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[st
         data = about[line["dataset"]]["behaviour_return"]
         if data is not None and line["unit"] == "score":
             data = Reference(**about[line["dataset"]]["reference"]).score(data)
+        if line["unit"] == "none":
+            mean, of_range, data, line["seeds"] = "not evaluated", "", None, line["of"]
+        else:
+            mean = f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if line["seeds"] > 1 else "")
+            of_range = f"{line['low']:.1f} … {line['high']:.1f}"
         table.add_row(
             line["dataset"],
             line["variant"],
             "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
             line["unit"],
-            f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if line["seeds"] > 1 else ""),
-            f"{line['low']:.1f} … {line['high']:.1f}",
+            mean,
+            of_range,
             f"{line['seeds']}" if line["seeds"] == line["of"] else f"{line['seeds']} of {line['of']}",
             str(line["samples"]),
             "" if data is None else f"{data:.1f}",
@@ -72,12 +81,22 @@ def final_table(final: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[st
     return table
 
 
-def draw(rows: pd.DataFrame, about: dict[str, Any], path: Path) -> list[Path]:
-    """Draws the curves into a file."""
+def drawable(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of datasets that were evaluated, and in words which were not, empty where all were."""
+    from seqeval import aggregate
+
+    without = aggregate.unevaluated(rows)
+    why = f"{', '.join(without)} (no environment, so no returns and no scores)" if without else ""
+    return rows[~rows["dataset"].isin(without)], why
+
+
+def draw(
+    rows: pd.DataFrame, about: dict[str, Any], path: Path, behind: pd.DataFrame | None = None
+) -> list[Path]:
+    """Draws the curves into a file, over those of other people's runs where there are some."""
     from seqeval.plots import curves, style
 
-    check_figure(path)
-    return style.save(curves.figure(rows, about), path)
+    return style.save(curves.figure(rows, about, behind), path)
 
 
 def check_figure(path: Path) -> None:
@@ -85,18 +104,20 @@ def check_figure(path: Path) -> None:
         raise UserError(f"{path}: a figure's name ends in .png, .pdf or .svg")
 
 
-def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path) -> None:
+def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path, published: bool = False) -> None:
     """Draw the curves of run directories, together in one figure.
 
     Args:
         directories: Run directories.
         out: The figure; PNG and PDF are written beside each other, SVG alone.
+        published: Behind them, thin and grey, the paper's own runs of the same algorithms and data.
     """
     from seqeval import aggregate
     from seqeval.storage import RunDirectory, frame
 
     if not directories:
         raise UserError("plot: name at least one run directory")
+    check_figure(out)
     rows = frame(directories)
     about: dict[str, Any] = {}
     for directory in directories:
@@ -107,8 +128,109 @@ def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path) -> None
                 )
     for line in aggregate.shortfalls(rows):
         print(f"note: {line}", file=sys.stderr)
-    for path in draw(rows, about, out):
+    rows, left_out = drawable(rows)
+    if rows.empty:
+        raise UserError(f"plot: there is nothing to draw of {left_out}")
+    if left_out:
+        print(f"note: not drawn: {left_out}", file=sys.stderr)
+    for path in draw(rows, about, out, behind(rows, about) if published else None):
         print(path)
+
+
+def behind(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame | None:
+    """The published runs that belong behind a figure of `rows`; says which panels have none."""
+    import pandas as pd
+
+    from seqeval import published as paper
+
+    found, without = paper.counterparts(rows, about)
+    if without:
+        print(f"note: no published runs: {paper.in_words(without)}", file=sys.stderr)
+    return pd.concat([each.rows for each in found.values()]) if found else None
+
+
+def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> None:
+    """Draw a figure of the paper from its own runs (Sujit et al., arXiv 2212.08131).
+
+    Args:
+        figure: fig1: five algorithms on twelve datasets of D4RL. finetune: they go on online, for 500 000
+            steps. mixed: random, medium and expert data in turn.
+        out: The figure; PNG and PDF are written beside each other, SVG alone.
+    """
+    from seqeval import aggregate
+    from seqeval import published as paper
+
+    check_figure(out)
+    rows = paper.runs(figure)
+    for line in aggregate.shortfalls(rows):
+        print(f"note: {line}", file=sys.stderr)
+    print("note: a point is the mean of a seed's evaluations in the 50 000 updates up to it", file=sys.stderr)
+    for path in draw(rows, paper.datasets(figure), out):
+        print(path)
+
+
+def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> None:
+    """Say whether a study's curves lie within the spread of the paper's own seeds.
+
+    Args:
+        directory: A run directory.
+        published: Compare with the paper's runs (Sujit et al., arXiv 2212.08131); there is nothing else yet.
+    """
+    from seqeval import aggregate
+    from seqeval import published as paper
+    from seqeval.storage import RunDirectory, frame
+
+    if not published:
+        raise UserError("compare: say what with; --published is the paper's own runs")
+    rows, study = frame([directory]), RunDirectory(directory).study()
+    table, without = paper.compare(rows, study["datasets"])
+    plain_console(stderr=False).print(comparison_table(table))
+    print(
+        "\nBoth are means of the evaluations in the 50 000 transitions up to x (theirs of 10, CQL's of 5), at"
+        " the x that every seed of both has.\n"
+        "inside: x at which the mean of ours lies between their lowest and highest seed."
+    )
+    for figure in table["figure"].unique():
+        algorithms = set(table.loc[table["figure"] == figure, "algorithm"])
+        for line in paper.differences(study, figure, algorithms):
+            print(line)
+    if without:
+        print(f"not compared: {paper.in_words(without)}")
+    for line in aggregate.shortfalls(rows):
+        print(f"note: {line}", file=sys.stderr)
+
+
+def comparison_table(compared: pd.DataFrame) -> Table:
+    """A line of our study against the published runs a line, as people read it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in ("dataset", "algorithm", "figure"):
+        table.add_column(header, no_wrap=True)
+    for header in (
+        "seeds",
+        "theirs",
+        "x compared",
+        "evals/x",
+        "inside",
+        "area, ours less theirs",
+        "95 % interval",
+    ):
+        table.add_column(header, justify="right", no_wrap=True)
+    for line in compared.to_dict("records"):
+        several = line["compared"] > 1
+        same = line["variant"] == line["algorithm"]
+        table.add_row(
+            line["dataset"],
+            line["variant"] if same else f"{line['variant']} ({line['algorithm']})",
+            line["figure"],
+            f"{line['seeds']}",
+            f"{line['published_seeds']}",
+            f"{line['compared']} of {line['points']}",
+            f"{line['evaluations']:.1f}",
+            f"{line['inside'] / line['compared']:.0%} ({line['inside']})",
+            f"{line['estimate']:+.1f}" if several else "",
+            f"{line['low']:+.1f} … {line['high']:+.1f}" if several else "",
+        )
+    return table
 
 
 def export(directory: tyro.conf.Positional[Path], to: Path) -> None:

@@ -94,9 +94,7 @@ def _check_actions(path: Path, space: gymnasium.Space, about: environments.Envir
         )
     if not same:
         kind = " ".join(str(space).split())
-        raise UserError(
-            f"{path}: its actions, {kind}, are not those of {about.env_id}; is this the right one?"
-        )
+        raise UserError(f"{path}: its actions, {kind}, are not those of {about.name}; is this the right one?")
 
 
 def _at_limit(done: np.ndarray, limit: int | None, overwritten: bool) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqeval import environments
+from seqeval.environments import Environment
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset, Reference
 
@@ -20,21 +22,25 @@ VECTORS = ("observations", "actions", "next_observations")
 FLAGS = ("terminals", "timeouts")
 
 CHUNK = 8_192  # rows that are looked at together: what that takes is little memory, and stays in the cache
+SCANNED = 2**20  # bytes that a thread looks at together: it waits for its turn after each
 HEADROOM = 1.5  # peak memory of loading, in units of the arrays
 
 
 def assemble(
     source: str,
     name: str,
-    raw: dict[str, np.ndarray],
-    env_id: str,
+    raw: dict[str, Any],
+    env_id: str | None,
     reference: Reference | None,
     card: dict[str, Any],
     rules: DataRules,
+    logged_in: Environment | None = None,
 ) -> Dataset:
     """Checks the raw fields of `source` against each other and the environment, and applies the data rules.
 
-    `raw` holds D4RL's fields by name and is emptied, so that a field is never in memory twice for long.
+    The environment is `env_id`, or `logged_in` where that is another, as of `Dataset`.
+    `raw` holds D4RL's fields by name: arrays, or those of an open HDF5 file, which are read here. It is
+    emptied, so that a field is never in memory twice for long.
     A transition cut by a timeout or by the end of the log is kept where its next observation is known and
     dropped where it is not; a terminal transition without one gets its own. Where a step is both terminal
     and timeout, terminal wins. Without `timeouts` an episode is cut at the environment's time limit. With the
@@ -42,16 +48,20 @@ def assemble(
     and the last transition are dropped.
     Raises UserError that names the source, the field and the first bad row.
     """
-    environment = environments.describe(env_id)
+    environment = logged_in
+    if environment is None:
+        assert env_id is not None, "something must say what the numbers are"
+        environment = environments.describe(env_id)
     numbered = isinstance(environment.actions, environments.Discrete)
     if numbered and "actions" in raw and raw["actions"].shape[1:] == (1,):
-        raw["actions"] = raw["actions"][:, 0]
-    _check(source, raw, [field for field in VECTORS if not (numbered and field == "actions")])
-    _check_width(source, raw, "observations", environment.observation_size, env_id)
-    if isinstance(environment.actions, environments.Discrete):
-        raw["actions"] = _numbered(source, raw["actions"], environment.actions, env_id)
-    else:
-        _check_width(source, raw, "actions", environment.actions.size, env_id)
+        raw["actions"] = read(source, "actions", raw["actions"])[:, 0]
+    _check_shapes(source, raw, [field for field in VECTORS if not (numbered and field == "actions")])
+    _check_width(source, raw, "observations", environment.observation_size, environment.name)
+    if not numbered:
+        _check_width(source, raw, "actions", environment.actions.size, environment.name)
+    # Nothing is left out of a log that has its next observations: what is read will be the dataset's arrays.
+    scan = _Scan(final=rules == "strict" and "next_observations" in raw)
+    _read_all(source, raw, scan)
 
     notes = []
     terminated = raw.pop("terminals")
@@ -62,7 +72,8 @@ def assemble(
     else:
         timeouts = _cuts_at(environment.time_limit, terminated)
         limit = environment.time_limit
-        where = f"{env_id}'s limit of {limit} steps" if limit else f"no step: {env_id} has no time limit"
+        called = environment.name
+        where = f"{called}'s limit of {limit} steps" if limit else f"no step: {called} has no time limit"
         notes.append(f"no timeouts field: {int(timeouts.sum())} episodes cut at {where}")
 
     dropped_by_d4rl = timeouts
@@ -70,6 +81,10 @@ def assemble(
     ended = terminated | timeouts
     truncated = timeouts.copy()
     truncated[-1] = not terminated[-1]  # the end of the log cuts as a timeout does
+    jumps = _jumps(raw, ended) if "next_observations" in raw else 0
+    scan.check_finite(source, raw)  # it has gone on meanwhile
+    if isinstance(environment.actions, environments.Discrete):
+        raw["actions"] = _numbered(source, raw["actions"], environment.actions, environment.name)
     first = np.flatnonzero(np.r_[True, ended[:-1]])
     episode = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(np.r_[first, len(ended)]))
     episode_returns = np.add.reduceat(raw["rewards"].astype(np.float64), first)
@@ -77,13 +92,11 @@ def assemble(
     longest, limit = int(np.diff(np.r_[first, len(ended)]).max()), environment.time_limit
     if limit is not None and longest > limit:
         notes.append(
-            f"an episode of {longest} steps, {env_id} cuts at {limit}: are timeouts missing? "
+            f"an episode of {longest} steps, {environment.name} cuts at {limit}: are timeouts missing? "
             "Transitions may run from one episode into the next"
         )
-    if "next_observations" in raw:
-        jumps = int((~ended[:-1] & ~_follows(raw["observations"], raw["next_observations"])).sum())
-        if jumps:
-            notes.append(f"{jumps} next observations inside episodes are not the observation of the next row")
+    if jumps:
+        notes.append(f"{jumps} next observations inside episodes are not the observation of the next row")
     if outside := _outside(raw["actions"], environment):
         notes.append(outside)
 
@@ -119,14 +132,15 @@ def assemble(
         segments=(len(arrays["rewards"]),),
         segment_names=(name,),
         reference=reference,
-        digest=_digest(env_id, arrays),
+        digest=scan.digest(environment.name, arrays),
         notes=tuple(notes),
         card=card,
+        logged_in=logged_in,
     )
 
 
-def _check(source: str, raw: dict[str, np.ndarray], vectors: Collection[str]) -> None:
-    """Converts the fields in place to float32 or bool. Raises UserError for what cannot be used.
+def _check_shapes(source: str, raw: dict[str, Any], vectors: Collection[str]) -> None:
+    """Raises UserError where fields are missing, hold no numbers or do not fit together; none is read for it.
 
     A row of `vectors` is several numbers, a row of another field is one.
     """
@@ -146,19 +160,6 @@ def _check(source: str, raw: dict[str, np.ndarray], vectors: Collection[str]) ->
             raise UserError(f"{source}: field {field!r} is empty")
         if len(values) != length:
             raise UserError(f"{source}: field {field!r} has {len(values)} rows, 'observations' has {length}")
-        if field in FLAGS:
-            if values.dtype != bool and (bad := (values != 0) & (values != 1)).any():
-                row = int(bad.argmax())
-                raise UserError(f"{source}: field {field!r} is neither 0 nor 1 in row {row}: {values[row]}")
-            raw[field] = values.astype(bool)
-            continue
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-            values = raw[field] = np.ascontiguousarray(values, np.float32)
-        for rows in _chunks(length):
-            finite = np.isfinite(values[rows])
-            if not finite.all():
-                row = rows.start + int(np.argmin(finite if values.ndim == 1 else finite.all(axis=1)))
-                raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
     if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
         shapes = raw["next_observations"].shape, raw["observations"].shape
         raise UserError(
@@ -166,13 +167,49 @@ def _check(source: str, raw: dict[str, np.ndarray], vectors: Collection[str]) ->
         )
 
 
-def check_memory(source: str, size: int) -> None:
-    """Raises UserError where arrays of `size` bytes do not fit into what memory is free, if that is known."""
+def read(source: str, field: str, values: Any) -> np.ndarray:
+    """The array that a field of a file holds. Raises UserError where it cannot be read to its end."""
+    try:
+        return values if isinstance(values, np.ndarray) else values[...]
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source}: field {field!r} cannot be read to its end ({reason})") from error
+
+
+def _read_all(source: str, raw: dict[str, Any], scan: _Scan) -> None:
+    """Makes the fields arrays in place, of float32 or bool. Raises UserError where one cannot be read to its
+    end, and for flags that are none."""
+    # The largest first: to scan them takes longest, and goes on while the others are read.
+    for field in sorted(raw, key=lambda field: -raw[field].size):
+        values = read(source, field, raw[field])
+        if field in FLAGS:
+            if values.dtype != bool and (bad := (values != 0) & (values != 1)).any():
+                row = int(bad.argmax())
+                raise UserError(f"{source}: field {field!r} is neither 0 nor 1 in row {row}: {values[row]}")
+            raw[field] = values.astype(bool)
+        else:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
+                raw[field] = np.ascontiguousarray(values, np.float32)
+            scan.begin(field, raw[field])
+
+
+def size_of(fields: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> int:
+    """Bytes of fields, given by their shapes and types: as they are read or then as numbers of four bytes,
+    whichever is more, and with next observations, which are made where there are none."""
+    sizes = {key: math.prod(shape) * max(dtype.itemsize, 4) for key, (shape, dtype) in fields.items()}
+    return sum(({"next_observations": sizes.get("observations", 0)} | sizes).values())
+
+
+def check_memory(source: str, size: int, how: str = "") -> None:
+    """Raises UserError where arrays of `size` bytes do not fit into what memory is free, if that is known.
+
+    `how` says where the size comes from, if it is a guess.
+    """
     needed, free = HEADROOM * size, _free_memory()
     if free is not None and needed > free:
         raise UserError(
-            f"{source}: loading needs about {needed / 1e9:.2f} GB of memory, {free / 1e9:.2f} GB are free; "
-            "save fewer transitions, or free some memory"
+            f"{source}: loading needs about {needed / 1e9:.2f} GB of memory{how}, {free / 1e9:.2f} GB are "
+            "free; save fewer transitions, or free some memory"
         )
 
 
@@ -185,9 +222,9 @@ def _free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _chunks(length: int) -> Iterator[slice]:
-    """The rows 0 to length - 1, CHUNK at a time."""
-    return (slice(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK))
+def _chunks(length: int, size: int = CHUNK) -> Iterator[slice]:
+    """The rows 0 to length - 1, so many at a time."""
+    return (slice(begin, min(begin + size, length)) for begin in range(0, length, size))
 
 
 def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -203,27 +240,64 @@ def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return values[:count]
 
 
-def _follows(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:
-    """Whether the next observation of each row but the last is the observation of the row behind it: (n - 1,)
-    bool."""
-    before, behind = next_observations[:-1], observations[1:]
-    return np.concatenate(
-        [(before[rows] == behind[rows]).all(axis=1) for rows in _chunks(len(before))] or [np.zeros(0, bool)]
-    )
+def _jumps(raw: dict[str, np.ndarray], ended: np.ndarray) -> int:
+    """How many next observations inside episodes are not the observation of the row behind."""
+    before, behind = raw["next_observations"][:-1], raw["observations"][1:]
+    count, width = 0, before.shape[1]
+    for rows in _chunks(len(before)):
+        # Few differ: looking for these takes half as long as asking each row whether all its numbers agree.
+        numbers = np.flatnonzero(before[rows] != behind[rows])
+        count += int((~ended[rows.start + np.unique(numbers // width)]).sum())
+    return count
 
 
-def _digest(env_id: str, arrays: dict[str, np.ndarray]) -> str:
-    """sha256 over the environment's name and each array's own sha256.
+class _Scan:
+    """What looks at every number, and so takes long: whether it is finite, and sha256. It is done in threads
+    beside the reading of what comes next."""
 
-    That is what takes the longest of all that is done to large data, hence threads: hashing runs beside
-    hashing.
-    """
+    def __init__(self, final: bool) -> None:
+        """`final` arrays are hashed at once, others where the digest is asked for."""
+        self._final = final
+        self._pool = ThreadPoolExecutor()
+        self._begun: dict[str, tuple[np.ndarray, Future[tuple[int | None, bytes]]]] = {}
 
-    def of(field: str) -> bytes:
-        return hashlib.sha256(np.ascontiguousarray(arrays[field]).data).digest()
+    def begin(self, field: str, values: np.ndarray) -> None:
+        self._begun[field] = values, self._pool.submit(_scanned, values, self._final)
 
-    with ThreadPoolExecutor() as pool:
-        return hashlib.sha256(b"".join([env_id.encode(), *pool.map(of, sorted(arrays))])).hexdigest()
+    def check_finite(self, source: str, raw: dict[str, np.ndarray]) -> None:
+        """Raises UserError where a field has NaN or an infinity."""
+        for field in raw:
+            values, future = self._begun[field]
+            if (row := future.result()[0]) is not None:
+                raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
+
+    def digest(self, environment: str, arrays: dict[str, np.ndarray]) -> str:
+        """sha256 over the environment's name and each array's own sha256."""
+        kept = {field for field in self._begun if self._final and self._begun[field][0] is arrays[field]}
+        rest = {field: self._pool.submit(_sha256, arrays[field]) for field in arrays.keys() - kept}
+        each = [
+            self._begun[field][1].result()[1] if field in kept else rest[field].result()
+            for field in sorted(arrays)
+        ]
+        return hashlib.sha256(b"".join([environment.encode(), *each])).hexdigest()
+
+
+def _scanned(values: np.ndarray, hashed: bool) -> tuple[int | None, bytes]:
+    """The first row that is not finite, and sha256 if that is wanted and there is none: in chunks, which are
+    still in the cache when they are looked at again."""
+    sha = hashlib.sha256()
+    for rows in _chunks(len(values), max(1, SCANNED * len(values) // values.nbytes)):
+        part = values[rows]
+        finite = np.isfinite(part)
+        if not finite.all():
+            return rows.start + int(np.argmin(finite if part.ndim == 1 else finite.all(axis=1))), b""
+        if hashed:
+            sha.update(part.data)
+    return None, sha.digest()
+
+
+def _sha256(values: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
 def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
@@ -236,32 +310,35 @@ def _cuts_at(limit: int | None, terminated: np.ndarray) -> np.ndarray:
     return (step % limit == limit - 1) & ~terminated
 
 
-def _check_width(source: str, raw: dict[str, np.ndarray], field: str, expected: int, env_id: str) -> None:
+def _check_width(source: str, raw: dict[str, np.ndarray], field: str, expected: int, called: str) -> None:
     """Raises UserError where a row of a field is longer or shorter than the environment's."""
     if (width := raw[field].shape[1]) != expected:
         raise UserError(
-            f"{source}: field {field!r} has {width} numbers a row, but {field} of {env_id} have {expected}; "
+            f"{source}: field {field!r} has {width} numbers a row, but {field} of {called} have {expected}; "
             "is this the right environment?"
         )
 
 
-def _numbered(source: str, actions: np.ndarray, space: environments.Discrete, env_id: str) -> np.ndarray:
+def _numbered(source: str, actions: np.ndarray, space: environments.Discrete, called: str) -> np.ndarray:
     """Discrete actions (n,) float32 as int64. Raises UserError where one is not the environment's."""
     last = space.first + space.size - 1
     bad = (actions != np.floor(actions)) | (actions < space.first) | (actions > last)
     if bad.any():
         row = int(bad.argmax())
         raise UserError(
-            f"{source}: field 'actions' is {actions[row]:g} in row {row}, but actions of {env_id} are "
+            f"{source}: field 'actions' is {actions[row]:g} in row {row}, but actions of {called} are "
             f"whole numbers from {space.first} to {last}; is this the right environment?"
         )
     return actions.astype(np.int64)
 
 
-def _outside(actions: np.ndarray, environment: environments.Environment) -> str | None:
+def _outside(actions: np.ndarray, environment: Environment) -> str | None:
     """A note where actions leave the environment's bounds by more than rounding."""
     space = environment.actions
     if isinstance(space, environments.Discrete):  # which is refused
+        return None
+    lowest, highest = float(actions.min()), float(actions.max())
+    if lowest >= space.low.max() and highest <= space.high.min():
         return None
     # By columns: NumPy takes several times as long for both along the rows.
     bounds = zip(actions.T, space.low, space.high, strict=True)
@@ -270,6 +347,4 @@ def _outside(actions: np.ndarray, environment: environments.Environment) -> str 
     )
     if excess <= 1e-3:
         return None
-    return (
-        f"actions leave {environment.env_id}'s bounds by up to {excess:.3g}: clipped; are they in its units?"
-    )
+    return f"actions leave {environment.name}'s bounds by up to {excess:.3g}: clipped; are they in its units?"

@@ -43,6 +43,11 @@ def write(dataset: Dataset, to: str) -> tuple[Path, list[str]]:
         raise UserError(f"{path}: exists already; remove it or choose another name")
     if not len(dataset):
         raise UserError(f"{dataset.name}: stands for no data; there is nothing to write")
+    if dataset.logged_in is not None:
+        raise UserError(
+            f"{dataset.name}: was logged in {dataset.environment}, which no file can name so that it loads "
+            "again; keep it as D4RL has it, in HDF5"
+        )
     last = np.r_[dataset.episode[1:] != dataset.episode[:-1], True]  # the rows at which episodes end
     notes = _losses(dataset, last)
     if for_minari:
@@ -100,7 +105,7 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
         file.attrs.update(about)
         for key, values in fields.items():
             file.create_dataset(key, data=values, compression="gzip", shuffle=True)
-    published = scores.of_environment(dataset.env_id)
+    published = scores.of_environment(dataset.environment)
     if published is None or published == dataset.reference:
         return []
     return [f"scores will be {published.source}, which go before a file's own"]
@@ -119,7 +124,7 @@ def _write_minari(dataset: Dataset, last: np.ndarray, path: Path, dataset_id: st
     from minari.namespace import create_namespace, list_local_namespaces
 
     notes = []
-    with environments.quiet(), closing(environments.make(dataset.env_id)) as env:
+    with environments.quiet(), closing(environments.make(dataset.environment)) as env:
         box, actions, spec = env.observation_space, env.action_space, env.spec
         assert isinstance(box, spaces.Box)  # or it would have been no dataset
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from seqeval import scores
 from seqeval.datasets import _rules
-from seqeval.datasets.files import read_hdf5
+from seqeval.datasets.files import opened
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset, Reference
 
@@ -39,8 +39,7 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
             f"dataset {name!r} was logged in {about['env_id']}, not in {env_id}; "
             "leave out --env, which is for files"
         )
-    with as_file(FOLDER / f"{name}.hdf5") as path:
-        raw, _ = read_hdf5(path)
     own = Reference(about["reference_min"], about["reference_max"], about["reference_source"])
     reference = scores.of_environment(about["env_id"]) or own
-    return _rules.assemble(name, name, raw, about["env_id"], reference, about, rules)
+    with as_file(FOLDER / f"{name}.hdf5") as path, opened(path) as (raw, _):
+        return _rules.assemble(name, name, raw, about["env_id"], reference, about, rules)

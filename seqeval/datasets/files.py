@@ -8,7 +8,8 @@ The attributes `reference_min`, `reference_max` and `reference_source` are the r
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +34,34 @@ def handles(name: str) -> bool:
 def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
     """The dataset of a file, called after it without the ending. `env_id` goes before the file's own."""
     path = _files.existing(name)
-    raw, attributes = read_hdf5(path)
-    return _files.assemble(path, raw, attributes, env_id, rules)
+    with opened(path) as (raw, attributes):
+        return _files.assemble(path, raw, attributes, env_id, rules)
 
 
-def read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """D4RL's fields of an HDF5 file, and its attributes.
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """D4RL's fields of an HDF5 file, not read yet, and its attributes.
 
-    Raises UserError where it is no such file and, before anything is read, where memory will not hold it.
+    Raises UserError where it is no such file and where memory will not hold it.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
-            fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
-            for key in _rules.OPTIONAL:
-                if key in file.keys() - fields.keys():  # as if it were not there is not what was meant
-                    raise UserError(f"{path}: field {key!r} is there, but is no array of numbers")
-            sizes = {key: _size(field) for key, field in fields.items()}
-            sizes.setdefault("next_observations", sizes.get("observations", 0))  # which are made of them
-            _rules.check_memory(str(path), sum(sizes.values()))
-            arrays = {key: np.zeros(0) if v.shape is None else v[...] for key, v in fields.items()}
-            attributes = {_printable(key): _printable(value) for key, value in file.attrs.items()}
-            return arrays, attributes
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(h5py.File(path, "r"))
+            raw, attributes = _content(path, file)
+        except OSError as error:
+            raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error
+        yield raw, attributes
 
 
-def _size(field: h5py.Dataset) -> int:
-    """Bytes of a field as it is read, and then as numbers of four bytes, whichever is more."""
-    return math.prod(field.shape or (0,)) * max(field.dtype.itemsize, 4)
+def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any]]:
+    wanted = (*_rules.REQUIRED, *_rules.OPTIONAL)
+    fields = {key: file[key] for key in wanted if isinstance(file.get(key), h5py.Dataset)}
+    for key in _rules.OPTIONAL:
+        if key in file.keys() - fields.keys():  # as if it were not there is not what was meant
+            raise UserError(f"{path}: field {key!r} is there, but is no array of numbers")
+    raw = {key: np.zeros(0) if field.shape is None else field for key, field in fields.items()}
+    _rules.check_memory(str(path), _rules.size_of({k: (v.shape, v.dtype) for k, v in raw.items()}))
+    return raw, {_printable(key): _printable(value) for key, value in file.attrs.items()}
 
 
 def _printable(value: Any) -> Any:

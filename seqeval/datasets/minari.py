@@ -279,19 +279,22 @@ def _read(
 ) -> dict[str, np.ndarray]:
     """D4RL's fields of all episodes, filled in one after the other so that nothing is in memory twice.
 
-    An episode of T steps has T + 1 observations, so that every next observation is known.
+    An episode of T steps has T + 1 observations, so that every next observation is known. Raises UserError
+    where there are no episodes and, before any is read, where memory will not hold them.
     """
     size, ends = stored.total_steps, np.cumsum([spaces.flatdim(part) for _, part in parts])
     if not size:
         raise UserError(f"dataset {name!r} is empty")
-    raw = {
-        "observations": np.empty((size, ends[-1]), np.float32),
-        "actions": np.empty((size, *(stored.action_space.shape or ())), np.float32),
-        "rewards": np.empty(size, np.float32),
-        "next_observations": np.empty((size, ends[-1]), np.float32),
-        "terminals": np.empty(size, bool),
-        "timeouts": np.empty(size, bool),
+    about: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+        "observations": ((size, int(ends[-1])), np.dtype(np.float32)),
+        "actions": ((size, *(stored.action_space.shape or ())), np.dtype(np.float32)),
+        "rewards": ((size,), np.dtype(np.float32)),
+        "next_observations": ((size, int(ends[-1])), np.dtype(np.float32)),
+        "terminals": ((size,), np.dtype(bool)),
+        "timeouts": ((size,), np.dtype(bool)),
     }
+    _rules.check_memory(name, _rules.size_of(about))
+    raw = {field: np.empty(shape, dtype) for field, (shape, dtype) in about.items()}
     row, cut = 0, []
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
         for number, episode in enumerate(stored.iterate_episodes()):

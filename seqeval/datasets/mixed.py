@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -42,15 +43,22 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
         parts.append(_part(item, name, env_id, rules, trust_pickle))
     first = parts[0]
     for part in parts:
-        if part.env_id != first.env_id:
+        if part.environment != first.environment:
             raise UserError(
-                f"dataset {name!r}: {first.name} was logged in {first.env_id}, {part.name} in {part.env_id}"
+                f"dataset {name!r}: {first.name} was logged in {first.environment}, {part.name} in "
+                f"{part.environment}"
             )
     same_scale = all(part.reference == first.reference for part in parts)
-    notes = [f"{part.name}: {note}" for part in parts for note in part.notes]
+    noted: dict[str, list[str]] = {}  # what several parts share is said once
+    for part in parts:
+        for note in part.notes:
+            noted.setdefault(note, []).append(part.name)
+    notes = [f"{' and '.join(whose)}: {note}" for note, whose in noted.items()]
     if not same_scale:
         notes.append("no scores: the parts have different reference returns")
-    arrays = {field: np.concatenate([getattr(part, field) for part in parts]) for field in PER_TRANSITION}
+    arrays: dict[str, Any] = {
+        field: np.concatenate([getattr(part, field) for part in parts]) for field in PER_TRANSITION
+    }
     episodes = np.cumsum([0, *(len(part.episode_returns) for part in parts)])
     arrays["episode"] += np.repeat(episodes[:-1], [len(part) for part in parts]).astype(np.int32)
     for field in ("episode_returns", "episode_complete"):
@@ -58,9 +66,9 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
     for values in arrays.values():
         values.setflags(write=False)
     sizes = [f"{part.name}:{len(part)}" for part in parts]
-    return Dataset(
+    return replace(
+        first,
         name=called or "+".join(sizes),
-        env_id=first.env_id,
         **arrays,
         segments=tuple(len(part) for part in parts),
         segment_names=tuple(part.name for part in parts),

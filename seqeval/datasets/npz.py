@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from seqeval.datasets import _files, _rules
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
 
+HEADERS = {  # of the versions of NumPy's format that hold numbers
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 ATTRIBUTES = ("env_id", "behaviour", "reference_min", "reference_max", "reference_source")
 
 
@@ -69,16 +74,33 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], set[str]]:
     """The fields and attributes of either layout, and the names of all that is there. Raises UserError where
-    it is no such file."""
+    it is no such file and, before anything is read, where memory will not hold it."""
     wanted = (*_rules.REQUIRED, *_rules.OPTIONAL, "masks", *ATTRIBUTES)
     try:
         # Opened here: where it is no archive, np.load would leave it open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            _rules.check_memory(str(path), _rules.size_of(_headers(path, wanted)))
             return {key: np.asarray(file[key]) for key in wanted if key in file}, set(file)
     # What NumPy raises for damaged archives, damaged arrays in them, arrays of objects, a single array.
     except (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable .npz file of numbers ({reason})") from error
+
+
+def _headers(path: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shapes and types of arrays in an archive, of which no more is read."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for key in keys:
+            if f"{key}.npy" not in archive.namelist():
+                continue
+            with archive.open(f"{key}.npy") as member:
+                version = np.lib.format.read_magic(member)
+                if version not in HEADERS:
+                    raise ValueError(f"{key!r} is an array of format {version[0]}.{version[1]}")
+                shape, _, dtype = HEADERS[version](member)
+            found[key] = shape, dtype
+    return found
 
 
 def _end_by_masks(path: Path, raw: dict[str, np.ndarray], masks: np.ndarray) -> str:

@@ -22,6 +22,10 @@ from seqeval.datasets import _files, _replay_buffers, _rules, _unpickling
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
 
+# Bytes of the arrays at most, in units of the file's: next observations may have to be made, and what is read
+# is copied as it is joined.
+PICKLED = 2.2
+
 
 def names() -> list[str]:
     return []
@@ -35,9 +39,11 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
     """The dataset of a file, called after it without the ending.
 
     With `trust_pickle` code in the file is run. Raises UserError where there is some and it is not trusted,
-    and for a pickle of neither layout.
+    for a pickle of neither layout and, before it is read, where memory will not hold it: what is in a pickle
+    is not known before, so that is told by the size of the file.
     """
     path = _files.existing(name)
+    _rules.check_memory(str(path), int(PICKLED * path.stat().st_size), " by the size of the file")
     content = _unpickled(path, trust_pickle)
     if not env_id:
         raise UserError(f"{path}: a pickle names no environment; pass --env, e.g. --env Hopper-v4")

@@ -123,10 +123,14 @@ def _attempt(piece: int, work: Work, out: Path, reports: Any) -> str | None:
         with _heartbeat(piece, agents, reports) as latest:
             rows = []
             for row in work.rows(agents, dataset, RunDirectory(out)):
-                rows.append(row.return_mean if row.score is None else row.score)
+                rows.append(row)
                 if len(rows) == len(agents.algorithm.seeds):
-                    good = [value for value in rows if value is not None]
-                    latest["score"] = f"{sum(good) / len(good):.1f}" if good else "failed"
+                    values = [each.return_mean if each.score is None else each.score for each in rows]
+                    good = [value for value in values if value is not None]
+                    if good:
+                        latest["score"] = f"{sum(good) / len(good):.1f}"
+                    elif any(each.status != "ok" for each in rows):
+                        latest["score"] = "failed"
                     rows = []
         failed = False
         return None

@@ -1,0 +1,166 @@
+"""A run that was stopped and goes on is the same run, to the last bit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_online import OWN
+from test_protocol import LABELS, timeless, weights
+
+from seqeval import environments, plugins, protocol
+from seqeval.agents import Agents
+from seqeval.datasets import load
+from seqeval.online import EnvironmentFailed
+from seqeval.protocol import Moment
+from seqeval.settings import Evaluation, Online, Protocol
+from seqeval.types import Dataset, Row
+
+POINTS = Evaluation(points=3, episodes=1)
+SHORT = "Pendulum-v1?max_episode_steps=5"
+STREAM = Protocol(start=20, grow_by=7)  # on 120 transitions: 16 updates
+REGIMES = {
+    "stream": STREAM,
+    "stream, full normaliser": replace(STREAM, normalizer="full"),
+    "retrain": Protocol(regime="retrain", start=20, sizes=3, updates_per_size=5),
+    "warm": Protocol(regime="warm", start=20, sizes=3, updates_per_size=5),
+    "full": Protocol(regime="full", updates_per_size=9),
+}
+
+
+def start(name: str, seeds: list[int], data: Dataset, how: Protocol, online: Online) -> Agents:
+    """Agents with small networks."""
+    found = plugins.find(name)
+    widths = "net_arch" if name.startswith("sb3:") else "hidden"
+    config = replace(found.Config(), batch_size=8, **{widths: (16, 16)})
+    replicas = protocol.replicas(how, seeds, len(data))
+    updates = protocol.updates(how, online, len(data), found)
+    seeds = [seed for seed, _ in replicas]
+    device = torch.device("cpu")
+    return protocol.make_agents(found, config, environments.of(data), seeds, updates, device)
+
+
+def learnt(agents: Agents) -> list[bytes]:
+    """All that they have learnt, bit by bit."""
+    replicas = range(len(agents.algorithm.seeds))
+    return [tensor.numpy().tobytes() for replica in replicas for tensor in weights(agents, replica)]
+
+
+def through_a_file(states: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(states, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def with_stops(
+    name: str, seeds: list[int], data: Dataset, how: Protocol, online: Online, stops: set[int]
+) -> tuple[list[dict], list[bytes]]:
+    """The rows and final weights of a run that dies after each of these updates, having last been saved there
+    or, at every other stop, an update before. What came after that is lost."""
+    rows: list[Row] = []
+    states, saved_rows = None, 0
+    for number, stop in enumerate([*sorted(stops), None]):
+        agents = start(name, seeds, data, how, online)
+        del rows[saved_rows:]
+        updates = 0 if states is None else states[0]["updates"]
+        for event in protocol.events(agents, data, how, POINTS, LABELS, online, states):
+            if isinstance(event, Row):
+                rows.append(event)
+                continue
+            updates += 1
+            if stop is not None and updates >= stop - number % 2:
+                states, saved_rows = through_a_file(event.states()), len(rows)
+            if updates == stop:
+                break
+    return [timeless(row) for row in rows], learnt(agents)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", OWN)
+def test_offline_it_goes_on_as_if_it_had_never_stopped(name: str, regime: str) -> None:
+    how, data = REGIMES[regime], make_dataset(env_id=SHORT)
+    whole = with_stops(name, [3, 1], data, how, Online(), set())
+    stops = with_stops(name, [3, 1], data, how, Online(), {2, 5, 6, 9, 14})
+    assert len(whole[0]) >= 2
+    assert stops == whole
+
+
+@pytest.mark.parametrize("name", [*OWN, "sb3:TD3"])
+@pytest.mark.parametrize("mix", ["uniform", 0.5])
+def test_online_too(name: str, mix: Any) -> None:
+    data, online = make_dataset(env_id=SHORT), Online(steps=9, updates_per_step=2, mix=mix)
+    whole = with_stops(name, [3, 1], data, STREAM, online, set())
+    stops = with_stops(name, [3, 1], data, STREAM, online, {16, 17, 22, 23, 30, 34})
+    assert {row["phase"] for row in whole[0]} == {"offline", "online"}
+    assert stops == whole
+
+
+def test_where_there_is_no_data_and_actions_are_discrete() -> None:
+    data, online = load("none", "CartPole-v1?max_episode_steps=9"), Online(steps=60)
+    whole = with_stops("sb3:DQN", [3, 1], data, Protocol(), online, set())
+    assert with_stops("sb3:DQN", [3, 1], data, Protocol(), online, {1, 20, 41, 60}) == whole
+    assert len({len(row["episode_returns"]) for row in whole[0]}) == 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(1, 33), min_size=1, max_size=6))
+def test_wherever_and_however_often_it_is_stopped(stops: set[int]) -> None:
+    data, online = make_dataset(env_id=SHORT), Online(steps=18)
+    whole = with_stops("td3_bc", [0], data, STREAM, online, set())
+    assert with_stops("td3_bc", [0], data, STREAM, online, stops) == whole
+
+
+def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:
+    data, online = make_dataset(env_id=SHORT), Online(steps=9)
+
+    def states(seeds: list[int], at: int) -> list:
+        agents = start("iql", seeds, data, STREAM, online)
+        for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online):
+            if isinstance(event, Moment) and (updates := event.states()[0]["updates"]) == at:
+                assert updates == at
+                return through_a_file(event.states())
+        raise AssertionError("there is no such update")
+
+    def on(seeds: list[int], saved: list) -> Iterator[dict]:
+        agents = start("iql", seeds, data, STREAM, online)
+        for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online, saved):
+            if isinstance(event, Row):
+                yield timeless(event)
+
+    together = states([4, 5], 20)
+    apart = [states([4], 20)[0], states([5], 20)[0]]
+    expected = list(on([4, 5], together))
+    assert list(on([4, 5], apart)) == expected
+    alone = [list(on([seed], together[i : i + 1])) for i, seed in enumerate((4, 5))]
+    assert [row for pair in zip(*alone, strict=True) for row in pair] == expected
+
+
+def test_an_environment_that_does_other_things_the_second_time_is_told() -> None:
+    data, online = make_dataset(env_id=SHORT), Online(steps=9)
+    agents = start("iql", [0], data, STREAM, online)
+    for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online):
+        if isinstance(event, Moment) and (states := event.states())[0]["environment"] is not None:
+            break
+    states[0]["environment"]["observation"] += 1
+    again = protocol.events(
+        start("iql", [0], data, STREAM, online), data, STREAM, POINTS, LABELS, online, states
+    )
+    with pytest.raises(EnvironmentFailed, match="does not do the same again"):
+        next(again)
+
+
+def test_moments_come_after_each_update_and_before_what_is_due_there() -> None:
+    data = make_dataset(env_id=SHORT)
+    agents = start("iql", [0], data, STREAM, Online())
+    kinds = [type(event).__name__ for event in protocol.events(agents, data, STREAM, POINTS, LABELS)]
+    assert kinds.count("Moment") == 16
+    assert kinds[:3] == ["Moment", "Row", "Moment"]
+    assert kinds[-2:] == ["Moment", "Row"]

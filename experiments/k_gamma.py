@@ -3,7 +3,8 @@
     python experiments/k_gamma.py --datasets hopper-replay --algorithms td3_bc iql --out runs/k_gamma
 
 `--updates-per-growth` and `--grow-by` take the values of K and of γ; every flag of `seqeval run` can be given
-too. OUT/K2-gamma16 is the run directory of K = 2, γ = 16, and the table at the end has a line for each.
+too. OUT/K2-gamma16 is the run directory of K = 2, γ = 16, the table at the end has a line for each, and
+OUT/sensitivity.png is a heat map of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from seqeval import Evaluation, Protocol, Study, UserError, aggregate, launch
 from seqeval.cli import plain_console
+from seqeval.cli.results import plot
 
 STUDY = Study(
     datasets=("pendulum-replay",),
@@ -37,10 +39,12 @@ def main(
     table = Table(box=None, header_style="bold")
     for header in ("K", "γ", "dataset", "algorithm", "unit", "mean", "range over seeds", "seeds"):
         table.add_column(header, no_wrap=True)
+    folders = []
     for k in updates_per_growth:
         for gamma in grow_by:
             protocol = replace(study.protocol, updates_per_growth=k, grow_by=gamma)
             folder = out / f"K{k}-gamma{gamma}"
+            folders.append(folder)
             rows = launch.run(replace(study, protocol=protocol), folder, jobs, plain_console(stderr=True))
             for line in aggregate.final(rows).to_dict("records"):
                 spread = f"{line['low']:.1f} … {line['high']:.1f}"
@@ -48,6 +52,8 @@ def main(
                 what = line["dataset"], line["variant"], line["unit"], f"{line['mean']:.1f}"
                 table.add_row(str(k), str(gamma), *what, spread, seeds)
     plain_console(stderr=False).print(table)
+    if len(folders) > 1:
+        plot(tuple(folders), out / "sensitivity.png", "sensitivity", leave_out_incomplete=True)
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def _check(studies: Mapping[str, Mapping[str, Any]]) -> None:
         )
     pairs = {tuple(settings[key] for key in AXES.values()): first}
     for name, theirs in others:
-        for key in sorted((settings.keys() | theirs.keys()) - set(AXES.values())):
-            if settings.get(key) != theirs.get(key):
+        for key in settings | theirs:
+            if key not in AXES.values() and settings.get(key) != theirs.get(key):
                 here, there = (repr(each[key]) if key in each else "missing" for each in (settings, theirs))
                 raise UserError(
                     f"sensitivity: {key} is {here} in {first} and {there} in {name}; studies may differ in K "
@@ -101,7 +101,7 @@ def _check(studies: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _settings(study: Mapping[str, Any]) -> dict[str, Any]:
     """All that makes a study's numbers, by name."""
-    groups = {group: study[group] for group in ("protocol", "online", "evaluation")}
+    groups = {group: study.get(group, {}) for group in ("protocol", "online", "evaluation")}
     for name, about in study["datasets"].items():
         groups[name] = {"digest": about["digest"], "reference": about["reference"]}
     for name, about in study["algorithms"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -33,6 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
 def save_json(path: Path, value: Any) -> None:
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """As torch.save, which says of a full disk nothing that one could tell from other faults: so into memory
+    first."""
+    import torch
+
+    whole = io.BytesIO()
+    torch.save(value, whole)
+    with replacing(path) as partial:
+        partial.write_bytes(whole.getbuffer())
 
 
 @contextmanager

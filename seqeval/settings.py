@@ -162,7 +162,7 @@ class Study:
     evaluation: Evaluation = field(default_factory=Evaluation)
     env: str | None = None
     """Gymnasium environment of files and of none: needed where they name none, and goes before the one they
-    name."""
+    name. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it, if its spaces are theirs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
     trust_pickle: bool = False

@@ -3,6 +3,8 @@
 DIR/study.json                                what was asked, resolved, and with which versions
 DIR/cells/<dataset>/<variant>/seed-<n>/
     rows.jsonl                                a row a line, as they came
+    progress.json                             how far it is, for people
+    checkpoint.pt                             all that the rest of it hangs on; gone once the cell is finished
     policy.pt                                 the agent at the last row; there once the cell is finished
 """
 
@@ -11,11 +13,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -35,6 +40,8 @@ class Cell:
         self.seed = seed
         self.folder = root / "cells" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
+        self.checkpoint = self.folder / "checkpoint.pt"
+        self.progress = self.folder / "progress.json"
         self._mark = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
@@ -44,11 +51,47 @@ class Cell:
             return False
         return json.loads(self._mark.read_text())["rows_bytes"] == self.rows.stat().st_size
 
-    def begin(self) -> None:
-        """Empty, whatever an unfinished run has left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        self._file = self.rows.open("w")
+    def saved(self) -> dict[str, Any] | None:
+        """What `save` wrote last, its tensors still on the disk; None where there is nothing to go on from,
+        because it never came to that or because the file is damaged.
+
+        Raises UserError where other versions wrote it, whose numbers may differ from this one's.
+        """
+        import torch
+
+        if not (self.checkpoint.exists() and self.rows.exists()):
+            return None
+        try:
+            saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+            return None
+        if saved["versions"] != _versions():
+            there, here = (
+                ", ".join(f"{name} {number}" for name, number in versions.items())
+                for versions in (saved["versions"], _versions())
+            )
+            raise UserError(
+                f"{self.checkpoint}: saved by {there}, and here is {here}; go on with those, or delete the "
+                "file to begin this seed again"
+            )
+        return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
+
+    def begin(self, saved: Mapping[str, Any] | None = None) -> None:
+        """Empty, whatever an unfinished run has left, or as it was when `saved` was."""
+        if saved is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+        else:
+            os.truncate(self.rows, saved["rows_bytes"])
+        self._file = self.rows.open("a")
+
+    def save(self, updates: int, states: list[dict[str, Any]]) -> None:
+        """Writes down all that the rest of the cell hangs on, the states of its replicas after so many
+        updates, and takes the place of what was saved before in one step."""
+        assert self._file is not None, "begin() comes first"
+        size = self.rows.stat().st_size
+        what = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": states}
+        disk.save_tensors(self.checkpoint, what)
 
     def append(self, row: Row) -> None:
         """Writes a row down, to stay: it is on the disk when this returns."""
@@ -60,6 +103,13 @@ class Cell:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def tell(self, updates: int, of: int, per_second: float | None, every: float) -> None:
+        """Leaves word of how far it is, for people who ask: there will be news in about `every` seconds."""
+        word = {"updates": updates, "of": of, "per_second": per_second, "every": every, "time": time.time()}
+        partial = self.progress.with_name("progress.json.partial")
+        partial.write_text(json.dumps(word) + "\n")
+        partial.replace(self.progress)
+
     def close(self) -> None:
         """Closes the file of rows."""
         if self._file is not None:
@@ -68,11 +118,10 @@ class Cell:
 
     def finish(self, policy: dict[str, Any]) -> None:
         """Stores the policy, and then in one step the mark that the cell is finished."""
-        import torch
-
         self.close()
-        torch.save(policy, self.policy)
+        disk.save_tensors(self.policy, policy)
         disk.save_json(self._mark, {"rows_bytes": self.rows.stat().st_size})
+        self.checkpoint.unlink(missing_ok=True)
 
 
 class RunDirectory:
@@ -208,6 +257,11 @@ def export_table(directory: Path, to: Path) -> int:
     else:
         raise UserError(f"{to}: a table's name ends in .csv or .parquet")
     return len(rows)
+
+
+def _versions() -> dict[str, str]:
+    """Of what a run's numbers hang on to the last bit."""
+    return {name: version(name) for name in ("seqeval-rl", "torch", "numpy")}
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:

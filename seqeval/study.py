@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,13 @@ from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.plugins import Variant
 from seqeval.settings import Study
-from seqeval.storage import RunDirectory
+from seqeval.storage import Cell, RunDirectory
 from seqeval.types import Dataset, Row
+
+
+class Stopped(Exception):
+    """The work was asked to stop, and has saved itself."""
+
 
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
@@ -30,7 +37,7 @@ RECORDED = (
 
 @dataclass(frozen=True)
 class Work:
-    """Seeds of one variant on one dataset, trained together."""
+    """Seeds of one variant on one dataset, trained together. Those that go on were saved at one update."""
 
     study: Study
     dataset: str  # as the user gave it
@@ -40,10 +47,16 @@ class Work:
     updates: int  # of each replica
     replicas_of_seed: int  # more than one where a seed trains an agent for each size
     device: str
+    done: int = 0  # updates that were made before it was stopped
 
     @property
     def title(self) -> str:
         return f"{self.dataset_name} · {self.variant.name} · seed {', '.join(map(str, self.seeds))}"
+
+    def remaining(self, out: RunDirectory) -> list[Work]:
+        """What of it is not finished as things stand now, in parts that go on from one update."""
+        unfinished = _unfinished(out, self.dataset_name, self.variant.name, self.seeds)
+        return [replace(self, seeds=seeds, done=done) for done, seeds in unfinished.items()]
 
     def agents(self, dataset: Dataset) -> Agents:
         return protocol.make_agents(
@@ -55,8 +68,19 @@ class Work:
             torch.device(self.device),
         )
 
-    def rows(self, agents: Agents, dataset: Dataset, out: RunDirectory) -> Iterator[Row]:
-        """Trains the agents and stores their cells; yields each row once it is stored."""
+    def rows(
+        self,
+        agents: Agents,
+        dataset: Dataset,
+        out: RunDirectory,
+        save_every: float = inf,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Row]:
+        """Trains the agents and stores their cells; yields each row once it is stored.
+
+        Goes on from what was saved, if it was, and saves every so many seconds. Raises Stopped, with all
+        saved, between two updates once `stop` says so.
+        """
         cells = {seed: out.cell(dataset.name, self.variant.name, seed) for seed in self.seeds}
         labels = {
             "study": out.path.resolve().name,
@@ -64,18 +88,49 @@ class Work:
             "variant": self.variant.name,
         }
         with ExitStack() as open_cells:
+            states: list[dict[str, Any]] = []
             for cell in cells.values():
-                cell.begin()
+                saved = cell.saved() if self.done else None
+                cell.begin(saved)
+                cell.tell(self.done, self.updates, None, save_every)
                 open_cells.callback(cell.close)
+                if self.done:
+                    assert saved is not None, f"{cell.folder} has changed since the study began"
+                    states += saved["states"]
             study = self.study
-            for row in protocol.run(agents, dataset, study.protocol, study.evaluation, labels, study.online):
-                cells[row.seed].append(row)
-                yield row
+            course = protocol.events(
+                agents,
+                dataset,
+                study.protocol,
+                study.evaluation,
+                labels,
+                study.online,
+                states if self.done else None,
+            )
+            began = last = time.monotonic()
+            for event in course:
+                if isinstance(event, Row):
+                    cells[event.seed].append(event)
+                    yield event
+                elif (stopping := stop()) or time.monotonic() - last > save_every:
+                    self._save(cells, event.states(), began, save_every)
+                    last = time.monotonic()
+                    if stopping:
+                        raise Stopped
         seeds = agents.algorithm.seeds
         # Of a seed's replicas the last has seen all of the data.
         last_of = {seed: replica for replica, seed in enumerate(seeds)}
         for seed, cell in cells.items():
             cell.finish({"updates": self.updates} | agents.state_of(last_of[seed]))
+
+    def _save(
+        self, cells: Mapping[int, Cell], states: list[dict[str, Any]], began: float, every: float
+    ) -> None:
+        each, updates = self.replicas_of_seed, states[0]["updates"]
+        speed = (updates - self.done) / (time.monotonic() - began)
+        for place, cell in enumerate(cells.values()):
+            cell.save(updates, states[place * each : (place + 1) * each])
+            cell.tell(updates, self.updates, speed, every)
 
 
 @dataclass(frozen=True)
@@ -115,17 +170,16 @@ class Resolved:
         todo = []
         for given, about in self.datasets.items():
             for variant in self.variants:
-                cells = (out.cell(about["name"], variant.name, seed) for seed in self.study.seeds)
-                if seeds := tuple(cell.seed for cell in cells if not cell.finished):
-                    updates = protocol.updates(
-                        self.study.protocol,
-                        self.study.online,
-                        about["transitions"],
-                        plugins.find(variant.algorithm),
-                    )
-                    each = len(self.study.protocol.schedules(about["transitions"]))
-                    name = about["name"]
-                    todo.append(Work(self.study, given, name, variant, seeds, updates, each, self.device))
+                updates = protocol.updates(
+                    self.study.protocol,
+                    self.study.online,
+                    about["transitions"],
+                    plugins.find(variant.algorithm),
+                )
+                each = len(self.study.protocol.schedules(about["transitions"]))
+                name, seeds = about["name"], self.study.seeds
+                whole = Work(self.study, given, name, variant, seeds, updates, each, self.device)
+                todo += whole.remaining(out)
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])
@@ -154,6 +208,20 @@ class Resolved:
                 }
             ],
         }
+
+
+def _unfinished(
+    out: RunDirectory, dataset: str, variant: str, seeds: Sequence[int]
+) -> dict[int, tuple[int, ...]]:
+    """The seeds that are not finished, by the updates after which they were saved; 0 where they were not."""
+    found: dict[int, tuple[int, ...]] = {}
+    for seed in seeds:
+        cell = out.cell(dataset, variant, seed)
+        if not cell.finished:
+            saved = cell.saved()
+            done = 0 if saved is None else saved["updates"]
+            found[done] = (*found.get(done, ()), seed)
+    return found
 
 
 def resolve(study: Study) -> Resolved:

@@ -84,6 +84,22 @@ def test_a_dataset_without_scores_is_in_returns() -> None:
     assert set(table["mean"]) == {7.0}
 
 
+def test_a_dataset_that_was_not_evaluated_has_no_unit_and_no_shortfall() -> None:
+    without = rows(dict.fromkeys(FULL)).assign(dataset="bare", return_mean=None)
+    both = pd.concat([rows(FULL), without], ignore_index=True)
+    assert aggregate.unevaluated(both) == ["bare"]
+    assert aggregate.unevaluated(rows(FULL)) == []
+    assert aggregate.unevaluated(rows(FULL).assign(return_mean=None)) == []  # somebody else's scores
+    table = aggregate.final(both).set_index(["dataset", "variant"])
+    assert table["unit"].tolist() == ["none", "none", "score", "score"]
+    assert table.loc[("bare", "a"), ["samples", "seeds", "of"]].tolist() == [9, 0, 2]
+    assert table.loc["bare", "mean"].isna().all()
+    assert aggregate.shortfalls(both) == []
+    failed = (both["dataset"] == "bare") & (both["variant"] == "b") & (both["samples"] == 9)
+    both.loc[failed, "status"] = "failed"
+    assert aggregate.shortfalls(both) == ["bare, b, seed 0: failed from n = 9 on"]
+
+
 def test_each_phase_of_a_line_has_its_last_point() -> None:
     more = {("a", 0, 12): 5.0, ("a", 1, 12): 7.0, ("a", 0, 10): 0.0, ("a", 1, 10): 0.0}
     table = aggregate.final(rows(FULL | more))

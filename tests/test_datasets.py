@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqeval import datasets, environments
-from seqeval.datasets import embedded
+from seqeval.datasets import _rules, embedded
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.types import DataRules, Dataset
 
 EMBEDDED = embedded.names()
 CARD = {
@@ -315,7 +315,90 @@ def test_the_digest_tells_episode_returns_apart(tmp_path: Path) -> None:
     assert one.digest != two.digest
 
 
+PER_TRANSITION = (
+    "observations",
+    "actions",
+    "rewards",
+    "next_observations",
+    "terminated",
+    "truncated",
+    "episode",
+)
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "Dial-v0"])
+@pytest.mark.parametrize("rules", ["strict", "qlearning"])
+@pytest.mark.parametrize("following", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ends", [{9: "c", 20: "t"}, {39: "t"}])  # of the latter nothing may be dropped
+def test_the_digest_is_the_same_whenever_the_hashing_began(
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    env_id: str,
+    rules: DataRules,
+    following: bool,
+    dtype: type[np.floating],
+    ends: dict[int, str],
+) -> None:
+    """It is of the arrays as they are in the end: run directories know data by it."""
+    monkeypatch.setattr(_rules, "SCANNED", 64)  # a few rows at a time
+    fields = fields_of(40, ends, following)
+    if env_id == "Dial-v0":
+        fields["actions"] = np.full(40, 6.0)
+    for field in ("observations", "rewards", "actions"):
+        fields[field] = fields[field].astype(dtype)
+    dataset = datasets.load(write(file, fields, env_id=env_id), rules=rules)
+    each = [
+        getattr(dataset, name) for name in sorted((*PER_TRANSITION, "episode_returns", "episode_complete"))
+    ]
+    parts = [env_id.encode(), *(hashlib.sha256(values.tobytes()).digest() for values in each)]
+    assert dataset.digest == hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episodes(file: Path) -> None:
+    rng = np.random.default_rng(0)
+    size = 20_000
+    fields = fields_of(size, dict.fromkeys(range(99, size, 100), "c"))
+    fields["next_observations"] = np.r_[fields["observations"][1:], fields["observations"][-1:]]
+    changed = np.flatnonzero(
+        (rng.random(size) < 0.01) | np.isin(np.arange(size), [8190, 8191, 8192, size - 1])
+    )
+    for row in changed:
+        fields["next_observations"][row, rng.integers(3, size=2)] = -1
+    fields["next_observations"][5] *= [1, -1, -1]  # -0 is 0
+    inside = (changed % 100 != 99).sum()
+    assert 0 < inside < len(changed)
+    expected = f"{inside} next observations inside episodes are not the observation of the next row"
+    assert expected in datasets.load(write(file, fields)).notes
+
+
 # --- what is refused ---
+
+
+@pytest.mark.parametrize("size", [64, 2**20])
+@pytest.mark.parametrize("row", [0, 11, 39])
+@pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations"])
+def test_the_first_number_that_is_not_finite_is_found_wherever_it_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch, field: str, row: int, size: int
+) -> None:
+    monkeypatch.setattr(_rules, "SCANNED", size)
+    fields = fields_of(40, following=True)
+    fields[field][row:] = np.nan
+    assert f"field {field!r} is not finite in row {row}: " in refusal(write(file, fields))
+
+
+def test_a_field_that_cannot_be_read_to_its_end_is_named(file: Path) -> None:
+    rewards = np.random.default_rng(0).random(4000, np.float32)
+    write(file, fields_of(4000) | {"rewards": rewards})
+    with h5py.File(file, "a") as opened:
+        del opened["rewards"]
+        stored = opened.create_dataset("rewards", data=rewards, chunks=(1000,), compression="gzip")
+        at, size = stored.id.get_chunk_info(2).byte_offset, stored.id.get_chunk_info(2).size
+    content = bytearray(file.read_bytes())
+    content[at : at + size] = bytes(size)
+    file.write_bytes(content)
+    message = refusal(file)
+    assert message.startswith(f"{file}: field 'rewards' cannot be read to its end (")
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "terminals"])

@@ -16,7 +16,7 @@ FLOORS = [
     {"types", "slicing"},
     {"settings", "scores", "environments"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
-    {"buffer", "published"},
+    {"buffer", "published", "tables"},
     {"agents", "sampling", "evaluation", "replicas", "datasets"},
     {"online"},
     {"protocol", "plugins"},

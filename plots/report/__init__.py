@@ -27,6 +27,7 @@ from ._tables import Table, csv, html, latex
 from ._words import counted, listed, spaced
 
 Study = Mapping[str, Any]  # as study.json holds it
+WARNINGS = 5  # that are seen at once
 
 
 class Rerun(NamedTuple):
@@ -155,13 +156,12 @@ def _header(title: str, rows: pd.DataFrame, datasets: Mapping[str, Study]) -> st
 def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return ""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in warnings)
-    what = counted(len(warnings), "warning")
-    if len(warnings) <= 5:
-        return f'<aside class="warnings" aria-label="Warnings"><h2>{what}</h2><ul>{lines}</ul></aside>'
+    lines = [f"<li>{escape(line)}</li>" for line in warnings]
+    first, more = lines[:WARNINGS], lines[WARNINGS:]
+    hidden = f"<details><summary>{len(more)} more</summary><ul>{''.join(more)}</ul></details>" if more else ""
     return (
-        f'<aside class="warnings" aria-label="Warnings"><details><summary><h2>{what}</h2></summary>'
-        f"<ul>{lines}</ul></details></aside>"
+        f'<aside class="warnings" aria-label="Warnings"><h2>{counted(len(warnings), "warning")}</h2>'
+        f"<ul>{''.join(first)}</ul>{hidden}</aside>"
     )
 
 
@@ -256,9 +256,9 @@ def _caption(drawn: Mapping[str, Any], phases: set[str], seeds: int) -> str:
             f"{escape(listed(sorted(frozen)))} learns nothing online: its points there are evaluations"
         )
     said.append("click on an algorithm to hide it, twice to see it alone")
-    said.append("drag over the curves to zoom in, click there twice to come back")
     text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
+    mouse = "Drag over the curves to zoom in; click there twice to come back."
+    return f'{text[0].upper()}{text[1:]}. <span class="mouse">{mouse}</span>'
 
 
 def _protocols(studies: Mapping[str, Study]) -> str:

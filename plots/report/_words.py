@@ -108,58 +108,59 @@ def warnings(rows: pd.DataFrame, studies: Mapping[str, Study], leave_out: bool) 
     """What a reader must know before any number: seeds that failed, stopped or are missing, lines that end
     early, data seen before it arrives, and versions mixed in a study. With `leave_out` statistics leave
     incomplete seeds out."""
-    return [
-        *(f"{name}: not evaluated, since it has no environment" for name in aggregate.unevaluated(rows)),
-        *_incomplete(rows, leave_out),
-        *(line for name, study in studies.items() for line in _missing(rows, name, study)),
-        *(f"{name}: {text}, a leak" for name, study in studies.items() for text in leaks(study)),
-        *(line for name, study in studies.items() for line in _mixed_versions(name, study)),
-    ]
+    found = [f"{name}: not evaluated, since it has no environment" for name in aggregate.unevaluated(rows)]
+    for name, study in studies.items():
+        mine = [
+            *_incomplete(rows[rows["study"] == name], leave_out),
+            *_missing(rows[rows["study"] == name], study),
+            *(f"{text}, a leak" for text in leaks(study)),
+            *_mixed_versions(study),
+        ]
+        found += [f"{name}: {line}" for line in mine] if len(studies) > 1 else mine
+    return found
 
 
 def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
     """A line for each line of a figure that has seeds which are not all there."""
-    found: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
-    for dataset, variant, study, seed, why in incomplete(rows):
-        found.setdefault((dataset, variant, study), []).append((seed, why))
-    of = rows.groupby(aggregate.LINE)["seed"].nunique()
-    lines = []
-    for (dataset, variant, study), seeds in found.items():
-        which = "; ".join(f"seed {seed} {why}" for seed, why in seeds)
-        many = f"{len(seeds)} of {counted(int(of[dataset, variant, study]), 'seed')}"
-        out = ", left out of the statistics" if leave_out else ""
-        lines.append(f"{study}: {dataset}, {variant}: {many} incomplete{out} ({which})")
-    return lines
+    found: dict[tuple[str, str], list[str]] = {}
+    for dataset, variant, _, seed, why in incomplete(rows):
+        found.setdefault((dataset, variant), []).append(f"seed {seed} {why}")
+    of = rows.groupby(["dataset", "variant"])["seed"].nunique()
+    out = ", left out of the statistics" if leave_out else ""
+    return [
+        f"{dataset}, {variant}: {len(seeds)} of {counted(int(of[dataset, variant]), 'seed')} incomplete{out} "
+        f"({'; '.join(seeds)})"
+        for (dataset, variant), seeds in found.items()
+    ]
 
 
-def _missing(rows: pd.DataFrame, name: str, study: Study) -> list[str]:
+def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study that have no rows, and lines that end before they should."""
-    rows = rows[rows["study"] == name]
     seeds = asked(study)
     steps = study.get("online", {}).get("steps", 0)
     found = []
     for dataset, about in study["datasets"].items():
         for variant in study["algorithms"]:
             line = rows[(rows["dataset"] == dataset) & (rows["variant"] == variant)]
-            here = f"{name}: {dataset}, {variant}"
-            missing = [seed for seed in seeds if seed not in set(line["seed"])]
+            missing = [str(seed) for seed in seeds if seed not in set(line["seed"])]
             if missing:
-                which = listed([str(seed) for seed in missing])
-                found.append(f"{here}: {len(missing)} of {counted(len(seeds), 'seed')} missing ({which})")
+                of = counted(len(seeds), "seed")
+                found.append(f"{dataset}, {variant}: {len(missing)} of {of} missing ({listed(missing)})")
             end = about["transitions"] + steps
             if len(line) and line["samples"].max() < end:
-                found.append(f"{here}: ends at n = {spaced(line['samples'].max())} of {spaced(end)}")
+                reached = spaced(line["samples"].max())
+                found.append(f"{dataset}, {variant}: ends at n = {reached} of {spaced(end)}")
     return found
 
 
-def _mixed_versions(name: str, study: Study) -> list[str]:
+def _mixed_versions(study: Study) -> list[str]:
     """Packages of which a study's runs had different versions."""
     packages = dict.fromkeys(package for run in study["runs"] for package in run["versions"])
     found = []
     for package in packages:
         versions = sorted({run["versions"].get(package, "none") for run in study["runs"]})
         if len(versions) > 1:
-            found.append(f"{name}: its runs had different versions of {package} ({', '.join(versions)})")
+            found.append(f"its runs had different versions of {package} ({', '.join(versions)})")
     return found
 
 

@@ -16,7 +16,7 @@ import tyro
 from seqeval.errors import UserError
 from seqeval.settings import Study
 
-from . import algorithms, datasets, reporting, results, running
+from . import algorithms, datasets, reporting, results, running, statistics
 from ._terminal import plain_console
 
 app = tyro.extras.SubcommandApp()
@@ -24,6 +24,7 @@ app.command(running.run)
 app.command(results.plot)
 app.command(results.compare)
 app.command(name="published")(results.plot_published)
+app.command(statistics.table)
 app.command(results.export)
 app.command(reporting.report)
 app.command(datasets.app, name="datasets")
@@ -54,16 +55,20 @@ def main(arguments: list[str] | None = None) -> None:
 def script(study: Study, out: Path, description: str | None) -> None:
     """The whole of an experiment that is a study with other defaults: its file, run, is this call.
 
-    Every flag of `seqeval run` but the preset can be given to it, and beside them `--out` and `--jobs`.
+    Every flag of `seqeval run` but the preset can be given to it, and beside them `--out`, `--jobs` and
+    `--save-every`.
     """
 
     def main(
-        study: Annotated[Study, tyro.conf.arg(name="")] = study, out: Path = out, jobs: int | None = None
+        study: Annotated[Study, tyro.conf.arg(name="")] = study,
+        out: Path = out,
+        jobs: int | None = None,
+        save_every: float = 60.0,
     ) -> int:
         from seqeval import launch
 
         return results.show_results(
-            launch.run(study, out, jobs, plain_console(stderr=True)), out, out / "curves.png"
+            launch.run(study, out, jobs, plain_console(stderr=True), save_every), out, out / "curves.png"
         )
 
     with exits(Path(sys.argv[0]).stem):
@@ -88,7 +93,5 @@ def exits(name: str) -> Iterator[None]:
         print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(
-            f"{name}: stopped; the same command goes on with the cells that are not finished", file=sys.stderr
-        )
+        print(f"{name}: stopped; the same command goes on where it was saved", file=sys.stderr)
         sys.exit(130)

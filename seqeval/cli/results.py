@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.table import Table
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, nearest
 
 from ._terminal import plain_console
 
@@ -104,36 +109,127 @@ def check_figure(path: Path) -> None:
         raise UserError(f"{path}: a figure's name ends in .png, .pdf or .svg")
 
 
-def plot(directories: tyro.conf.Positional[tuple[Path, ...]], out: Path, published: bool = False) -> None:
-    """Draw the curves of run directories, together in one figure.
+def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """The rows of run directories, and what is in the study.json of each, by the study's name.
+
+    Raises UserError, which begins with the command's name, where there is no directory, and where a dataset's
+    name stands for other data in another one.
+    """
+    from seqeval.storage import RunDirectory, frame
+
+    if not directories:
+        raise UserError(f"{command}: name at least one run directory")
+    rows = frame(directories)
+    studies = {directory.resolve().name: RunDirectory(directory).study() for directory in directories}
+    data: dict[str, str] = {}
+    for directory, study in zip(directories, studies.values(), strict=True):
+        for name, dataset in study["datasets"].items():
+            if data.setdefault(name, dataset["digest"]) != dataset["digest"]:
+                raise UserError(
+                    f"{directory}: its {name!r} is not the data of that name in another directory"
+                )
+    return rows, studies
+
+
+def complete(
+    rows: pd.DataFrame, studies: dict[str, dict[str, Any]], leave_out: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """As `aggregate.complete`, which does not know how far a line should come: those that end before their
+    data and their online phase do are not complete either."""
+    import pandas as pd
+
+    from seqeval import aggregate
+
+    rows, notes = aggregate.complete(rows, leave_out)
+    planned = {
+        (name, dataset): about["transitions"] + study.get("online", {}).get("steps", 0)
+        for name, study in studies.items()
+        for dataset, about in study["datasets"].items()
+    }
+    end = rows.groupby(aggregate.LINE)["samples"].transform("max")
+    plan = pd.Series([planned[key] for key in zip(rows["study"], rows["dataset"], strict=True)], rows.index)
+    short = rows.assign(end=end, plan=plan)[end < plan].drop_duplicates(aggregate.LINE)
+    told = [
+        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['plan']}"
+        for line in short.to_dict("records")
+    ]
+    if told and not leave_out:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        raise UserError(
+            f"{told[0]}{more}: statistics want finished studies; finish it, or leave such lines out with "
+            "--leave-out-incomplete"
+        )
+    rows = rows[end >= plan]
+    if rows.empty:
+        raise UserError(f"{told[0]}: no line is left for statistics; finish the study")
+    return rows, notes + [f"left out of the statistics: {line}" for line in told]
+
+
+def figures() -> dict[str, ModuleType]:
+    """The figures of complete rows, by name: the files of plots/ with a function `figure` of rows and of
+    studies (study.json by the study's name), which gives a figure and notes."""
+    from seqeval import plots
+
+    files = [each.name for each in pkgutil.iter_modules(plots.__path__) if not each.ispkg]
+    modules = {name: import_module(f"{plots.__name__}.{name}") for name in files}
+    return {
+        name: module
+        for name, module in modules.items()
+        if hasattr(module, "figure") and list(signature(module.figure).parameters) == ["rows", "studies"]
+    }
+
+
+def plot(
+    directories: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path,
+    figure: str = "curves",
+    published: bool = False,
+    leave_out_incomplete: bool = False,
+) -> None:
+    """Draw a figure of run directories, all of them in one.
 
     Args:
         directories: Run directories.
         out: The figure; PNG and PDF are written beside each other, SVG alone.
-        published: Behind them, thin and grey, the paper's own runs of the same algorithms and data.
+        figure: curves: score against data, a panel a dataset. aggregate, ranks: over all datasets, against
+            the share of data seen. intervals, profile, improvement: over all datasets, at the end of the
+            data. sensitivity: over K and γ, of studies that differ there.
+        published: Behind curves, thin and grey, the paper's own runs of the same algorithms and data.
+        leave_out_incomplete: Leave seeds out that failed or are not finished. Without it curves show them as
+            far as they come, and other figures are refused.
     """
     from seqeval import aggregate
-    from seqeval.storage import RunDirectory, frame
+    from seqeval.plots import style
 
-    if not directories:
-        raise UserError("plot: name at least one run directory")
     check_figure(out)
-    rows = frame(directories)
-    about: dict[str, Any] = {}
-    for directory in directories:
-        for name, dataset in RunDirectory(directory).study()["datasets"].items():
-            if about.setdefault(name, dataset)["digest"] != dataset["digest"]:
-                raise UserError(
-                    f"{directory}: its {name!r} is not the data of that name in another directory"
-                )
-    for line in aggregate.shortfalls(rows):
-        print(f"note: {line}", file=sys.stderr)
+    if figure != "curves":
+        if figure not in (known := figures()):
+            names = sorted({"curves", *known})
+            raise UserError(
+                f"plot: no figure is called {figure!r}{nearest(figure, names)}; there are {', '.join(names)}"
+            )
+        if published:
+            raise UserError("plot: --published is for curves alone")
+    rows, studies = read("plot", directories)
+    if figure == "curves" and not leave_out_incomplete:
+        notes = aggregate.shortfalls(rows)
+    else:
+        rows, notes = complete(rows, studies, leave_out_incomplete)
     rows, left_out = drawable(rows)
     if rows.empty:
         raise UserError(f"plot: there is nothing to draw of {left_out}")
     if left_out:
-        print(f"note: not drawn: {left_out}", file=sys.stderr)
-    for path in draw(rows, about, out, behind(rows, about) if published else None):
+        notes.append(f"not drawn: {left_out}")
+    if figure == "curves":
+        about = {name: each for study in studies.values() for name, each in study["datasets"].items()}
+        paths = draw(rows, about, out, behind(rows, about) if published else None)
+    else:
+        drawn, more = known[figure].figure(rows, studies)
+        notes += more
+        paths = style.save(drawn, out)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for path in paths:
         print(path)
 
 

@@ -20,10 +20,12 @@ def run(
     out: Path,
     jobs: int | None = None,
     preset: Preset = "strict",
+    save_every: float = 60.0,
 ) -> int:
     """Train every algorithm on every dataset as it arrives; then print the table and draw the curves.
 
-    What OUT holds already of the same study is left alone, what is missing is added.
+    What OUT holds already of the same study is left alone, what is missing is added, and what was stopped
+    goes on where it was saved.
 
     Args:
         out: The run directory.
@@ -31,12 +33,13 @@ def run(
         preset: Where the protocol's and the evaluation's defaults come from. strict: nothing is seen before
             it arrives. paper: as in the released code of the paper, its leaks of the full dataset included.
             mixed: strict, for datasets joined (mix:A+B): they arrive in turn, seen through a window.
+        save_every: Seconds from one checkpoint of each piece to the next.
     """
     from seqeval import launch
 
     # The preset was read before all else (see `main`): its values are the defaults of this very study.
     study = Study(**{field.name: getattr(study, field.name) for field in dataclasses.fields(Study)})
-    rows = launch.run(study, out, jobs, plain_console(stderr=True))
+    rows = launch.run(study, out, jobs, plain_console(stderr=True), save_every)
     return show_results(rows, out, out / "curves.png")
 
 

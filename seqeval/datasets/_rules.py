@@ -256,7 +256,7 @@ class _Scan:
     beside the reading of what comes next."""
 
     def __init__(self, final: bool) -> None:
-        """`final` arrays are hashed at once, others where the digest is asked for."""
+        """`final` arrays are hashed at once, others where the digest is asked for: they may lose rows."""
         self._final = final
         self._pool = ThreadPoolExecutor()
         self._begun: dict[str, tuple[np.ndarray, Future[tuple[int | None, bytes]]]] = {}
@@ -265,21 +265,25 @@ class _Scan:
         self._begun[field] = values, self._pool.submit(_scanned, values, self._final)
 
     def check_finite(self, source: str, raw: dict[str, np.ndarray]) -> None:
-        """Raises UserError where a field has NaN or an infinity."""
+        """Waits for the scan. Raises UserError where a field has NaN or an infinity."""
         for field in raw:
             values, future = self._begun[field]
             if (row := future.result()[0]) is not None:
                 raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
+        if not self._final:
+            self._begun.clear()  # so that arrays are in memory no longer than they are needed
 
     def digest(self, environment: str, arrays: dict[str, np.ndarray]) -> str:
         """sha256 over the environment's name and each array's own sha256."""
-        kept = {field for field in self._begun if self._final and self._begun[field][0] is arrays[field]}
-        rest = {field: self._pool.submit(_sha256, arrays[field]) for field in arrays.keys() - kept}
-        each = [
-            self._begun[field][1].result()[1] if field in kept else rest[field].result()
-            for field in sorted(arrays)
-        ]
-        return hashlib.sha256(b"".join([environment.encode(), *each])).hexdigest()
+        known = {
+            field: future.result()[1]
+            for field, (values, future) in self._begun.items()
+            if values is arrays[field]
+        }
+        rest = sorted(arrays.keys() - known.keys())
+        known |= zip(rest, self._pool.map(_sha256, (arrays[field] for field in rest)), strict=True)
+        parts = [environment.encode(), *(known[field] for field in sorted(arrays))]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _scanned(values: np.ndarray, hashed: bool) -> tuple[int | None, bytes]:

@@ -1,0 +1,382 @@
+"""Datasets that no environment fits: trained under every regime, never scored, and said so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_dataset
+
+from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, load_policy, run
+from seqeval.datasets import _write
+from seqeval.environments import Continuous, Environment
+from seqeval.errors import UserError
+from seqeval.scaling import RewardScale
+from seqeval.settings import Online
+from seqeval.storage import RunDirectory
+
+MAZE, ANT, DIVERSE, KITCHEN = (
+    "maze2d-umaze-v1",
+    "antmaze-umaze-v2",
+    "antmaze-umaze-diverse-v2",
+    "kitchen-complete-v0",
+)
+FILES = {
+    MAZE: ("maze2d-umaze-sparse-v1.hdf5", 4, 2),
+    ANT: ("Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed.hdf5", 29, 8),
+    DIVERSE: ("Ant_maze_u-maze_noisy_multistart_True_multigoal_True_sparse_fixed.hdf5", 29, 8),
+    KITCHEN: ("mini_kitchen_microwave_kettle_light_slider-v0.hdf5", 60, 9),
+}
+ROWS = 720
+BC = "bc:hidden=(8,8),batch_size=16,name=bc"
+SHORT = Protocol(start=100, grow_by=50, sizes=2, updates_per_size=3)
+
+
+class Plane(gymnasium.Env):
+    """Observes as many numbers as Maze2d does and takes its actions; an episode is one step, its reward 2."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        super().reset(seed=seed)
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action):
+        return np.ones(4, np.float32), 2.0, True, False, {}
+
+
+class WidePlane(Plane):
+    action_space = gymnasium.spaces.Box(-2, 2, (2,), np.float32)
+
+
+gymnasium.register("Plane-v0", entry_point=Plane)
+gymnasium.register("WidePlane-v0", entry_point=WidePlane)
+
+
+def write(folder: Path, name: str, timeouts: bool = True, seed: int = 0) -> Path:
+    """A file of D4RL's: episodes of 90 steps that are cut, or of 360 that terminate, without timeouts."""
+    file_name, observation, action = FILES[name]
+    rng = np.random.default_rng(seed)
+    with h5py.File(folder / file_name, "w") as file:
+        file["observations"] = rng.standard_normal((ROWS, observation)).astype(np.float32)
+        file["actions"] = rng.uniform(-1, 1, (ROWS, action)).astype(np.float32)
+        file["rewards"] = (rng.random(ROWS) < 0.1).astype(np.float32)
+        file["terminals"] = np.zeros(ROWS) if timeouts else (np.arange(ROWS) % 360 == 359).astype(np.float32)
+        if timeouts:
+            file["timeouts"] = np.arange(ROWS) % 90 == 89
+    return folder / file_name
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the files are looked for, all of them there."""
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setenv("SEQEVAL_DATA", str(data))
+    for name in FILES:
+        write(data, name, timeouts=name != KITCHEN)
+    return data
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Seqeval = Callable[..., Ended]
+
+
+@pytest.fixture
+def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
+    """The command with its arguments, in this process."""
+
+    def call(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in arguments])
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+def study(out: Path, *names: str) -> list[object]:
+    """The arguments of a small study."""
+    return [
+        *("run", "--datasets", *names, "--algorithms", BC, "--seeds", 0, 1, "--jobs", 1, "--out", out),
+        *("--protocol.start", 100, "--protocol.grow-by", 50, "--evaluation.points", 2),
+    ]
+
+
+def refused(ended: Ended) -> str:
+    """The line of a user's error."""
+    assert ended.code == 2
+    assert ended.err.startswith("seqeval: ")
+    assert ended.err.count("\n") == 1
+    return ended.err
+
+
+def note_of(name: str, said: str) -> str:
+    (note,) = [note for note in datasets.load(name).notes if said in note]
+    return note
+
+
+# --- the data ---
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> None:
+    dataset = datasets.load(name)
+    _, observation, action = FILES[name]
+    assert (dataset.env_id, dataset.reference) == (None, None)
+    about = environments.of(dataset)
+    assert (about.observation_size, dataset.observation_size) == (observation, observation)
+    assert (about.actions.low.tolist(), about.actions.high.tolist()) == ([-1] * action, [1] * action)
+    assert about.name == dataset.environment == name.rpartition("-")[0].removesuffix("-diverse")
+    note = note_of(name, "no environment here has its observations")
+    assert note.startswith("trained without evaluation, so there are no returns and no scores: ")
+    assert f"which are {observation} numbers; Gymnasium-Robotics'" in note
+
+
+def test_timeouts_of_the_file_count_and_no_limit_beside_them(folder: Path) -> None:
+    """Maze2d's are where goals were reached: neither early ends nor long episodes are suspicious."""
+    path = write(folder, MAZE)
+    with h5py.File(path, "a") as file:
+        file["timeouts"][:] = np.isin(np.arange(ROWS), [10, 500])
+    dataset = datasets.load(MAZE)
+    assert environments.of(dataset).time_limit is None
+    assert np.bincount(dataset.episode).tolist() == [10, 489, ROWS - 502]  # less their last ones
+    assert not any("limit" in note or "missing" in note for note in dataset.notes)
+
+
+def test_without_timeouts_episodes_are_cut_at_d4rls_limit_and_that_is_said() -> None:
+    """Demonstrations of 360 steps are cut at Kitchen's 280, as D4RL's qlearning_dataset does."""
+    dataset = datasets.load(KITCHEN)
+    assert np.bincount(dataset.episode).tolist() == [279, 80, 279, 80]
+    assert np.flatnonzero(dataset.terminated).tolist() == [358, 717]  # two rows are dropped
+    assert (
+        note_of(KITCHEN, "timeouts")
+        == "no timeouts field: 2 episodes cut at kitchen-complete's limit of 280 steps"
+    )
+    assert "demonstration ends" in note_of(KITCHEN, "terminal")
+
+
+@pytest.mark.parametrize(("name", "limit"), [(MAZE, 300), (ANT, 700), (KITCHEN, 280)])
+def test_the_limits_are_those_of_d4rls_own_environments(folder: Path, name: str, limit: int) -> None:
+    with h5py.File(write(folder, name, timeouts=False), "a") as file:
+        file["terminals"][:] = 0
+    dataset = datasets.load(name)
+    assert environments.of(dataset).time_limit == limit
+    assert len(dataset) == ROWS - (-(-ROWS // limit))  # a cut transition each
+
+
+def test_another_width_is_refused(folder: Path) -> None:
+    write(folder, MAZE).rename(write(folder, ANT))
+    with pytest.raises(UserError, match="has 4 numbers a row, but observations of antmaze-umaze have 29"):
+        datasets.load(ANT)
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id", "says"),
+    [
+        (
+            ANT,
+            "Ant-v4",
+            "observations of 29 numbers and actions of 8 from -1 to 1, but Ant-v4 has observations of 27",
+        ),
+        (MAZE, "WidePlane-v0", "WidePlane-v0 has observations of 4 numbers and actions of 2 from -2 to 2"),
+        (MAZE, "CartPole-v1", "CartPole-v1 has observations of 4 numbers and 2 numbered actions"),
+        (MAZE, "Nowhere-v0", "'Nowhere-v0' cannot be made"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_refused(name: str, env_id: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        datasets.load(name, env_id)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_rewards_of_antmaze_lose_one_wherever_it_is_evaluated() -> None:
+    data = replace(make_dataset(), reference=None)
+    ant = Environment("antmaze-umaze", 3, Continuous(-np.ones(1), np.ones(1)), None)
+    for dataset in (
+        datasets.load(ANT),
+        replace(data, env_id="gymnasium_robotics:AntMaze_UMaze-v4?flatten_observation=True"),
+        replace(data, env_id="Mine-v0", logged_in=ant),
+        replace(data, env_id=None, logged_in=ant),
+    ):
+        assert RewardScale.known_before_data(dataset) == RewardScale(offset=-1.0)
+        assert RewardScale.known_from_all_data(dataset) == RewardScale(offset=-1.0)
+    for name in (MAZE, KITCHEN):
+        assert RewardScale.known_before_data(datasets.load(name)) == RewardScale()
+
+
+def test_mixed_data_of_one_maze_says_once_that_there_are_no_scores() -> None:
+    both = datasets.load(f"mix:{ANT}:200+{DIVERSE}:50%")
+    assert (both.env_id, both.environment, both.segments) == (None, "antmaze-umaze", (200, 356))
+    assert environments.of(both).observation_size == 29
+    (note,) = [note for note in both.notes if "no scores" in note]
+    assert note.startswith(f"{ANT} and {DIVERSE}: trained without evaluation")
+    with pytest.raises(UserError, match="was logged in antmaze-umaze, maze2d-umaze-v1 in maze2d-umaze"):
+        datasets.load(f"mix:{ANT}+{MAZE}")
+
+
+@pytest.mark.parametrize("to", ["copy.hdf5", "minari:copy-v0"])
+def test_it_is_not_converted_to_what_could_not_be_loaded(tmp_path: Path, to: str) -> None:
+    for env_id in (None, "Plane-v0"):
+        with pytest.raises(UserError, match="logged in maze2d-umaze, which no file can name"):
+            _write.write(datasets.load(MAZE, env_id), to if ":" in to else str(tmp_path / to))
+
+
+def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> None:
+    own = environments.of(datasets.load(KITCHEN))
+    back = Environment.restored(json.loads(json.dumps(own.plain())))
+    assert (back.name, back.observation_size, back.time_limit) == ("kitchen-complete", 60, 280)
+    np.testing.assert_array_equal(back.actions.low, own.actions.low)
+    np.testing.assert_array_equal(back.actions.high, own.actions.high)
+
+
+# --- training ---
+
+
+@pytest.mark.parametrize("regime", ["stream", "retrain", "warm", "full"])
+@pytest.mark.parametrize("name", [MAZE, KITCHEN])
+def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
+    tmp_path: Path, name: str, regime: str
+) -> None:
+    rows = run(
+        Study((name,), (BC,), (0, 1), replace(SHORT, regime=regime), evaluation=Evaluation(points=2)),
+        tmp_path / "run",
+        jobs=1,
+    )
+    assert len(rows) == {"stream": 6, "retrain": 4, "warm": 4, "full": 2}[regime]
+    assert (rows["status"] == "ok").all()
+    assert rows[["return_mean", "score"]].isna().all(axis=None)
+    assert (rows["episode_returns"].str.len() == 0).all()
+    assert (rows["episode_lengths"].str.len() == 0).all()
+    assert rows["samples"].max() == len(datasets.load(name))
+    assert (rows["updates"] > 0).all()
+    assert (rows["train_seconds"] > 0).all()
+    assert np.isfinite(rows["train/loss"]).all()
+    policy = load_policy(tmp_path / "run", name, "bc", 1)
+    assert policy.env_id is None
+    actions = policy(np.random.default_rng(0).standard_normal((5, FILES[name][1])))
+    assert actions.shape == (5, FILES[name][2])
+    assert (np.abs(actions) <= 1).all()
+
+
+def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
+    """What learns from the same data is the same with and without an environment to play in."""
+    settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
+    without = run(settings, tmp_path / "without", jobs=1)
+    played = run(replace(settings, env="Plane-v0"), tmp_path / "played", jobs=1)
+    assert without["train/loss"].tolist() == played["train/loss"].tolist()
+    observations = np.random.default_rng(0).standard_normal((9, 4))
+    np.testing.assert_array_equal(
+        load_policy(tmp_path / "without", MAZE, "bc", 3)(observations),
+        load_policy(tmp_path / "played", MAZE, "bc", 3)(observations),
+    )
+
+
+def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path: Path) -> None:
+    settings = Study(
+        (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
+    )
+    rows = run(replace(settings, evaluation=Evaluation(points=2, episodes=3)), tmp_path / "run", jobs=1)
+    assert (rows["return_mean"] == 2).all()
+    assert rows["score"].isna().all()
+    assert rows["phase"].tolist() == ["offline"] * 3 + ["online"] * 2
+    about = RunDirectory(tmp_path / "run").study()["datasets"][MAZE]
+    assert (about["env_id"], about["logged_in"]["name"], about["reference"]) == (
+        "Plane-v0",
+        "maze2d-umaze",
+        None,
+    )
+    assert any(
+        "evaluated in Plane-v0, not in D4RL's maze2d-umaze: returns, but no scores" in n
+        for n in about["notes"]
+    )
+
+
+def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> None:
+    rows = run(
+        Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT), tmp_path / "run", jobs=1
+    )
+    assert rows["status"].iloc[-1] == "failed"
+
+
+# --- the command line ---
+
+
+def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
+    seqeval: Seqeval, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    ended = seqeval(*study(out, MAZE))
+    assert ended.code == 0
+    told = " ".join(ended.err.split())
+    assert told.count("no returns and no scores") == 1
+    assert told.index("no returns and no scores") < told.index("1 of 1 done")
+    assert "failed" not in told
+    header, *lines = ended.out.splitlines()
+    assert header.split()[:4] == ["dataset", "algorithm", "phase", "unit"]
+    assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
+    assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
+    assert "nan" not in ended.out
+    assert sorted(path.name for path in out.iterdir()) == ["cells", "study.json"]
+
+    again = seqeval(*study(out, MAZE))
+    assert again.code == 0
+    assert "every cell is finished" in again.err
+    assert again.out == ended.out
+    line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
+    assert line.endswith(f"nothing to draw of {MAZE} (no environment, so no returns and no scores)\n")
+    assert seqeval("export", out, "--to", tmp_path / "rows.csv").code == 0
+    table = pd.read_csv(tmp_path / "rows.csv")
+    assert len(table) == 6
+    assert table["return_mean"].isna().all()
+    assert set(table["episode_returns"]) == {"[]"}
+
+
+def test_beside_data_with_an_environment_that_alone_is_drawn(seqeval: Seqeval, tmp_path: Path) -> None:
+    arguments = study(tmp_path / "run", MAZE, "pendulum-replay")
+    ended = seqeval(*arguments, "--protocol.grow-by", 5000, "--evaluation.episodes", 1)
+    assert ended.code == 0
+    assert "not evaluated" in ended.out
+    assert f"not drawn: {MAZE}" in ended.out
+    assert "figure: " in ended.out
+    plotted = seqeval("plot", tmp_path / "run", "--out", tmp_path / "figure.svg")
+    assert plotted.code == 0
+    assert f"note: not drawn: {MAZE}" in plotted.err
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "pendulum-replay" in drawn
+    assert MAZE not in drawn
+
+
+def test_an_online_phase_is_refused_in_one_line(seqeval: Seqeval, tmp_path: Path) -> None:
+    line = refused(seqeval(*study(tmp_path / "run", MAZE), "--online.steps", 10))
+    assert f"{MAZE}: has no environment to go on in online; leave out online.steps" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_show_says_what_is_in_it_and_that_it_cannot_be_scored(seqeval: Seqeval, tmp_path: Path) -> None:
+    ended = seqeval("datasets", "show", ANT, "--figure", tmp_path / "card.png")
+    assert ended.code == 0
+    facts = dict(line.split("  ", 1) for line in ended.out.splitlines() if "  " in line)
+    assert facts["environment"].strip() == "none"
+    assert facts["scores"].strip() == "none: there is no environment to evaluate in"
+    assert facts["observation"].strip() == "29 numbers"
+    assert "no environment here has its observations" in ended.out
+    assert (tmp_path / "card.png").stat().st_size > 0
+    assert "Plane-v0" in seqeval("datasets", "show", MAZE, "--env", "Plane-v0").out

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqeval import aggregate
+from seqeval.errors import UserError
 
 from . import style
 
@@ -49,9 +50,12 @@ def plot(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
-    """The matrix of complete rows, and a note for each thing to know of what is in it."""
-    order = [look.label for look in style.lines_over_datasets(rows).values()]
+    """The matrix of complete rows, and a note for each thing to know of what is in it. Raises UserError where
+    there is one line alone."""
     rows, notes = aggregate.comparable(rows)
+    order = [look.label for look in style.lines_over_datasets(rows).values()]
+    if len(order) == 1:
+        raise UserError(f"improvement: {order[0]} is the only line; name what to compare it with")
     table = aggregate.improvement(aggregate.finals(rows))
     table = table.sort_values("first", key=lambda names: names.map(order.index), kind="stable")
     with style.context():

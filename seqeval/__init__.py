@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
-    from seqeval.launch import run
     from seqeval.policy import load_policy
     from seqeval.settings import Evaluation, Online, Protocol, Study
 
-__all__ = ["Evaluation", "Online", "Protocol", "Study", "UserError", "load_dataset", "load_policy", "run"]
+__all__ = ["Evaluation", "Online", "Protocol", "Study", "UserError", "load_dataset", "load_policy"]
 
 _HOMES = {
     "Evaluation": "settings",
@@ -21,7 +20,6 @@ _HOMES = {
     "UserError": "errors",
     "load_dataset": "datasets",
     "load_policy": "policy",
-    "run": "launch",
 }
 
 

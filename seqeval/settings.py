@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from seqeval.errors import UserError
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
-from seqeval.types import DataRules
+from seqeval.types import DataRules, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -182,3 +187,16 @@ class Study:
                 "online.steps: under protocol.regime retrain a seed has an agent for each size, of which one "
                 "alone could go on; the one that sees all of the data is that of the regime full"
             )
+
+    def run(self, out: str | Path, **how: Any) -> pd.DataFrame:
+        """Runs what is not finished of it in the directory `out` and returns all rows, one for each seed and
+        point. `how`: jobs and what else `seqeval.launch.run` takes, which says the rest."""
+        from seqeval import launch
+
+        return launch.run(self, out, **how)
+
+    def rows(self, out: str | Path, **how: Any) -> Iterator[Row]:
+        """As `run`, but yields each new row as it comes, once it is stored."""
+        from seqeval import launch
+
+        return launch.rows(self, out, **how)

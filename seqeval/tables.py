@@ -64,7 +64,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             over = aggregate.across(shared)
             over = over[over["statistic"].isin(STATISTICS)]
             parts.append(over.assign(measure=name, dataset="", unit="score"))
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = _in_order_of(rows, pd.concat([part for part in parts if len(part)]))
     frozen = {(variant, study) for _, variant, study in aggregate.frozen(rows)}
     pairs = zip(table["variant"], table["study"], strict=True)
     table["frozen"] = pd.Series([pair in frozen for pair in pairs]) & table["measure"].isin(ONLINE)
@@ -73,6 +73,22 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         table.loc[lines.index, "best"] = best(lines)
     columns = ["variant", "study", "estimate", "low", "high", "runs", "datasets", "frozen", "best"]
     return table[[*_ROW[:3], *columns[:2], "unit", *columns[2:]]], notes
+
+
+def _in_order_of(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Datasets and lines as they first come in the rows, the statistics over datasets behind these."""
+    datasets = [*dict.fromkeys(rows["dataset"]), ""]
+    lines = list(dict.fromkeys(zip(rows["variant"], rows["study"], strict=True)))
+    places = [
+        (
+            list(MEASURES).index(each["measure"]),
+            datasets.index(each["dataset"]),
+            list(STATISTICS).index(each["statistic"]),
+            lines.index((each["variant"], each["study"])),
+        )
+        for each in table.to_dict("records")
+    ]
+    return table.iloc[sorted(range(len(table)), key=places.__getitem__)].reset_index(drop=True)
 
 
 def best(lines: pd.DataFrame) -> pd.Series:

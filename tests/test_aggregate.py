@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from seqeval import aggregate
+from seqeval.errors import UserError
 
 DATA = 9  # transitions; what is seen beyond is seen online
 
@@ -95,6 +96,11 @@ def test_a_dataset_that_was_not_evaluated_has_no_unit_and_no_shortfall() -> None
     assert table.loc[("bare", "a"), ["samples", "seeds", "of"]].tolist() == [9, 0, 2]
     assert table.loc["bare", "mean"].isna().all()
     assert aggregate.shortfalls(both) == []
+    kept, notes = aggregate.complete(both)
+    assert kept["dataset"].unique().tolist() == ["d"]
+    assert notes == ["not evaluated, so not in the statistics: bare"]
+    with pytest.raises(UserError, match="no seed is left for statistics; not evaluated"):
+        aggregate.complete(without)
     failed = (both["dataset"] == "bare") & (both["variant"] == "b") & (both["samples"] == 9)
     both.loc[failed, "status"] = "failed"
     assert aggregate.shortfalls(both) == ["bare, b, seed 0: failed from n = 9 on"]

@@ -18,7 +18,7 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, run, study
+from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, study
 from seqeval.behaviour.log import Log, Logged
 from seqeval.errors import UserError
 from seqeval.types import Dataset
@@ -598,7 +598,7 @@ def test_a_trusted_replay_buffer_is_run(buffer: Path, tmp_path: Path) -> None:
         env=PENDULUM,
         trust_pickle=True,
     )
-    rows = run(trusting, tmp_path, jobs=1)
+    rows = trusting.run(tmp_path, jobs=1)
     assert rows["samples"].max() == 6
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from seqeval import Evaluation, Protocol, Study, datasets, run
+from seqeval import Evaluation, Protocol, Study, datasets
 from seqeval.errors import UserError
 from seqeval.slicing import arrival_order
 from seqeval.storage import RunDirectory
@@ -121,7 +121,7 @@ def test_a_study_of_joined_data_draws_its_borders(files: tuple[str, str], tmp_pa
         protocol=Protocol(start=5, grow_by=5, order="segments", window=10),
         evaluation=Evaluation(points=1, episodes=1),
     )
-    rows = run(study, tmp_path / "out", jobs=1)
+    rows = study.run(tmp_path / "out", jobs=1)
     assert rows["samples"].tolist() == [5, 35]
     about = RunDirectory(tmp_path / "out").study()["datasets"]["both"]
     assert (about["segments"], about["segments_in_turn"]) == ([20, 15], ["low-a", "high-a"])

@@ -170,7 +170,7 @@ def test_a_seed_that_fails_says_so_and_the_others_go_on(monkeypatch: pytest.Monk
 def test_a_state_saved_and_loaded_acts_the_same() -> None:
     _, agents = run("td3_bc", [0, 9])
     other = start("td3_bc", [9], make_dataset())
-    other.load_state(agents.state_of(1))
+    other.load_states([agents.state_of(1)])
     observations = np.random.default_rng(0).standard_normal((1, 5, 3)).astype(np.float32)
     both = np.concatenate([observations, observations])
     np.testing.assert_array_equal(other.act(observations)[0], agents.act(both)[1])

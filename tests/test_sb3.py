@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, plugins, run
+from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.streams import stream
@@ -432,7 +432,7 @@ def test_a_study_learns_offline_and_online_and_its_policy_acts(tmp_path: Path) -
         online=Online(steps=30),
         evaluation=Evaluation(points=2, episodes=1),
     )
-    rows = run(study, out=tmp_path, jobs=1)
+    rows = study.run(out=tmp_path, jobs=1)
     assert (rows["status"] == "ok").all()
     assert set(rows["algorithm"]) == {"sb3:DQN"}
     assert rows["updates"].max() == 30
@@ -454,7 +454,7 @@ def test_a_study_of_logged_data_goes_on_online(tmp_path: Path) -> None:
         online=Online(steps=10),
         evaluation=Evaluation(points=1, episodes=1),
     )
-    rows = run(study, out=tmp_path, jobs=1)
+    rows = study.run(out=tmp_path, jobs=1)
     assert (rows["status"] == "ok").all()
     assert set(rows["phase"]) == {"offline", "online"}
     policy = load_policy(tmp_path, "pendulum-replay", "small", seed=0)
@@ -464,4 +464,4 @@ def test_a_study_of_logged_data_goes_on_online(tmp_path: Path) -> None:
 def test_discrete_algorithms_are_refused_where_actions_are_continuous(tmp_path: Path) -> None:
     study = Study(datasets=("pendulum-replay",), algorithms=("sb3:DQN",), seeds=(0,))
     with pytest.raises(UserError, match="sb3:DQN: learns discrete actions, and those of Pendulum-v1 are con"):
-        run(study, out=tmp_path, jobs=1)
+        study.run(out=tmp_path, jobs=1)

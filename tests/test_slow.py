@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_algos import NAMES, batches, flat
 
-from seqeval import Evaluation, Protocol, Study, plugins, run
+from seqeval import Evaluation, Protocol, Study, plugins
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.types import Spec
 
@@ -44,7 +44,7 @@ def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
         protocol=Protocol(start=1000, grow_by=4),
         evaluation=Evaluation(points=10),
     )
-    scores = run(study, tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
+    scores = study.run(tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
     assert scores.iloc[0] < 15  # one update on a thousand transitions
     assert scores.iloc[-3:].mean() > least
 
@@ -56,5 +56,5 @@ def test_bc_clones_a_good_policy_from_real_data(shared: Path, tmp_path: Path) ->
         seeds=(0,),
         protocol=Protocol(regime="full", updates_per_size=20_000),
     )
-    (score,) = run(study, tmp_path / "run", jobs=1)["score"]
+    (score,) = study.run(tmp_path / "run", jobs=1)["score"]
     assert 35 < score < 52  # the data's mean is 45.5, its best episode 49.2

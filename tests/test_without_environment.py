@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import make_dataset
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, load_policy, run
+from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, load_policy
 from seqeval.datasets import _write
 from seqeval.environments import Continuous, Environment
 from seqeval.errors import UserError
@@ -255,11 +255,9 @@ def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> N
 def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
     tmp_path: Path, name: str, regime: str
 ) -> None:
-    rows = run(
-        Study((name,), (BC,), (0, 1), replace(SHORT, regime=regime), evaluation=Evaluation(points=2)),
-        tmp_path / "run",
-        jobs=1,
-    )
+    protocol = replace(SHORT, regime=regime)
+    study = Study((name,), (BC,), (0, 1), protocol, evaluation=Evaluation(points=2))
+    rows = study.run(tmp_path / "run", jobs=1)
     assert len(rows) == {"stream": 6, "retrain": 4, "warm": 4, "full": 2}[regime]
     assert (rows["status"] == "ok").all()
     assert rows[["return_mean", "score"]].isna().all(axis=None)
@@ -279,8 +277,8 @@ def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
 def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
     """What learns from the same data is the same with and without an environment to play in."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
-    without = run(settings, tmp_path / "without", jobs=1)
-    played = run(replace(settings, env="Plane-v0"), tmp_path / "played", jobs=1)
+    without = settings.run(tmp_path / "without", jobs=1)
+    played = replace(settings, env="Plane-v0").run(tmp_path / "played", jobs=1)
     assert without["train/loss"].tolist() == played["train/loss"].tolist()
     observations = np.random.default_rng(0).standard_normal((9, 4))
     np.testing.assert_array_equal(
@@ -293,7 +291,7 @@ def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path
     settings = Study(
         (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
     )
-    rows = run(replace(settings, evaluation=Evaluation(points=2, episodes=3)), tmp_path / "run", jobs=1)
+    rows = replace(settings, evaluation=Evaluation(points=2, episodes=3)).run(tmp_path / "run", jobs=1)
     assert (rows["return_mean"] == 2).all()
     assert rows["score"].isna().all()
     assert rows["phase"].tolist() == ["offline"] * 3 + ["online"] * 2
@@ -310,9 +308,8 @@ def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path
 
 
 def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> None:
-    rows = run(
-        Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT), tmp_path / "run", jobs=1
-    )
+    study = Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT)
+    rows = study.run(tmp_path / "run", jobs=1)
     assert rows["status"].iloc[-1] == "failed"
 
 

@@ -47,11 +47,20 @@
         if (value !== null) at.get(n).push(scale(value));
       }
     }
-    return [...at.keys()].sort((a, b) => a - b).map((n) => {
-      const values = at.get(n);
-      const mean = values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
-      return { n, mean, low: Math.min(...values), high: Math.max(...values), seeds: values.length, of: runs.length };
-    });
+    return [...at.keys()]
+      .sort((a, b) => a - b)
+      .map((n) => {
+        const values = at.get(n);
+        const mean = values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+        return {
+          n,
+          mean,
+          low: Math.min(...values),
+          high: Math.max(...values),
+          seeds: values.length,
+          of: runs.length,
+        };
+      });
   }
 
   // Stretches of neighbouring points for which a condition holds.
@@ -71,7 +80,9 @@
   function traces(line, shown, place) {
     const look = data.looks[line.look];
     const colour = dark.matches ? look.dark : look.colour;
-    const runs = line.runs.filter((run) => ["mean", "each"].includes(shown.seeds) || String(run[0]) === shown.seeds);
+    const runs = line.runs.filter(
+      (run) => ["mean", "each"].includes(shown.seeds) || String(run[0]) === shown.seeds,
+    );
     const curve = summary(runs, shown.phase, place.scale);
     if (!curve.length) return [];
     const whole = (point) => point.seeds === point.of;
@@ -82,7 +93,11 @@
       return `${plain(look.label)}  <b>${place.number(point.mean)}</b>${range}${seeds}`;
     };
     const common = { type: "scatter", mode: "lines", legendgroup: look.label, name: look.label };
-    const stroke = { color: colour, width: 2, dash: look.dash ? look.dash.replace(/,/g, "px,") + "px" : "solid" };
+    const stroke = {
+      color: colour,
+      width: 2,
+      dash: look.dash ? look.dash.replace(/,/g, "px,") + "px" : "solid",
+    };
     const found = [];
 
     const ring = { x: [], y: [] };
@@ -92,7 +107,15 @@
       ring.y.push(...part.map((p) => p.high), ...back.map((p) => p.low), null);
     }
     if (ring.x.length && !alone) {
-      found.push({ ...common, ...ring, fill: "toself", fillcolor: faint(colour, 0.16), line: { width: 0 }, hoverinfo: "skip", meta: "band" });
+      found.push({
+        ...common,
+        ...ring,
+        fill: "toself",
+        fillcolor: faint(colour, 0.16),
+        line: { width: 0 },
+        hoverinfo: "skip",
+        meta: "band",
+      });
     }
     if (shown.seeds === "each") {
       const thin = { x: [], y: [] };
@@ -104,15 +127,26 @@
         thin.x.push(null);
         thin.y.push(null);
       }
-      found.push({ ...common, ...thin, line: { ...stroke, width: 0.8 }, opacity: 0.55, hoverinfo: "skip", meta: "seeds" });
-    }
-    if (!curve.every(whole)) {
       found.push({
         ...common,
+        ...thin,
+        line: { ...stroke, width: 0.8 },
+        opacity: 0.55,
+        hoverinfo: "skip",
+        meta: "seeds",
+      });
+    }
+    const told = {
+      text: curve.map((p) => (p.mean === null ? "" : said(p))),
+      hovertemplate: "%{text}<extra></extra>",
+    };
+    const complete = curve.every(whole);
+    if (!complete) {
+      found.push({
+        ...common,
+        ...told,
         x: curve.map((p) => place.x(p.n)),
         y: curve.map((p) => p.mean),
-        text: curve.map((p) => (whole(p) || p.mean === null ? "" : said(p))),
-        hoverinfo: curve.map((p) => (whole(p) || p.mean === null ? "skip" : "text")),
         line: { ...stroke, width: 1.2, dash: "dot" },
         meta: "part",
       });
@@ -123,13 +157,20 @@
       mode: alone ? "lines+markers" : "lines",
       x: curve.map((p) => place.x(p.n)),
       y: curve.map((p) => (whole(p) ? p.mean : null)),
-      text: curve.map((p) => (whole(p) ? said(p) : "")),
-      hovertemplate: "%{text}<extra></extra>",
+      ...(complete ? told : { hoverinfo: "skip" }),
       line: stroke,
       marker: { color: colour, size: 7 },
-      error_y: alone && curve[0].of > 1
-        ? { type: "data", symmetric: false, array: curve.map((p) => ends(p, "high")), arrayminus: curve.map((p) => ends(p, "low")), thickness: 1.5, width: 0 }
-        : undefined,
+      error_y:
+        alone && curve[0].of > 1
+          ? {
+              type: "data",
+              symmetric: false,
+              array: curve.map((p) => ends(p, "high")),
+              arrayminus: curve.map((p) => ends(p, "low")),
+              thickness: 1.5,
+              width: 0,
+            }
+          : undefined,
       meta: "mean",
     });
     return found;
@@ -142,34 +183,80 @@
     const scored = shown.unit === "score" && dataset.reference !== null;
     const share = shown.share && dataset.transitions > 0;
     const one = container.classList.contains("one");
-    const returns = lines.flatMap((line) => line.runs.flatMap((run) => run[3].filter((value) => value !== null)));
-    const spread = returns.reduce((a, b) => Math.max(a, b), -Infinity) - returns.reduce((a, b) => Math.min(a, b), Infinity);
-    const decimals = scored ? 1 : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread > 0 ? spread : 1))));
+    const returns = lines.flatMap((line) =>
+      line.runs.flatMap((run) => run[3].filter((value) => value !== null)),
+    );
+    const spread =
+      returns.reduce((a, b) => Math.max(a, b), -Infinity) -
+      returns.reduce((a, b) => Math.min(a, b), Infinity);
+    const decimals = scored
+      ? 1
+      : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread > 0 ? spread : 1))));
     const [minimum, maximum] = dataset.reference || [0, 100];
     const place = {
       scale: (value) => (scored ? (100 * (value - minimum)) / (maximum - minimum) : value),
       x: (n) => (share ? n / dataset.transitions : n),
       number: (value) => value.toFixed(decimals).replace("-", "\u2212"),
     };
-    const seen = lines.flatMap((line) => line.runs.flatMap((run) => points(run, shown.phase).map(([n]) => n)));
-    const range = [seen.reduce((a, b) => Math.min(a, b), Infinity), seen.reduce((a, b) => Math.max(a, b), -Infinity)];
+    const seen = lines.flatMap((line) =>
+      line.runs.flatMap((run) => points(run, shown.phase).map(([n]) => n)),
+    );
+    const range = [
+      seen.reduce((a, b) => Math.min(a, b), Infinity),
+      seen.reduce((a, b) => Math.max(a, b), -Infinity),
+    ];
     if (!seen.length) range.splice(0, 2, 0, 1);
     if (range[0] === range[1]) range.splice(0, 2, range[0] * 0.9, range[1] * 1.1 + 1);
+    // How near a point must be to be told, in pixels: wherever one hovers, some are.
+    const gaps = lines.flatMap((line) =>
+      line.runs.flatMap((run) => points(run, shown.phase).map(([n], i, all) => (i ? n - all[i - 1][0] : 0))),
+    );
+    const widest = gaps.reduce((a, b) => Math.max(a, b), 0) / (range[1] - range[0]);
+    const reach = Math.min(80, Math.max(20, (widest * panel.plot.clientWidth) / 2 + 2));
     const [ink, quiet, rule, paper] = ["--ink", "--quiet", "--rule", "--raised"].map(css);
 
     const drawn = [];
     if (dataset.mean !== null) {
       const mean = place.scale(dataset.mean);
-      drawn.push({ type: "scatter", mode: "lines", x: range.map(place.x), y: [mean, mean], line: { color: quiet, width: 1.2, dash: "6px,4px" }, hoverinfo: "skip", meta: "data" });
+      drawn.push({
+        type: "scatter",
+        mode: "lines",
+        x: range.map(place.x),
+        y: [mean, mean],
+        line: { color: quiet, width: 1.2, dash: "6px,4px" },
+        hoverinfo: "skip",
+        meta: "data",
+      });
     }
     for (const line of lines) if (!hidden.has(line.look)) drawn.push(...traces(line, shown, place));
 
     const shapes = [];
     const annotations = [];
     const upright = (n, dash) =>
-      shapes.push({ type: "line", xref: "x", yref: "paper", x0: place.x(n), x1: place.x(n), y0: 0, y1: 1, layer: "below", line: { color: quiet, width: 1, dash } });
+      shapes.push({
+        type: "line",
+        xref: "x",
+        yref: "paper",
+        x0: place.x(n),
+        x1: place.x(n),
+        y0: 0,
+        y1: 1,
+        layer: "below",
+        line: { color: quiet, width: 1, dash },
+      });
     const above = (n, xanchor, text) =>
-      annotations.push({ xref: "x", yref: "paper", x: place.x(n), y: 1, xanchor, yanchor: "bottom", xshift: { left: 3, right: -3, center: 0 }[xanchor], text: plain(text), showarrow: false, font: { size: 11, color: quiet } });
+      annotations.push({
+        xref: "x",
+        yref: "paper",
+        x: place.x(n),
+        y: 1,
+        xanchor,
+        yanchor: "bottom",
+        xshift: { left: 3, right: -3, center: 0 }[xanchor],
+        text: plain(text),
+        showarrow: false,
+        font: { size: 11, color: quiet },
+      });
     if (shown.phase === "both") {
       const goesOn = ([, grid, online]) => online > 0 && online < data.grids[grid].length;
       if (lines.some((line) => line.runs.some(goesOn))) {
@@ -186,7 +273,15 @@
         begins += size;
       }
     }
-    const axis = { gridcolor: rule, zeroline: false, showline: false, ticks: "", automargin: true, title: { font: { size: 12, color: quiet }, standoff: 8 }, tickfont: { color: quiet, size: 11 } };
+    const axis = {
+      gridcolor: rule,
+      zeroline: false,
+      showline: false,
+      ticks: "",
+      automargin: true,
+      title: { font: { size: 12, color: quiet }, standoff: 8 },
+      tickfont: { color: quiet, size: 11 },
+    };
     const layout = {
       width: panel.plot.clientWidth,
       height: panel.plot.clientHeight,
@@ -198,9 +293,24 @@
       showlegend: false,
       dragmode: coarse ? false : "zoom",
       hovermode: "x unified",
+      hoverdistance: reach,
       hoverlabel: { bgcolor: paper, bordercolor: rule, font: { color: ink, size: one ? 12 : 11 } },
-      xaxis: { ...axis, range: range.map(place.x), showgrid: false, showline: true, linecolor: rule, nticks: one ? 9 : 5, tickformat: share ? ".0%" : "~s", hoverformat: share ? ".1%" : ",.0f", spikecolor: quiet, spikethickness: 1, spikedash: "solid", 
-        title: one ? { ...axis.title, text: share ? "share of the dataset seen" : "transitions seen" } : undefined },
+      xaxis: {
+        ...axis,
+        range: range.map(place.x),
+        showgrid: false,
+        showline: true,
+        linecolor: rule,
+        nticks: one ? 9 : 5,
+        tickformat: share ? ".0%" : "~s",
+        hoverformat: share ? ".1%" : ",.0f",
+        spikecolor: quiet,
+        spikethickness: 1,
+        spikedash: "solid",
+        title: one
+          ? { ...axis.title, text: share ? "share of the dataset seen" : "transitions seen" }
+          : undefined,
+      },
       yaxis: { ...axis, nticks: one ? 9 : 6, title: { ...axis.title, text: scored ? "score" : "return" } },
       shapes,
       annotations,
@@ -248,7 +358,8 @@
     const { dataset } = view();
     if (panels.length > 1) {
       container.classList.toggle("one", dataset !== "all");
-      for (const panel of panels) panel.element.hidden = dataset !== "all" && String(panel.number) !== dataset;
+      for (const panel of panels)
+        panel.element.hidden = dataset !== "all" && String(panel.number) !== dataset;
     }
     redraw();
   }
@@ -273,7 +384,8 @@
 
   const chips = [...bar.querySelectorAll(".chip")];
   function show() {
-    for (const chip of chips) chip.setAttribute("aria-pressed", String(!hidden.has(Number(chip.dataset.look))));
+    for (const chip of chips)
+      chip.setAttribute("aria-pressed", String(!hidden.has(Number(chip.dataset.look))));
     redraw();
   }
   for (const chip of chips) {

@@ -98,14 +98,19 @@ def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
-    """The rows for statistics, and a note for each seed that was left out.
+    """The rows for statistics, and a note for each seed that was left out, and for datasets without values.
 
     Raises UserError where a seed is not all there and none is to be left out: those that get through are not
     a fair sample of all, if getting through has to do with the values.
     """
+    without = unevaluated(rows)
+    rows = rows[~rows["dataset"].isin(without)]
+    notes = [f"not evaluated, so not in the statistics: {', '.join(without)}"] if without else []
+    if rows.empty:
+        raise UserError(f"no seed is left for statistics; {'; '.join(notes)}")
     wrong = incomplete(rows)
     if not wrong:
-        return rows, []
+        return rows, notes
     told = shortfalls(rows)
     if not leave_out:
         more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
@@ -117,7 +122,7 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     kept = rows[~pd.MultiIndex.from_frame(rows[[*LINE, "seed"]]).isin(gone)]
     if kept.empty:
         raise UserError(f"{told[0]}: no seed is left for statistics; finish the study")
-    return kept, [f"left out of the statistics: {line}" for line in told]
+    return kept, [*notes, *(f"left out of the statistics: {line}" for line in told)]
 
 
 def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -1,0 +1,95 @@
+"""Rows and run directories that nobody trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SIZE = 3000  # transitions of every dataset
+
+
+def rows(
+    variants: Sequence[str] = ("bc", "mine"),
+    datasets: Sequence[str] = ("one", "two", "three"),
+    seeds: int = 3,
+    study: str = "s",
+    points: Sequence[int] = (1000, 2000, SIZE),
+    score: Callable[[str, str, int, int], float | None] | None = None,
+) -> pd.DataFrame:
+    """Rows as `storage.frame` gives them. What lies beyond SIZE is online. `score` is a function of variant,
+    dataset, seed and samples, by default some number; a return is twice the score."""
+    random = np.random.default_rng(0)
+    found = []
+    for dataset in datasets:
+        for variant in variants:
+            for seed in range(seeds):
+                for samples in points:
+                    value = float(random.normal(50, 10))
+                    if score is not None:
+                        value = score(variant, dataset, seed, samples)
+                    found.append(
+                        {
+                            "study": study,
+                            "dataset": dataset,
+                            "algorithm": variant,
+                            "variant": variant,
+                            "seed": seed,
+                            "phase": "online" if samples > SIZE else "offline",
+                            "regime": "stream",
+                            "samples": samples,
+                            "updates": min(samples, SIZE) if variant == "bc" else samples,
+                            "return_mean": None if value is None else 2 * value,
+                            "score": value,
+                            "status": "ok",
+                        }
+                    )
+    return pd.DataFrame(found).astype({"score": float, "return_mean": float})
+
+
+def study(of: pd.DataFrame, **protocol: Any) -> dict[str, Any]:
+    """What the study.json says of the study whose rows these are."""
+    return {
+        "protocol": {"regime": "stream", "start": 1000, "grow_by": 1, "updates_per_growth": 1} | protocol,
+        "online": {"steps": int(max(of["samples"].max() - SIZE, 0)), "updates_per_step": 1},
+        "evaluation": {"points": 2},
+        "datasets": {
+            name: {
+                "name": name,
+                "env_id": "One-v0",
+                "transitions": SIZE,
+                "segments": [SIZE],
+                "segments_in_turn": [],
+                "behaviour_return": 50.0,
+                "reference": {"minimum": 0.0, "maximum": 200.0, "source": ""},
+                "digest": f"digest of {name}",
+            }
+            for name in of["dataset"].unique()
+        },
+        "algorithms": {
+            name: {"algorithm": name, "config": {"batch_size": 256}} for name in of["variant"].unique()
+        },
+        "runs": [],
+    }
+
+
+def studies(of: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """As `study`, of each study by name."""
+    return {name: study(mine) for name, mine in of.groupby("study", sort=False)}
+
+
+def write(folder: Path, of: pd.DataFrame, **protocol: Any) -> Path:
+    """A run directory with these rows, its folder below `folder` called as their study."""
+    (name,) = set(of["study"])
+    path = folder / name
+    for (dataset, variant, seed), cell in of.groupby(["dataset", "variant", "seed"]):
+        file = path / "cells" / dataset / variant / f"seed-{seed}" / "rows.jsonl"
+        file.parent.mkdir(parents=True)
+        lines = cell.astype(object).where(cell.notna(), None).to_dict("records")
+        file.write_text("".join(json.dumps(line | {"metrics": {}}) + "\n" for line in lines))
+    (path / "study.json").write_text(json.dumps(study(of, **protocol)))
+    return path

@@ -1,0 +1,336 @@
+"""Tables for a paper: their numbers are the statistics', their bold follows the rule, their text compiles."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqeval import aggregate, tables
+from seqeval.errors import UserError
+
+KEY = ["measure", "dataset", "statistic", "variant", "study"]
+
+
+def collected(rows: pd.DataFrame) -> pd.DataFrame:
+    table, notes = tables.collect(rows)
+    assert notes == []
+    return table
+
+
+def lines(*ends: tuple[float, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(ends, columns=["estimate", "low", "high"])
+
+
+# --- which are bold ---
+
+
+@pytest.mark.parametrize(
+    ("ends", "bold"),
+    [
+        ([(5, 4, 6), (9, 8, 10), (7, 6.5, 7.5)], [False, True, False]),  # the best stands apart
+        ([(5, 4, 6), (9, 8, 10), (7, 6.5, 8.5)], [False, True, True]),
+        ([(5, 4, 8), (9, 8, 10)], [True, True]),  # intervals that touch overlap
+        ([(9, 8, 10), (8.9, 8.8, 9)], [True, True]),  # one within the other
+        ([(5, 1, 20), (9, 8, 10)], [True, True]),  # wide: it may be better than the best
+        ([(3, 3, 3), (3, 3, 3), (2, 2, 2)], [True, True, False]),  # a seed each
+        ([(9, 8, 10)], [False]),  # better than nothing
+    ],
+)
+def test_bold_is_the_best_and_what_overlaps_with_it(
+    ends: list[tuple[float, float, float]], bold: list[bool]
+) -> None:
+    assert tables.best(lines(*ends)).tolist() == bold
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 20)] * 3).map(lambda three: sorted(three)), min_size=2, max_size=6)
+)
+def test_what_is_not_bold_lies_wholly_below_the_best(ends: list[list[int]]) -> None:
+    table = lines(*((middle, low, high) for low, middle, high in ends))
+    bold = tables.best(table)
+    top = table["estimate"].idxmax()
+    assert bold[top]
+    for place in table.index:
+        assert bold[place] == (table["high"][place] >= table["low"][top])
+
+
+# --- what is in the table ---
+
+
+def test_each_line_has_its_end_its_area_and_the_statistics_over_datasets() -> None:
+    rows = made_up.rows(("bc", "mine"), ("one", "two"))
+    table = collected(rows).set_index(KEY)
+    assert len(table) == 2 * 2 * (2 + 3)  # measures, lines, and datasets and statistics
+    for measure, values in (("final", aggregate.finals(rows)), ("area", aggregate.areas(rows))):
+        for each in aggregate.means(values).itertuples():
+            found = table.loc[(measure, each.dataset, "mean", each.variant, "s")]
+            assert found[["estimate", "low", "high", "runs", "unit"]].tolist() == [
+                *(each.estimate, each.low, each.high, 3, "score")
+            ]
+        for each in aggregate.across(values).itertuples():
+            if each.statistic != "optimality_gap":
+                found = table.loc[(measure, "", each.statistic, each.variant, "s")]
+                assert found[["estimate", "low", "high", "runs", "datasets"]].tolist() == [
+                    *(each.estimate, each.low, each.high, 6, 2)
+                ]
+    assert not table["frozen"].any()
+
+
+def test_the_numbers_by_hand() -> None:
+    score = {("a", 1000): 0.0, ("a", made_up.SIZE): 10.0, ("b", 1000): 4.0, ("b", made_up.SIZE): 8.0}
+    rows = made_up.rows(
+        ("a", "b"), ("one",), points=(1000, made_up.SIZE), score=lambda v, d, seed, n: score[v, n] + seed
+    )
+    table = collected(rows).set_index(["measure", "variant"])
+    assert table["estimate"].to_dict() == pytest.approx(
+        {("final", "a"): 11, ("final", "b"): 9, ("area", "a"): 6, ("area", "b"): 7}
+    )
+    assert table["best"].to_dict() == {
+        ("final", "a"): True,
+        ("final", "b"): True,  # 8 to 10 and 10 to 12 touch
+        ("area", "a"): True,
+        ("area", "b"): True,
+    }
+
+
+def test_an_online_phase_adds_its_end_and_its_gain_and_says_who_is_frozen() -> None:
+    score = {("bc", 3000): 10.0, ("bc", 4000): 11.0, ("mine", 3000): 20.0, ("mine", 4000): 50.0}
+    rows = made_up.rows(points=(3000, 4000), score=lambda v, d, seed, n: score[v, n])
+    table = collected(rows)
+    assert list(dict.fromkeys(table["measure"])) == ["final", "online", "gain"]  # one point has no area
+    found = table[(table["dataset"] == "one")].set_index(["measure", "variant"])
+    assert found["estimate"].to_dict() == {
+        ("final", "bc"): 10,
+        ("final", "mine"): 20,
+        ("online", "bc"): 11,
+        ("online", "mine"): 50,
+        ("gain", "bc"): 1,
+        ("gain", "mine"): 30,
+    }
+    assert set(table.loc[table["frozen"], "measure"]) == {"online", "gain"}
+    assert set(table.loc[table["frozen"], "variant"]) == {"bc"}
+    assert "bc (frozen)" in tables.markdown(table)
+    assert "Frozen: does not learn online" in tables.latex(table)
+
+
+def test_one_dataset_has_no_statistics_over_datasets() -> None:
+    table = collected(made_up.rows(datasets=("one",)))
+    assert set(table["dataset"]) == {"one"}
+    assert "IQM" not in tables.markdown(table)
+
+
+def test_a_dataset_in_returns_is_tabulated_and_in_no_statistic_over_datasets() -> None:
+    rows = made_up.rows(("a",), ("one", "two", "three"))
+    rows.loc[rows["dataset"] == "two", "score"] = np.nan
+    table, notes = tables.collect(rows)
+    assert notes == ["no scores, so not in statistics over datasets: two"]
+    assert set(table.loc[table["dataset"] == "", "datasets"]) == {2}
+    (end,) = table[(table["dataset"] == "two") & (table["measure"] == "final")].itertuples()
+    assert (end.unit, end.estimate) == (
+        "return",
+        pytest.approx(rows[(rows["dataset"] == "two") & (rows["samples"] == 3000)]["return_mean"].mean()),
+    )
+    text = tables.markdown(table)
+    assert "Score or return at the end of the data" in text
+    assert "| two (return) |" in text
+    assert "| one (score) |" in text
+
+
+def test_lines_that_share_no_dataset_are_tabulated_and_it_is_said_that_nothing_compares_them() -> None:
+    rows = pd.concat(
+        [made_up.rows(("a",), ("one",)), made_up.rows(("b",), ("two",), study="t")], ignore_index=True
+    )
+    table, notes = tables.collect(rows)
+    assert set(table["dataset"]) == {"one", "two"}
+    assert notes == [
+        "nothing to compare over datasets: not of every line, so not in statistics over datasets: one, two"
+    ]
+    assert re.search(r"\| one \| [^|]+ \| – \|\n\| two \| – \|", tables.markdown(table))
+
+
+def test_data_without_an_environment_has_nothing_to_tabulate() -> None:
+    rows = made_up.rows(score=lambda *of: None)
+    with pytest.raises(UserError, match="table: no dataset has an environment"):
+        tables.collect(rows)
+
+
+# --- CSV ---
+
+
+def test_csv_keeps_every_number_in_full() -> None:
+    table = collected(made_up.rows())
+    again = pd.read_csv(io.StringIO(tables.csv(table)), keep_default_na=False)
+    assert list(again) == list(table)
+    for column in ("estimate", "low", "high"):
+        assert again[column].tolist() == table[column].tolist()
+    assert not again.duplicated(KEY).any()
+
+
+# --- text ---
+
+
+def unequal() -> pd.DataFrame:
+    rows = made_up.rows(("a", "b"), ("one", "two"), seeds=3)
+    return rows[(rows["dataset"] != "two") | (rows["variant"] != "b") | (rows["seed"] < 2)]
+
+
+def test_seeds_are_stated_in_cells_where_they_are_not_those_of_the_caption() -> None:
+    table, _ = tables.collect(unequal())
+    markdown, latex = tables.markdown(table), tables.latex(table)
+    assert "Mean of 3 seeds or of as many as stand in brackets, and 95 % bootstrap" in markdown
+    assert len(re.findall(r"\] \(2\)", markdown)) == len(re.findall(r"\^\{\(2\)\}", latex)) == 2
+    assert not re.search(r"\(3\)", markdown)
+    equal = collected(made_up.rows())
+    assert "Mean of 3 seeds and 95 % bootstrap" in tables.markdown(equal)
+    assert "^{" not in tables.latex(equal)
+
+
+def test_markdown_has_a_row_a_dataset_and_a_statistic_and_a_column_a_line() -> None:
+    text = tables.markdown(collected(made_up.rows(("a", "b_c"), ("one", "two"))))
+    for part in text.split("\n\n")[1::2]:
+        rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in part.strip().splitlines()]
+        assert [row[0].strip() for row in rows] == ["", ":--", "one", "two", "mean", "median", "IQM"]
+        assert [cell.strip() for cell in rows[0][1:]] == ["a", r"b\_c"]
+        for row in rows[2:]:
+            for cell in row[1:]:
+                assert re.fullmatch(r" (\*\*-?\d+\.\d\*\*|-?\d+\.\d) \[-?\d+\.\d, -?\d+\.\d\] ", cell)
+
+
+def test_what_is_bold_in_the_table_is_bold_in_the_text() -> None:
+    score = {"a": 10.0, "b": 20.0, "c": 19.5}
+    rows = made_up.rows(tuple(score), ("one",), score=lambda v, d, seed, n: score[v] + seed)
+    table = collected(rows)
+    assert table.groupby("variant")["best"].all().to_dict() == {"a": False, "b": True, "c": True}
+    assert "| one | 11.0 [10.0, 12.0] | **21.0** [20.0, 22.0] | **20.5** [19.5, 21.5] |" in tables.markdown(
+        table
+    )
+    assert r"one & $11.0$ & $\mathbf{21.0}$ & $\mathbf{20.5}$ \\" in tables.latex(table)
+    assert r" & \scriptsize$[10.0,\,12.0]$ & \scriptsize$[20.0,\,22.0]$" in tables.latex(table)
+    assert "Bold: the highest of a row and all whose intervals overlap with its." in tables.latex(table)
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        (0.01234, "0.01234"),
+        (1.5, "1.500"),
+        (-98.76, "-98.76"),
+        (1234.4, "1234"),
+        (56789.0, "56789"),
+        (0.0, "0.0"),
+    ],
+)
+def test_returns_have_four_digits(value: float, printed: str) -> None:
+    rows = made_up.rows(("a",), ("one",), score=lambda *of: value / 2).assign(score=np.nan)
+    text = tables.markdown(tables.collect(rows)[0])
+    assert f"| one | {printed} [{printed}, {printed}] |" in text
+
+
+def test_scores_have_one_decimal_and_no_minus_before_a_zero() -> None:
+    rows = made_up.rows(
+        ("a",), ("one", "two"), score=lambda v, dataset, *of: {"one": -0.04, "two": 7.25}[dataset]
+    )
+    text = tables.markdown(collected(rows))
+    assert "| one | 0.0 [0.0, 0.0] |" in text
+    assert "| two | 7.2 [7.2, 7.2] |" in text
+
+
+ODD = "[a]_b%c&d#e$f{g}~h^i\\j<k>|l\n-m*`"
+
+
+def odd() -> pd.DataFrame:
+    """Names with all that LaTeX and Markdown read as something else."""
+    rows = made_up.rows(("x_1", "100%&{#$}"), ("one", "two"))
+    return rows.replace({"dataset": {"one": ODD}})
+
+
+def test_names_are_escaped_in_latex() -> None:
+    text = tables.latex(collected(odd()))
+    assert (
+        r"{[}a{]}\_b\%c\&d\#e\$f\{g\}\textasciitilde{}h\textasciicircum{}i\textbackslash{}j"
+        r"\textless{}k\textgreater{}\textbar{}l -m*` & $" in text
+    )
+    assert r" & x\_1 & 100\%\&\{\#\$\} \\" in text
+
+
+def test_names_are_escaped_in_markdown() -> None:
+    text = tables.markdown(collected(odd()))
+    assert r"| \[a\]\_b%c\&d\#e\$f\{g\}\~h^i\\j\<k\>\|l -m\*\` |" in text
+    assert r"| | x\_1 | 100%\&\{\#\$\} |" in text
+
+
+def many(variants: int, studies: tuple[str, ...] = ("s",)) -> pd.DataFrame:
+    names = tuple(f"algorithm-{each}" for each in range(variants))
+    return pd.concat([made_up.rows(names, study=study) for study in studies], ignore_index=True)
+
+
+def bodies(latex: str) -> list[list[list[str]]]:
+    """Of each tabular its rows, of those their cells."""
+    found = []
+    for columns, body in re.findall(r"\\begin\{tabular\}\{l(r+)\}\n(.*?)\\end\{tabular\}", latex, re.DOTALL):
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        cells = [re.split(r"(?<!\\)&", row.removesuffix(r"\\")) for row in rows]
+        assert max(map(len, cells)) == len(columns) + 1
+        found.append([[cell.strip() for cell in row] for row in cells])
+    return found
+
+
+def test_lines_that_do_not_fit_side_by_side_go_on_below() -> None:
+    for body in bodies(tables.latex(collected(many(9)))):
+        heads = [row[1:] for row in body if row[1].startswith("algorithm")]
+        assert [len(head) for head in heads] == [5, 4]
+        assert [name for head in heads for name in head] == [f"algorithm-{each}" for each in range(9)]
+        names = [row[0] for row in body if row[0]]
+        assert names == ["one", "two", "three", "mean", "median", "IQM"] * 2
+
+
+def test_studies_with_the_same_lines_stand_below_each_other() -> None:
+    text = tables.latex(collected(many(2, ("stream", "again"))))
+    for body in bodies(text):
+        heads = [row for row in body if len(row) > 1 and row[1].startswith("algorithm")]
+        assert [head[0] for head in heads] == ["stream", "again"]
+        assert all(head[1:] == ["algorithm-0", "algorithm-1"] for head in heads)
+    assert text.count("A row goes on in the block below.") == 2
+    assert "| algorithm-0 (stream) |" in tables.markdown(collected(many(2, ("stream", "again"))))
+
+
+def test_latex_has_the_commands_of_booktabs_and_of_latex_alone() -> None:
+    text = tables.latex(collected(odd()))
+    known = "begin end centering footnotesize scriptsize setlength tabcolsep caption label toprule midrule "
+    known += (
+        "bottomrule addlinespace mathbf textbackslash textasciitilde textasciicircum textless textgreater "
+    )
+    known += "textbar usepackage"
+    assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= set(known.split())
+    plain = re.sub(r"\\[{}$]", "", text)
+    assert plain.count("{") == plain.count("}")
+    assert plain.count("$") % 2 == 0
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_latex_compiles_with_booktabs_alone_and_fits_a_page(tmp_path: Path) -> None:
+    parts = [odd(), unequal(), many(9), many(3, ("stream", "again"))]
+    paper = [
+        r"\documentclass{article}",
+        r"\usepackage{booktabs}",
+        r"\setlength{\textwidth}{5.5in}",
+        r"\begin{document}",
+        *(tables.latex(tables.collect(part)[0]) for part in parts),
+        r"\end{document}",
+    ]
+    (tmp_path / "paper.tex").write_text("\n".join(paper))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "paper.pdf").exists()

@@ -42,6 +42,7 @@ RC = {
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,  # text that stays text
     "svg.fonttype": "none",
+    "svg.hashsalt": "seqeval",  # for the names of its parts, which would be random
 }
 
 
@@ -204,7 +205,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in paths:
         # No time of day in the file: the same rows give the same bytes.
-        metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
+        metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
         with context():  # for the types of the fonts
             figure.savefig(file, dpi=300, metadata=metadata)
     return paths

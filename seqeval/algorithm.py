@@ -196,7 +196,7 @@ def join_replicas(states: Sequence[Any]) -> Any:
     """The state of R replicas from those that `select_replica` took from it."""
     first = states[0]
     if isinstance(first, Tensor):
-        return torch.cat(list(states)) if first.dim() else first
+        return torch.cat(list(states)) if first.dim() else first.clone()
     if isinstance(first, Mapping):
         return {key: join_replicas([state[key] for state in states]) for key in first}
     if isinstance(first, list | tuple):

@@ -469,11 +469,13 @@ def nan(kit: Kit) -> None:
         _same(kit.one_of(clean, replica), kit.one_of(poisoned, replica), told)
 
 
-@rule("one replica's state goes on alone", "Algorithm.state_of and state_dict", ["saves", "alone"])
+@rule("replicas' states go on alone, and joined again", "Algorithm.state_of", ["saves", "alone"])
 def parts(kit: Kit) -> None:
     together = kit.make()
     kit.train(together, 0, HALF)
     states = [_stored(together.state_of(replica)) for replica in range(len(SEEDS))]
+    joined = kit.make()
+    joined.load_states([_stored(state) for state in states])  # a copy: optimisers keep what they are given
     kit.train(together, HALF)
     for replica, seed in enumerate(SEEDS):
         single = kit.make([seed])
@@ -481,6 +483,8 @@ def parts(kit: Kit) -> None:
         kit.train(single, HALF)
         told = f"the state of replica {replica}, loaded with R = 1, to go on as among 3"
         _same(kit.one_of(together, replica), kit.one_of(single, 0), told, CLOSE)
+    kit.train(joined, HALF)
+    _same(kit.all_of(together), kit.all_of(joined), "replicas whose states were joined to go on as before")
 
 
 @rule("what comes back is on the device that it was given", "Algorithm.__init__", ["explores", "metrics"])

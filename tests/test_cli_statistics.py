@@ -175,10 +175,10 @@ def test_curves_show_incomplete_seeds_unless_these_are_left_out(
     out = tmp_path / "c.svg"
     shown = seqeval("plot", torn, "--out", out)
     assert shown.err == "note: two, mine, seed 1: ends at n = 2000, others at 3000\n"
-    assert "2 of 3 seeds left" in out.read_text()
+    assert "2 of 3 seeds" in out.read_text()
     left_out = seqeval("plot", torn, "--out", out, "--leave-out-incomplete")
     assert "note: left out of the statistics: two, mine, seed 1" in left_out.err
-    assert "seeds left" not in out.read_text()
+    assert "2 of 3 seeds" not in out.read_text()
 
 
 # --- table ---

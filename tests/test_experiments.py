@@ -33,6 +33,8 @@ def test_k_gamma_runs_a_study_for_each_pair(tmp_path: Path) -> None:
             assert study["protocol"]["grow_by"] == gamma
     assert done.stdout.count("pendulum-replay") == 4
     assert done.stdout.count("2 of 2") == 4
+    assert done.stdout.splitlines()[-2:] == [str(tmp_path / f"sensitivity.{kind}") for kind in ("png", "pdf")]
+    assert (tmp_path / "sensitivity.png").stat().st_size > 5000
 
 
 def test_k_gamma_refuses_what_means_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import made_up
 import numpy as np
 import pandas as pd
@@ -251,3 +253,14 @@ def test_nothing_stands_outside_of_the_figure(name: str, variants: tuple[str, ..
     assert min(inked.x0, inked.y0) > -0.02
     assert inked.x1 < width + 0.02
     assert inked.y1 < height + 0.02
+
+
+def test_a_figure_is_the_same_bytes_again_and_its_text_stays_text(tmp_path: Path) -> None:
+    for ending in ("svg", "pdf"):
+        one, two = (
+            style.save(draw("aggregate", made_up.rows()), tmp_path / f"{name}.{ending}")[-1].read_bytes()
+            for name in ("one", "two")
+        )
+        assert one == two
+        assert b"/Type3" not in one  # fonts that many conferences refuse
+    assert "IQM of scores" in (tmp_path / "one.svg").read_text()

@@ -211,11 +211,18 @@ def test_colours_and_dashes_are_those_of_all_figures() -> None:
 def test_segments_and_their_borders_are_embedded() -> None:
     names = ["hopper-random-v2", "hopper-expert-v2"]
     joined = about("joined", segments=[1000, 2000], segments_in_turn=names)
-    said = study([joined], ["mine"], [0, 1])
-    page = page_of(said, rows_of(said))
+    said = study([joined, about("single")], ["mine", "other"], [0, 1])
+    rows = rows_of(said)
+    rows = rows[(rows["seed"] == 0) | (rows["variant"] == "mine") | (rows["samples"] < END)]
+    page = page_of(said, rows)
     assert embedded(page)["datasets"][0]["segments"] == [["random", 1000], ["expert", 2000]]
-    assert "Forgetting" in Read(page).flowing
-    assert "random to expert" in Read(page).flowing
+    text = Read(page).flowing
+    assert "dataset algorithm random to expert seeds joined mine" in text
+    assert "joined other — 1 of 2 seeds" in text.partition("random to expert")[2]
+    assert "single" not in text.partition("random to expert")[2].partition("Datasets")[0]
+    (lost,) = [each["csv"] for each in embedded(page)["copies"].values() if "random to expert" in each["csv"]]
+    wanted = aggregate.means(aggregate.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
+    np.testing.assert_allclose(pd.read_csv(io.StringIO(lost))["estimate"], wanted["estimate"])
 
 
 def test_what_has_no_environment_is_told_and_not_drawn() -> None:

@@ -38,9 +38,11 @@ def statistics(
         found.append(("While the data arrives", _offline(whole, lines)))
         found.append(("Over all datasets", _over_all(offline, lines, leave_out)))
         if borders := _borders(datasets):
-            found.append(("When the data changes", [_forgetting(whole, lines, borders, datasets)]))
-    if (rows["phase"] == "online").any():
-        found.append(("Online", _online(Whole(rows, leave_out), lines)))
+            joined = Whole(offline[offline["dataset"].isin(borders)], leave_out)
+            found.append(("When the data changes", [_forgetting(joined, lines, borders, datasets)]))
+    online = (rows["phase"] == "online").groupby([rows[name] for name in LINE]).transform("any")
+    if online.any():
+        found.append(("Online", _online(Whole(rows[online], leave_out), lines)))
     return found
 
 

@@ -1,5 +1,5 @@
 """Interval estimates over all datasets: mean, median, IQM and optimality gap, a panel each, with a bar for
-the 95 % interval and a tick for the estimate: at the end of the data and, hollow, of the area under the curve.
+the 95 % interval and a tick for the estimate, at the end of the data and, hollow, of areas under the curve.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 DIR/study.json                                what was asked, resolved, and with which versions
 DIR/cells/<dataset>/<variant>/seed-<n>/
     rows.jsonl                                a row a line, as they came
-    progress.json                             how far it is, for people
-    checkpoint.pt                             all that the rest of it hangs on; gone once the cell is finished
     policy.pt                                 the agent at the last row; there once the cell is finished
+    progress.json                             how far it is, for people; till then
+    checkpoint.pt                             all that the rest of it hangs on; till then
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Cell:
         self.close()
         disk.save_tensors(self.policy, policy)
         disk.save_json(self._mark, {"rows_bytes": self.rows.stat().st_size})
-        self.checkpoint.unlink(missing_ok=True)
+        for path in (self.checkpoint, self.progress):
+            path.unlink(missing_ok=True)
 
 
 class RunDirectory:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,9 @@ from seqeval import cli, datasets, load_policy, plugins
 from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.launch import WorkFailed, local
+from seqeval.launch.worker import Failure
 from seqeval.storage import frame
+from seqeval.types import Row
 
 BC = "bc:hidden=(8,8),name=bc"
 TD3 = "td3_bc:hidden=(8,8),batch_size=32,name=td3"
@@ -332,13 +334,13 @@ def test_a_failed_study_can_be_plotted_and_exported(seqeval: Seqeval, tmp_path: 
 def test_a_piece_that_raises_leaves_the_others_finished_and_keeps_its_traceback(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, run, out = small_file(tmp_path / "mine.hdf5"), local.run, tmp_path / "run"
+    file, rows, out = small_file(tmp_path / "mine.hdf5"), local.rows, tmp_path / "run"
 
-    def run_without_the_file(*arguments: Any) -> list[str]:
+    def rows_without_the_file(*arguments: Any) -> Iterator[Row | Failure]:
         file.unlink()
-        return run(*arguments)
+        return rows(*arguments)
 
-    monkeypatch.setattr(local, "run", run_without_the_file)
+    monkeypatch.setattr(local, "rows", rows_without_the_file)
     more = ("--datasets", file, "pendulum-replay", "--protocol.start", 200, "--protocol.grow-by", 9_900)
     with pytest.raises(WorkFailed, match=r"(?s)mine · bc · seed 0:.*mine\.hdf5: no such file"):
         seqeval(*study(out, *more))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import made_up
@@ -264,3 +265,19 @@ def test_a_figure_is_the_same_bytes_again_and_its_text_stays_text(tmp_path: Path
         assert one == two
         assert b"/Type3" not in one  # fonts that many conferences refuse
     assert "IQM of scores" in (tmp_path / "one.svg").read_text()
+
+
+def test_the_readmes_example_draws_the_papers_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if "intervals.figure" in block
+    ]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert (tmp_path / "intervals.pdf").read_bytes().startswith(b"%PDF")
+    assert any("CQL" in note.upper() and "ends at" in note for note in names["left_out"])

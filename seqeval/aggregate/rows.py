@@ -27,9 +27,8 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 
 def unevaluated(rows: pd.DataFrame) -> list[str]:
     """The datasets without an environment to evaluate in: rows that are ok, none with a return or a score."""
-    valued = rows["score"].notna() | rows["return_mean"].notna()
-    ok = rows.loc[rows["status"] == "ok", "dataset"]
-    return [name for name in ok.unique() if name not in set(rows.loc[valued, "dataset"])]
+    valued = set(rows.loc[rows["score"].notna() | rows["return_mean"].notna(), "dataset"])
+    return [name for name in rows.loc[rows["status"] == "ok", "dataset"].unique() if name not in valued]
 
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:

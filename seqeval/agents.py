@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import Algorithm, join_replicas, select_replica
-from seqeval.environments import Environment
 from seqeval.scaling import ObservationScale, action_scale
+from seqeval.types import Environment
 
 
 class Agents:

@@ -9,9 +9,9 @@ import torch
 
 from seqeval import environments, plugins, protocol
 from seqeval.agents import Agents
-from seqeval.environments import Environment
 from seqeval.errors import UserError
 from seqeval.storage import RunDirectory
+from seqeval.types import Environment
 
 
 class Policy:

@@ -21,7 +21,6 @@ from torch import Tensor
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config, Spec
 from seqeval.buffer import Buffer
-from seqeval.environments import Discrete, Environment
 from seqeval.evaluation import Episodes, Evaluator, NoEvaluator
 from seqeval.online import TrainingEnvironments
 from seqeval.sampling import Minibatches
@@ -29,7 +28,7 @@ from seqeval.scaling import ObservationScale, RewardScale
 from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.slicing import Interaction, Schedule, arrival_order, window_start
 from seqeval.streams import stream
-from seqeval.types import Dataset, Reference, Row
+from seqeval.types import Dataset, Discrete, Environment, Reference, Row
 
 REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
 OFFLINE_ALONE = Online()

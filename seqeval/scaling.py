@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqeval.environments import Continuous, Discrete
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.types import Continuous, Dataset, Discrete
 
 ACTION_MARGIN = 1e-5  # actions of the data stay this far inside [-1, 1], where tanh can still reach them
 STD_EPS = 1e-3

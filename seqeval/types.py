@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from seqeval.environments import Environment
 
 
 DataRules = Literal["strict", "qlearning"]
@@ -26,6 +25,48 @@ class Reference:
 
     def score(self, episode_return: float) -> float:
         return 100.0 * (episode_return - self.minimum) / (self.maximum - self.minimum)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuous:
+    """Actions that are vectors between two bounds."""
+
+    low: np.ndarray  # (action,) float32
+    high: np.ndarray  # (action,) float32
+
+    @property
+    def size(self) -> int:
+        return len(self.low)
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Actions that are numbers first, first + 1, …, `size` of them."""
+
+    size: int
+    first: int
+
+
+@dataclass(frozen=True, eq=False)
+class Environment:
+    """What the suite needs to know of an environment before it makes one, and to learn without making it."""
+
+    name: str  # Gymnasium's, options included; else whatever people call it
+    observation_size: int
+    actions: Continuous | Discrete
+    time_limit: int | None  # steps; None where the environment has none of its own
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for the run directory; only those whose actions are vectors."""
+        assert isinstance(self.actions, Continuous), "nothing with other actions is without an environment"
+        bounds = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": bounds}
+
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any]) -> Self:
+        """What `plain` was made of."""
+        bounds = {key: np.array(values, np.float32) for key, values in plain["actions"].items()}
+        return cls(**{**plain, "actions": Continuous(**bounds)})
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from conftest import make_dataset
 
 from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, load_policy
 from seqeval.datasets import _write
-from seqeval.environments import Continuous, Environment
 from seqeval.errors import UserError
 from seqeval.scaling import RewardScale
 from seqeval.settings import Online
 from seqeval.storage import RunDirectory
+from seqeval.types import Continuous, Environment
 
 MAZE, ANT, DIVERSE, KITCHEN = (
     "maze2d-umaze-v1",

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from seqeval import environments
-from seqeval.environments import Environment
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset, Reference
+from seqeval.types import DataRules, Dataset, Environment, Reference
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")

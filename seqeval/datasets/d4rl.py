@@ -24,9 +24,8 @@ import numpy as np
 from seqeval import environments, scores
 from seqeval.datasets import _download, _rules
 from seqeval.datasets.files import opened
-from seqeval.environments import Continuous, Discrete, Environment
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset
+from seqeval.types import Continuous, DataRules, Dataset, Discrete, Environment
 
 ANT_STATE = 27  # numbers of an observation in front of the contact forces
 

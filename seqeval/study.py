@@ -25,14 +25,14 @@ from seqeval.storage import Cell, RunDirectory
 from seqeval.types import Dataset, Row
 
 
-class Stopped(Exception):
-    """The work was asked to stop, and has saved itself."""
-
-
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
     *("sb3-contrib", "gymnasium-robotics"),  # where they are installed
 )
+
+
+class Stopped(Exception):
+    """The work was asked to stop, and has saved itself."""
 
 
 @dataclass(frozen=True)

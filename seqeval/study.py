@@ -24,7 +24,6 @@ from seqeval.settings import Study
 from seqeval.storage import Cell, RunDirectory
 from seqeval.types import Dataset, Row
 
-
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
     *("sb3-contrib", "gymnasium-robotics"),  # where they are installed

@@ -46,7 +46,7 @@ def plot(
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
     table = aggregate.curves(rows)
-    styles = styles or _with_remarks(_styles(rows), rows)
+    styles = styles or _with_remarks(styles_of(rows), rows)
     for (variant, study), line in table.groupby(["variant", "study"], sort=False):
         look = styles[variant, study]
         x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
@@ -107,14 +107,14 @@ def figure(
     environment. `behind` are rows of other people's runs, in scores, of some of the same datasets and
     algorithms.
     """
-    rows = aggregate.with_values(_beside_data(rows, datasets))
+    rows = aggregate.with_values(beside_data(rows, datasets))
     names = list(dict.fromkeys(rows["dataset"]))
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
     # A letter is about 0.56 as wide as high, and a panel has four fifths of its column.
     title = min(max(0.8 * 72 * width / columns / (0.56 * max(map(len, names))), 5), 8)
-    styles = _with_remarks(_styles(rows), rows)
+    styles = _with_remarks(styles_of(rows), rows)
     both = set(rows["phase"]) == {"offline", "online"}
     with style.context():
         drawn = Figure(figsize=(width, 0.7 + (LOW if lines < 3 else LOWER) * lines))
@@ -124,7 +124,7 @@ def figure(
         for place, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
             mine, before = rows[rows["dataset"] == name], unit
             unit = mine["unit"].iloc[0]
-            segments = _segments(datasets[name])
+            segments = segments_of(datasets[name])
             theirs = None if behind is None else behind[behind["dataset"] == name]
             behaviour, end = _behaviour(datasets[name], unit), datasets[name]["transitions"]
             plot(mine, ax, behaviour, styles, segments, end, theirs)
@@ -140,20 +140,9 @@ def figure(
             handles["published runs (dots: mean)"] = Line2D(
                 [], [], color=style.GREY, lw=0.8, marker="o", ms=2, mew=0
             )
-        _legend(drawn, handles, min((2, 3, 4)[columns - 1], len(handles)))
+        style.legend_above(drawn, handles, (2, 3, 4)[columns - 1])
         drawn.supxlabel(f"transitions seen ({_seeds(rows)})", fontsize=8)
     return drawn
-
-
-def _legend(drawn: Figure, handles: Mapping[str, Line2D], columns: int) -> None:
-    """A legend for all panels, in fewer columns where it would be wider than the figure."""
-    for ncols in range(columns, 0, -1):
-        legend = drawn.legend(
-            handles.values(), handles, loc="outside upper center", ncols=ncols, frameon=False
-        )
-        if ncols == 1 or legend.get_window_extent().width < drawn.bbox.width:
-            return
-        legend.remove()
 
 
 def _plot_behind(runs: pd.DataFrame, ax: Axes, colour: str) -> None:
@@ -166,7 +155,7 @@ def _plot_behind(runs: pd.DataFrame, ax: Axes, colour: str) -> None:
     ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
 
 
-def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Rows without data as rows of every dataset of their environment, on its scale; those of environments
     without one stay as they are."""
     without = rows["dataset"].map(lambda name: datasets[name]["transitions"] == 0)
@@ -187,7 +176,7 @@ def _beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) 
     return pd.concat(parts, ignore_index=True)
 
 
-def _segments(about: Mapping[str, Any]) -> list[tuple[str, int]]:
+def segments_of(about: Mapping[str, Any]) -> list[tuple[str, int]]:
     """What arrives in turn, names and sizes; names without the words that all of them begin or end with."""
     words = [name.split("-") for name in about.get("segments_in_turn", ())]  # older directories lack it
     while words and min(map(len, words)) > 1 and len({each[0] for each in words}) == 1 < len(words):
@@ -202,7 +191,7 @@ def _goes_on(rows: pd.DataFrame) -> bool:
     return bool((rows.groupby(aggregate.LINE)["phase"].nunique() > 1).any())
 
 
-def _styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
+def styles_of(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
     """Studies that meet in a panel with one variant are told apart: by their regimes if these differ, else by
     their names. What was learnt from scratch is always called so."""
     scratch = rows["study"].str.endswith(FROM_SCRATCH)

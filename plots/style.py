@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -146,21 +148,23 @@ def panel(
     """A figure of one panel with its legend above it, and beneath it what it is `about`."""
     with context():
         figure = Figure(figsize=PANEL)
-        legend_above(figure, plot(frame, figure.subplots(), looks))
+        handles, labels = plot(frame, figure.subplots(), looks).get_legend_handles_labels()
+        rows = legend_above(figure, dict(zip(labels, handles, strict=True)), len(labels))
+        figure.set_figheight(figure.get_figheight() + 0.17 * rows)
         figure.supxlabel(about, fontsize=7)
     return figure
 
 
-def legend_above(figure: Figure, ax: Axes) -> None:
-    """The legend of `ax` above a figure, in as few rows as fit; the figure grows by them."""
-    handles, labels = ax.get_legend_handles_labels()
-    for wide in range(len(labels), 0, -1):
-        rows = -(-len(labels) // wide)
+def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> int:
+    """A legend above all panels of a figure, in at most so many columns and in fewer where it would be wider
+    than the figure. Returns how many rows it has."""
+    for wide in range(min(most, len(handles)), 0, -1):
+        rows = math.ceil(len(handles) / wide)
         legend = figure.legend(
+            handles.values(),
             handles,
-            labels,
             loc="outside upper center",
-            ncols=-(-len(labels) // rows),
+            ncols=math.ceil(len(handles) / rows),
             frameon=False,
             handlelength=1.8,
             columnspacing=1.4,
@@ -168,7 +172,7 @@ def legend_above(figure: Figure, ax: Axes) -> None:
         if wide == 1 or legend.get_window_extent().width < figure.bbox.width:
             break
         legend.remove()
-    figure.set_figheight(figure.get_figheight() + 0.17 * rows)
+    return rows
 
 
 def counts(rows: pd.DataFrame) -> str:

@@ -8,14 +8,26 @@ if TYPE_CHECKING:
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
     from seqeval.policy import load_policy
-    from seqeval.settings import Evaluation, Online, Protocol, Study
+    from seqeval.settings import Evaluation, Online, Protocol, Ray, Slurm, Study
 
-__all__ = ["Evaluation", "Online", "Protocol", "Study", "UserError", "load_dataset", "load_policy"]
+__all__ = [
+    "Evaluation",
+    "Online",
+    "Protocol",
+    "Ray",
+    "Slurm",
+    "Study",
+    "UserError",
+    "load_dataset",
+    "load_policy",
+]
 
 _HOMES = {
     "Evaluation": "settings",
     "Online": "settings",
     "Protocol": "settings",
+    "Ray": "settings",
+    "Slurm": "settings",
     "Study": "settings",
     "UserError": "errors",
     "load_dataset": "datasets",

@@ -47,6 +47,15 @@ def save_tensors(path: Path, value: Any) -> None:
         partial.write_bytes(whole.getbuffer())
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process is in a folder that `locked` keeps others out of. On NFS: one of this machine."""
+    try:
+        with locked(folder, ""):
+            return False
+    except UserError:
+        return True
+
+
 @contextmanager
 def locked(folder: Path, why: str) -> Iterator[None]:
     """Keeps other processes out of a folder; the lock of a dead process is gone with it. Raises UserError,

@@ -124,6 +124,57 @@ class Evaluation:
         _at_least_one(self, "evaluation")
 
 
+@dataclass(frozen=True)
+class Ray:
+    """Where Ray runs the pieces of a study. Raises UserError for values that mean nothing."""
+
+    address: str | None = None
+    """Of the cluster (host:port, or auto for one that runs on this machine); None: that of RAY_ADDRESS, else
+    one of this machine alone, for as long as the study runs."""
+    gpus_per_piece: float = 0.0
+    """A share of a GPU where it is below 1; with 0 pieces run on the CPU."""
+    retries: int = 10
+    """Times that a piece whose process or machine dies goes on somewhere."""
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_piece < 0 or (self.gpus_per_piece > 1 and self.gpus_per_piece % 1):
+            raise UserError(
+                f"ray.gpus_per_piece: a share up to 1 or a whole number, not {self.gpus_per_piece}"
+            )
+        if self.retries < 0:
+            raise UserError(f"ray.retries: must be at least 0, not {self.retries}")
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What each piece of a study asks of Slurm. Raises UserError for values that mean nothing."""
+
+    partition: str | None = None
+    """None: the cluster's default."""
+    time_limit: int = 60
+    """Minutes. A piece that needs longer is saved shortly before, put into the queue again, and goes on."""
+    cpus: int = 1
+    """A piece computes with one thread."""
+    gpus: int = 0
+    """With 0 pieces run on the CPU."""
+    memory: float = 4.0
+    """GB."""
+    more: tuple[str, ...] = ()
+    """Other options of sbatch: account=NAME qos=NAME constraint=NAME ..."""
+    detach: bool = False
+    """Do not wait; `seqeval status` says how far it is."""
+
+    def __post_init__(self) -> None:
+        if self.time_limit < 5:
+            raise UserError(f"slurm.time_limit: minutes, at least 5, not {self.time_limit}")
+        if self.cpus < 1 or self.gpus < 0 or self.memory <= 0:
+            raise UserError(
+                f"slurm: {self.cpus} cpus, {self.gpus} gpus and {self.memory:g} GB of memory will not do"
+            )
+        if wrong := [option for option in self.more if not option.strip("-").partition("=")[0]]:
+            raise UserError(f"slurm.more: {wrong[0]!r} is no option; write them as account=NAME")
+
+
 def _at_least_one(values: Protocol | Evaluation, group: str) -> None:
     for each in fields(values):
         value = getattr(values, each.name)

@@ -6,6 +6,7 @@ DIR/cells/<dataset>/<variant>/seed-<n>/
     policy.pt                                 the agent at the last row; there once the cell is finished
     progress.json                             how far it is, for people; till then
     checkpoint.pt                             all that the rest of it hangs on; till then
+    error.txt                                 why it was not finished, where it failed; till it begins again
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Cell:
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
+        self.error = self.folder / "error.txt"
         self._mark = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
@@ -80,9 +82,11 @@ class Cell:
         """Empty, whatever an unfinished run has left, or as it was when `saved` was."""
         if saved is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
+            # On NFS what another process has open stays for a while, under another name.
+            self.folder.mkdir(parents=True, exist_ok=True)
         else:
             os.truncate(self.rows, saved["rows_bytes"])
+            self.error.unlink(missing_ok=True)
         self._file = self.rows.open("a")
 
     def save(self, updates: int, states: list[dict[str, Any]]) -> None:
@@ -103,12 +107,25 @@ class Cell:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def tell(self, updates: int, of: int, per_second: float | None, every: float) -> None:
-        """Leaves word of how far it is, for people who ask: there will be news in about `every` seconds."""
+    def tell(self, updates: int, of: int, per_second: float | None, every: float | None) -> None:
+        """Leaves word of how far it is, for people who ask: there will be news in about `every` seconds, or
+        none, where that is None: it has been stopped."""
         word = {"updates": updates, "of": of, "per_second": per_second, "every": every, "time": time.time()}
         partial = self.progress.with_name("progress.json.partial")
         partial.write_text(json.dumps(word) + "\n")
         partial.replace(self.progress)
+
+    def told(self) -> dict[str, Any] | None:
+        """What `tell` left last; None where there is nothing."""
+        try:
+            return json.loads(self.progress.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def fail(self, why: str) -> None:
+        """Leaves word of why it could not be finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.error.write_text(why + "\n")
 
     def close(self) -> None:
         """Closes the file of rows."""

@@ -112,7 +112,7 @@ class Work:
                     cells[event.seed].append(event)
                     yield event
                 elif (stopping := stop()) or time.monotonic() - last > save_every:
-                    self._save(cells, event.states(), began, save_every)
+                    self._save(cells, event.states(), began, None if stopping else save_every)
                     last = time.monotonic()
                     if stopping:
                         raise Stopped
@@ -123,7 +123,7 @@ class Work:
             cell.finish({"updates": self.updates} | agents.state_of(last_of[seed]))
 
     def _save(
-        self, cells: Mapping[int, Cell], states: list[dict[str, Any]], began: float, every: float
+        self, cells: Mapping[int, Cell], states: list[dict[str, Any]], began: float, every: float | None
     ) -> None:
         each, updates = self.replicas_of_seed, states[0]["updates"]
         speed = (updates - self.done) / (time.monotonic() - began)
@@ -169,14 +169,8 @@ class Resolved:
         todo = []
         for given, about in self.datasets.items():
             for variant in self.variants:
-                updates = protocol.updates(
-                    self.study.protocol,
-                    self.study.online,
-                    about["transitions"],
-                    plugins.find(variant.algorithm),
-                )
                 each = len(self.study.protocol.schedules(about["transitions"]))
-                name, seeds = about["name"], self.study.seeds
+                name, seeds, updates = about["name"], self.study.seeds, self._updates(about, variant)
                 whole = Work(self.study, given, name, variant, seeds, updates, each, self.device)
                 todo += whole.remaining(out)
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
@@ -185,6 +179,11 @@ class Resolved:
             for work in todo
             for part in range(min(parts, len(work.seeds)))
         ]
+
+    def _updates(self, about: Mapping[str, Any], variant: Variant) -> int:
+        """How many each replica makes on a dataset."""
+        found = plugins.find(variant.algorithm)
+        return protocol.updates(self.study.protocol, self.study.online, about["transitions"], found)
 
     def describe(self) -> dict[str, Any]:
         """The study as plain values, for the run directory."""
@@ -198,6 +197,10 @@ class Resolved:
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
+                    "updates": {  # of each cell that was asked for
+                        about["name"]: {v.name: self._updates(about, v) for v in self.variants}
+                        for about in self.datasets.values()
+                    },
                     "device": self.device,
                     "versions": {"python": platform.python_version()}
                     | {name: version(name) for name in RECORDED if any(distributions(name=name))},
@@ -223,14 +226,18 @@ def _unfinished(
     return found
 
 
-def resolve(study: Study) -> Resolved:
-    """Looks every name up and checks every value. Raises UserError for the first that will not do."""
+def resolve(study: Study, device: str | None = None) -> Resolved:
+    """Looks every name up and checks every value. Raises UserError for the first that will not do.
+
+    `device` is given where the study will run on other machines than this one.
+    """
     variants = plugins.parse_all(study.algorithms)
     if study.protocol.learning_rate_decay and not study.online.steps:
         variants = [_decaying(variant) for variant in variants]
-    if study.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: torch finds no CUDA device here; use --device cpu")
-    device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if device is None:
+        if study.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("device: torch finds no CUDA device here; use --device cpu")
+        device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     abouts: dict[str, dict[str, Any]] = {}
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)

@@ -108,7 +108,7 @@ def _of_every_line(measure: pd.DataFrame) -> pd.DataFrame:
 
 def csv(table: pd.DataFrame) -> str:
     """All numbers in full, a row each."""
-    return table.to_csv(index=False)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -140,7 +140,7 @@ def latex(table: pd.DataFrame) -> str:
             r"\centering",
             r"\footnotesize",
             r"\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{_latex(printed.caption + more)}}}",
+            rf"\caption{{{latex_text(printed.caption + more)}}}",
             rf"\label{{tab:{printed.measure}}}",
             rf"\begin{{tabular}}{{l{'r' * max(map(len, blocks))}}}",
         ]
@@ -149,13 +149,13 @@ def latex(table: pd.DataFrame) -> str:
             lines.append(r"\midrule" if number else r"\toprule")
             # A study is named above its lines where their own names do not tell it.
             heads = [columns[0].study, *(column.name for column in columns)]
-            lines += [_latex_row(map(_latex, heads)), r"\midrule"]
+            lines += [latex_row(map(latex_text, heads)), r"\midrule"]
             for row, (name, cells) in enumerate(printed.rows):
                 shown = [cells[place] for place in places]
                 if row:
                     lines.append(r"\midrule" if row == printed.datasets else r"\addlinespace[1pt]")
-                lines.append(_latex_row([_latex(name), *map(_latex_number, shown)]))
-                lines.append(_latex_row(["", *map(_latex_interval, shown)]))
+                lines.append(latex_row([latex_text(name), *map(_latex_number, shown)]))
+                lines.append(latex_row(["", *map(_latex_interval, shown)]))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
@@ -264,7 +264,7 @@ def _blocks(printed: Printed) -> Iterator[list[int]]:
         yield from (places[first : first + wide] for first in range(0, len(places), wide))
 
 
-def _latex_row(cells: Iterable[str]) -> str:
+def latex_row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
@@ -297,10 +297,13 @@ _LATEX = {
     "[": "{[}",  # behind a \\ it would begin an option
     "]": "{]}",
     "\n": " ",
+    "\u202f": r"\,",  # the narrow space between every three digits
+    "\u2212": "$-$",
+    "\u2014": "---",
 } | {each: f"\\{each}" for each in "&%$#_{}"}
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
     """A name or a sentence as LaTeX prints it."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 

@@ -90,7 +90,7 @@ class Dataset:
     episode_complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout, not by the end of the file
     segments: tuple[int, ...]  # lengths of the parts it was joined from, in order; their sum is N
     reference: Reference | None
-    digest: str  # sha256 over the arrays: two datasets of one name are told apart by it
+    digest: str  # xxh3_128 over the arrays: tells two of one name apart. Not cryptographic: nobody attacks it
     segment_names: tuple[str, ...] = ()  # what the parts are called
     notes: tuple[str, ...] = ()  # what the data rules did, for people
     card: dict[str, Any] = field(default_factory=dict)  # how the data came about, where it says so

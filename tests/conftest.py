@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
+from seqeval import cli
 from seqeval.types import Dataset, Reference
 
 torch.set_num_threads(1)  # small products lose by more, and far more on a busy machine
@@ -56,6 +58,38 @@ def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: st
         reference=Reference(-1000.0, -100.0, "made up"),
         digest="none",
     )
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it has printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Seqeval = Callable[..., Ended]
+
+
+@pytest.fixture
+def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
+    """The command with its arguments, in this process."""
+
+    def call(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return call
+
+
+def refused(ended: Ended) -> str:
+    """The line of a user's error: the only one on stderr, and nothing on stdout."""
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("seqeval: ")
+    return ended.err
 
 
 class Countdown(gymnasium.Env):

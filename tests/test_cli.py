@@ -19,7 +19,7 @@ import pytest
 from seqeval import cli, datasets, load_policy, plugins
 from seqeval.agents import Agents
 from seqeval.errors import UserError
-from seqeval.launch import WorkFailed, local
+from seqeval.launch import local
 from seqeval.launch.worker import Failure
 from seqeval.storage import frame
 from seqeval.types import Row
@@ -331,7 +331,7 @@ def test_a_failed_study_can_be_plotted_and_exported(seqeval: Seqeval, tmp_path: 
     assert set(exported.loc[exported["variant"] == "bc", "status"]) == {"ok"}
 
 
-def test_a_piece_that_raises_leaves_the_others_finished_and_keeps_its_traceback(
+def test_a_piece_that_cannot_go_on_leaves_the_others_finished_and_word_of_why(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, rows, out = small_file(tmp_path / "mine.hdf5"), local.rows, tmp_path / "run"
@@ -342,10 +342,13 @@ def test_a_piece_that_raises_leaves_the_others_finished_and_keeps_its_traceback(
 
     monkeypatch.setattr(local, "rows", rows_without_the_file)
     more = ("--datasets", file, "pendulum-replay", "--protocol.start", 200, "--protocol.grow-by", 9_900)
-    with pytest.raises(WorkFailed, match=r"(?s)mine · bc · seed 0:.*mine\.hdf5: no such file"):
-        seqeval(*study(out, *more))
+    ended = seqeval(*study(out, *more))
+    assert ended.code == 2
+    (why,) = re.findall(
+        r"^seqeval: (mine · bc · seed 0: .*mine\.hdf5: no such file.*)$", ended.err, re.MULTILINE
+    )
     assert (out / "cells/pendulum-replay/bc/seed-0/policy.pt").exists()
-    assert not (out / "cells/mine").exists()
+    assert (out / "cells/mine/bc/seed-0/error.txt").read_text() == why + "\n"
 
 
 def stop(seqeval: Seqeval, out: Path) -> Ended:

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import made_up
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Seqeval, refused
 
-from seqeval import aggregate, cli, plots, tables
+from seqeval import aggregate, plots, tables
 from seqeval.cli import results
 
 OVER_DATASETS = ["aggregate", "improvement", "intervals", "profile", "ranks"]
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Seqeval = Callable[..., Ended]
-
-
-@pytest.fixture
-def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
-    """The command with its arguments, in this process."""
-
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    return call
-
-
-def refused(ended: Ended) -> str:
-    """The line of a user's error: the only one on stderr, and nothing on stdout."""
-    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
-    assert ended.err.startswith("seqeval: ")
-    return ended.err
 
 
 @pytest.fixture
@@ -160,11 +130,11 @@ def test_a_line_of_which_every_seed_stopped_is_refused(seqeval: Seqeval, tmp_pat
 
 def test_an_online_phase_that_stopped_is_refused() -> None:
     rows = made_up.rows(points=(1000, made_up.SIZE, made_up.SIZE + 100))
-    studies = made_up.studies(rows)
-    same, notes = results.complete(rows, studies, leave_out=False)
+    rows = aggregate.with_planned(rows, made_up.studies(rows))
+    same, notes = aggregate.complete(rows)
     assert (len(same), notes) == (len(rows), [])
     stopped = rows[(rows["samples"] <= made_up.SIZE) | (rows["dataset"] != "one") | (rows["variant"] != "bc")]
-    kept, notes = results.complete(stopped, studies, leave_out=True)
+    kept, notes = aggregate.complete(stopped, leave_out=True)
     assert notes == ["left out of the statistics: one, bc: ends at n = 3000 of 3100"]
     assert len(kept) == len(stopped) - 3 * 2
 

@@ -13,6 +13,7 @@ import gymnasium
 import h5py
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -351,11 +352,29 @@ def test_the_digest_is_the_same_whenever_the_hashing_began(
     each = [
         getattr(dataset, name) for name in sorted((*PER_TRANSITION, "episode_returns", "episode_complete"))
     ]
-    parts = [env_id.encode(), *(hashlib.sha256(values.tobytes()).digest() for values in each)]
-    assert dataset.digest == hashlib.sha256(b"".join(parts)).hexdigest()
+    parts = [env_id.encode(), *(xxhash.xxh3_128_digest(values.tobytes()) for values in each)]
+    assert dataset.digest == xxhash.xxh3_128_hexdigest(b"".join(parts))
 
 
-def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episodes(file: Path) -> None:
+@pytest.mark.parametrize("together", [1, 3, 1000])
+def test_sums_of_some_episodes_at_a_time_are_the_sums_of_all(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """To the last bit, for numbers of very different sizes; episodes shorter and longer than what is summed
+    together."""
+    monkeypatch.setattr(_rules, "CHUNK", together)
+    rng = np.random.default_rng(0)
+    values = (rng.normal(size=9000) * 10 ** rng.uniform(-20, 20, 9000)).astype(np.float32)
+    for first in ([0], [0, 8999], [0, 1, 2, 30, 31, 4000, 8000], np.arange(9000), np.arange(0, 9000, 7)):
+        sums = _rules._sums(values, np.asarray(first))
+        assert sums.dtype == np.float64
+        np.testing.assert_array_equal(sums, np.add.reduceat(values.astype(np.float64), first))
+
+
+def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episodes(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rules, "SCANNED", 8192 * 3 * 4)  # 8192 rows at a time
     rng = np.random.default_rng(0)
     size = 20_000
     fields = fields_of(size, dict.fromkeys(range(99, size, 100), "c"))
@@ -385,6 +404,28 @@ def test_the_first_number_that_is_not_finite_is_found_wherever_it_is(
     fields = fields_of(40, following=True)
     fields[field][row:] = np.nan
     assert f"field {field!r} is not finite in row {row}: " in refusal(write(file, fields))
+
+
+def test_numbers_whose_sums_and_squares_are_infinite_are_finite(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are float32's largest, of either sign; one more infinity of either sign is refused."""
+    monkeypatch.setattr(_rules, "SCANNED", 64)
+    fields = fields_of(40, following=True)
+    largest = np.finfo(np.float32).max
+    fields["observations"][:] = np.where(np.arange(40) % 3, largest, -largest)[:, None]
+    assert (abs(datasets.load(write(file, fields)).observations) == largest).all()
+    for bad in (np.inf, -np.inf):
+        fields["observations"][17, 2] = bad
+        assert "field 'observations' is not finite in row 17: [" in refusal(write(file, fields))
+
+
+@pytest.mark.parametrize("first", ["observations", "next_observations"])
+def test_the_order_of_the_fields_changes_nothing(first: str) -> None:
+    fields = fields_of(40, {9: "c", 20: "t"}, following=True)
+    raw = {first: fields[first]} | fields
+    dataset = _rules.assemble("memory", "memory", raw, "Pendulum-v1", None, {}, "strict")
+    assert "37 next observations inside episodes are not the observation of the next row" in dataset.notes
 
 
 def test_a_field_that_cannot_be_read_to_its_end_is_named(file: Path) -> None:

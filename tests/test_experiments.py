@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from seqeval.study import processor
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SMALL = [
@@ -82,22 +85,81 @@ def test_the_demo_ends_with_a_table_and_the_figure(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "curves.png").stat().st_size > 5000
 
 
-def test_the_benchmark_prints_each_algorithm_and_writes_json(tmp_path: Path) -> None:
-    out = tmp_path / "benchmark.json"
-    options = (
-        "--replicas",
-        "1",
-        "--rounds",
-        "1",
-        "--seconds",
-        "0.02",
-        "--algorithms",
-        "bc",
-        "--out",
-        str(out),
-    )
-    done = script("benchmark.py", *options)
+BENCHMARK = [
+    *("--algorithms", "bc", "--replicas", "2", "--sizes", "1000", "2000", "--rounds", "2"),
+    *("--seconds", "0.02", "--episode-steps", "10", "--grow-by", "55000"),
+]
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What the benchmark writes of all its parts, and what it prints."""
+    out = tmp_path_factory.mktemp("benchmark") / "bench.json"
+    done = script("benchmark.py", *BENCHMARK, "--out", str(out))
     assert done.returncode == 0, done.stderr
-    (result,) = json.loads(out.read_text())["results"]
-    assert result["algorithm"] == "bc"
-    assert 0.01 < result["share of best 256"] < 1.5
+    return json.loads(out.read_text()), done.stdout
+
+
+def test_the_benchmark_heads_each_table_with_what_makes_it_again(benchmark: tuple[Any, str]) -> None:
+    found, printed = benchmark
+    assert found["processor"] == processor()
+    assert list(found["parts"]) == list("abcde")
+    for name, part in found["parts"].items():
+        assert part["command"] == f"python experiments/benchmark.py --parts {name} {' '.join(BENCHMARK)}"
+        assert len([line for line in printed.splitlines() if line.endswith(part["command"])]) == 1
+
+
+def test_the_benchmark_measures_updates_against_the_best_product(benchmark: tuple[Any, str]) -> None:
+    results = [r for r in benchmark[0]["parts"]["a"]["results"] if r["device"] == "cpu"]
+    assert [(r["algorithm"], r["replicas"]) for r in results] == [("bc", 2)]
+    layers = 2 * 256 * (11 * 256 + 256 * 256 + 256 * 3)
+    for result in results:
+        assert result["flops_per_update"] == 3 * layers - 2 * 256 * 11 * 256
+        for turn in result["rounds"]:
+            assert {"torch.mm 256", "torch.mm 1024"} <= set(turn["products"])
+            assert turn["machine_flops_per_second"] == max(turn["products"].values())
+            reached = turn["updates_per_second"] * result["flops_per_update"]
+            assert turn["share"] == pytest.approx(reached / turn["machine_flops_per_second"])
+            assert 0.005 < turn["share"] < 1.5
+        assert result["share"] == pytest.approx(sum(turn["share"] for turn in result["rounds"]) / 2)
+        if sys.platform == "linux":
+            assert 5e7 < result["peak_bytes"] < 5e9
+
+
+def test_the_benchmark_measures_evaluation_against_the_bare_environment(benchmark: tuple[Any, str]) -> None:
+    results = benchmark[0]["parts"]["b"]["results"]
+    assert [result["environment"].partition("?")[0] for result in results] == ["Hopper-v4", "Pendulum-v1"]
+    for result in results:
+        assert (result["replicas"], result["episodes"]) == (2, 10)
+        for turn in result["rounds"]:
+            assert turn["steps"] == 2 * 10 * 10
+            assert turn["share"] == turn["steps_per_second"] / turn["bare_steps_per_second"]
+            assert turn["bare_steps_per_second"] > 100
+
+
+def test_the_benchmark_says_where_the_time_of_a_study_goes(benchmark: tuple[Any, str]) -> None:
+    results = benchmark[0]["parts"]["c"]["results"]
+    assert [result["what"] for result in results] == ["updates", "evaluation", "everything else"]
+    assert sum(result["share"] for result in results) == pytest.approx(1)
+    assert all(result["seconds"] > 0 for result in results)
+    (wall,) = {round(result["seconds"] / result["share"], 6) for result in results}
+    assert wall < 120
+
+
+def test_the_benchmark_compares_sizes_and_replicas_with_the_first(benchmark: tuple[Any, str]) -> None:
+    results = [r for r in benchmark[0]["parts"]["d"]["results"] if r["device"] == "cpu"]
+    small, large, replicas = results
+    assert [(r["replicas"], r["transitions"]) for r in results] == [(1, 1000), (1, 2000), (2, 100_000)]
+    assert small["times_the_first"] == replicas["times_the_first"] == 1
+    ratios = [mine / first for mine, first in zip(large["rounds"], small["rounds"], strict=True)]
+    assert large["times_the_first"] == pytest.approx(sum(ratios) / 2)
+    assert large["seconds_per_update"] == pytest.approx(sum(large["rounds"]) / 2)
+
+
+def test_the_benchmark_starts_processes_that_load_no_torch(benchmark: tuple[Any, str]) -> None:
+    results = benchmark[0]["parts"]["e"]["results"]
+    assert [(r["what"], r["target"]) for r in results] == [("seqeval --help", 0.5), ("import seqeval", 0.3)]
+    for result in results:
+        assert result["seconds"] == min(result["rounds"]) > 0
+        assert result["met"] == (result["seconds"] < result["target"])
+        assert not result["loads_torch"]

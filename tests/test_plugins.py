@@ -511,21 +511,21 @@ def test_a_study_of_a_file_runs_in_processes_of_its_own_and_its_policy_acts(
 
 
 def test_a_file_that_changes_while_a_study_runs_fails_its_own_piece_alone(mine: Path) -> None:
-    from seqeval.launch import local
+    from seqeval.launch import worker
+    from seqeval.storage import RunDirectory
 
-    work = pickle.dumps(plugins.parse(f"{mine}:Mine"))
+    cell = RunDirectory(mine.parent / "out").cell("data", "Mine", 0)
+    parcel = worker.Parcel("the piece", (cell,), pickle.dumps(plugins.parse(f"{mine}:Mine")))
     plugins._load.cache_clear()  # as in another process
     mine.write_text(MINE + "# saved again\n")
-
-    class Reports:
-        def put(self, report: local.Report) -> None:
-            self.last = report
-
-    reports = Reports()
-    failure = local._attempt_pickled(0, "the piece", work, mine.parent, reports)
-    assert failure is not None
-    assert failure.startswith("the piece: Mine: ")
-    assert reports.last.over
+    reports: list[worker.Report] = []
+    assert not list(worker.do_parcel(0, parcel, mine.parent / "out", reports.append, lambda: False, 60.0))
+    (report,) = reports
+    assert report.over
+    assert report.failure is not None
+    assert report.failure.users
+    assert report.failure.text.startswith("the piece: Mine: ")
+    assert cell.error.read_text() == report.failure.text + "\n"
 
 
 # --- entry points ---

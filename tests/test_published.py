@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Seqeval, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqeval import aggregate, cli, disk, published
+from seqeval import aggregate, disk, published
 from seqeval.errors import UserError
 from seqeval.published import comparison
 from seqeval.published.runs import START, seen, updates_at
@@ -343,29 +344,6 @@ def test_what_differs_is_that_of_the_figure() -> None:
 # --- the commands ---
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def seqeval(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    def call(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    return call
-
-
-def refused(ended: Ended) -> str:
-    """The line of a user's error."""
-    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
-    return ended.err
-
-
 def write(out: Path, curves: Curves, about: dict[str, dict[str, Any]] = ABOUT) -> Path:
     """A run directory with these curves in it."""
     algorithms = dict.fromkeys(algorithm for _, algorithm, _ in curves)
@@ -414,9 +392,7 @@ ALIKE: Curves = {(NAME, "iql", seed): {5_000: 30.0, 55_000: 34.0, 105_000: 34.0}
 
 
 @pytest.mark.parametrize("figure", published.FIGURES)
-def test_published_draws_a_figure_of_the_paper(
-    seqeval: Callable[..., Ended], tmp_path: Path, figure: str
-) -> None:
+def test_published_draws_a_figure_of_the_paper(seqeval: Seqeval, tmp_path: Path, figure: str) -> None:
     ended = seqeval("published", "--figure", figure, "--out", tmp_path / "new" / "figure.svg")
     assert (ended.code, ended.out) == (0, f"{tmp_path / 'new' / 'figure.svg'}\n")
     assert "note: a point is the mean of a seed's evaluations in the 50 000 updates up to it" in ended.err
@@ -430,7 +406,7 @@ def test_published_draws_a_figure_of_the_paper(
 
 
 def test_plot_draws_published_runs_behind_ours_and_says_where_there_are_none(
-    seqeval: Callable[..., Ended], tmp_path: Path
+    seqeval: Seqeval, tmp_path: Path
 ) -> None:
     curves = ALIKE | {("pendulum-replay", "iql", 0): {5_000: 1.0, 20_000: 2.0}}
     about = ABOUT | {"pendulum-replay": ABOUT[NAME] | {"env_id": "Pendulum-v1", "transitions": 20_000}}
@@ -443,7 +419,7 @@ def test_plot_draws_published_runs_behind_ours_and_says_where_there_are_none(
     assert "published runs" not in (tmp_path / "figure.svg").read_text()
 
 
-def test_plot_without_a_published_dataset_still_draws(seqeval: Callable[..., Ended], tmp_path: Path) -> None:
+def test_plot_without_a_published_dataset_still_draws(seqeval: Seqeval, tmp_path: Path) -> None:
     curves: Curves = {("mine", "iql", 0): {5_000: 1.0, 20_000: 2.0}}
     out = write(tmp_path / "run", curves, {"mine": ABOUT[NAME]})
     ended = seqeval("plot", out, "--published", "--out", tmp_path / "figure.svg")
@@ -451,9 +427,7 @@ def test_plot_without_a_published_dataset_still_draws(seqeval: Callable[..., End
     assert "published runs" not in (tmp_path / "figure.svg").read_text()
 
 
-def test_compare_prints_a_line_for_each_and_what_differs(
-    seqeval: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_compare_prints_a_line_for_each_and_what_differs(seqeval: Seqeval, tmp_path: Path) -> None:
     more: Curves = {(NAME, "sac", 0): {5_000: 1.0, 105_000: 1.0}, ("mine", "bc", 0): {5_000: 1.0}}
     out = write(tmp_path / "run", ALIKE | more, ABOUT | {"mine": ABOUT[NAME]})
     ended = seqeval("compare", out, "--published")
@@ -472,7 +446,7 @@ def test_compare_prints_a_line_for_each_and_what_differs(
     assert set(lines[-1].removeprefix("not compared: ").split("; ")) == reasons
 
 
-def test_compare_tells_of_seeds_that_are_not_all_there(seqeval: Callable[..., Ended], tmp_path: Path) -> None:
+def test_compare_tells_of_seeds_that_are_not_all_there(seqeval: Seqeval, tmp_path: Path) -> None:
     curves = ALIKE | {(NAME, "iql", 2): {5_000: 30.0, 55_000: 34.0, 105_000: None}}
     ended = seqeval("compare", write(tmp_path / "run", curves), "--published")
     assert ended.code == 0
@@ -496,27 +470,25 @@ def test_compare_tells_of_seeds_that_are_not_all_there(seqeval: Callable[..., En
     ],
 )
 def test_compare_refuses_what_cannot_be_compared(
-    seqeval: Callable[..., Ended], tmp_path: Path, curves: Curves, reason: str
+    seqeval: Seqeval, tmp_path: Path, curves: Curves, reason: str
 ) -> None:
     out = write(tmp_path / "run", curves, ABOUT | {"mine": ABOUT[NAME]})
     line = refused(seqeval("compare", out, "--published"))
     assert line == f"seqeval: nothing to compare with the published runs: {reason}\n"
 
 
-def test_compare_refuses_returns(seqeval: Callable[..., Ended], tmp_path: Path) -> None:
+def test_compare_refuses_returns(seqeval: Seqeval, tmp_path: Path) -> None:
     about = {NAME: ABOUT[NAME] | {"reference": {"minimum": 0.0, "maximum": 9.0, "source": "mine"}}}
     line = refused(seqeval("compare", write(tmp_path / "run", ALIKE, about), "--published"))
     assert f"{NAME}: not in scores between D4RL's reference returns" in line
 
 
-def test_compare_wants_to_be_told_with_what(seqeval: Callable[..., Ended], tmp_path: Path) -> None:
+def test_compare_wants_to_be_told_with_what(seqeval: Seqeval, tmp_path: Path) -> None:
     assert "--published" in refused(seqeval("compare", write(tmp_path / "run", ALIKE)))
     assert "no study here" in refused(seqeval("compare", tmp_path / "nowhere", "--published"))
 
 
-def test_published_refuses_an_ending_that_it_does_not_know(
-    seqeval: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_published_refuses_an_ending_that_it_does_not_know(seqeval: Seqeval, tmp_path: Path) -> None:
     line = refused(seqeval("published", "--figure", "mixed", "--out", tmp_path / "figure.jpeg"))
     assert ".png, .pdf or .svg" in line
 

@@ -24,6 +24,7 @@ from seqeval.plots import report, style
 from seqeval.plots.report import Rerun
 
 from seqeval import aggregate, cli, launch, plugins
+from seqeval.aggregate import bootstrap
 from seqeval.cli import reporting
 from seqeval.errors import UserError
 from seqeval.settings import Evaluation, Online, Protocol, Study
@@ -157,12 +158,17 @@ class Read(HTMLParser):
 TWO = study([about("one"), about("two", reference=None)], ["bc", "mine"], [0, 1, 2], steps=400)
 
 
+@pytest.fixture(scope="module")
+def two() -> str:
+    return page_of(TWO, rows_of(TWO))
+
+
 # --- what is embedded ---
 
 
-def test_the_embedded_data_are_the_rows() -> None:
+def test_the_embedded_data_are_the_rows(two: str) -> None:
     rows = rows_of(TWO)
-    data = embedded(page_of(TWO, rows))
+    data = embedded(two)
     back = unfolded(data)
     key = ["dataset", "variant", "seed", "phase", "samples"]
     both = rows.merge(back, on=key, how="outer", suffixes=("", "_back"), indicator=True)
@@ -255,17 +261,16 @@ def finals(data: dict[str, Any]) -> pd.DataFrame:
     return table[table["statistic"] == "at the end"].set_index(["dataset", "algorithm"])
 
 
-def test_the_tables_are_those_of_aggregate() -> None:
+def test_the_tables_are_those_of_aggregate(two: str) -> None:
     rows = rows_of(TWO)
-    page = page_of(TWO, rows)
-    data = embedded(page)
+    data = embedded(two)
     wanted = aggregate.means(aggregate.finals(rows)).set_index(["dataset", "variant"])
     found = finals(data)
     for column in ("estimate", "low", "high"):
         np.testing.assert_allclose(found[column], wanted.loc[found.index, column])
     shown = wanted.loc[("one", "mine")]
     cell = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
-    assert cell in Read(page).flowing
+    assert cell in Read(two).flowing
     better = csv_of(data, "first,second")
     assert better.equals(aggregate.improvement(aggregate.finals(aggregate.comparable(rows)[0])))
     over = csv_of(data, "dataset,unit,ahead")
@@ -310,6 +315,34 @@ def test_seeds_that_are_incomplete_are_refused_over_datasets_unless_left_out() -
     assert "optimality gap" not in Read(refused).flowing
     assert "statistics want every seed" not in Read(left_out).flowing
     assert "optimality gap" in Read(left_out).flowing
+
+
+def test_a_line_whose_seeds_all_stopped_has_no_statistics() -> None:
+    said = study([about("one"), about("two"), about("three")], ["bc", "mine"], [0, 1])
+    rows = rows_of(said)
+    stopped = rows[(rows["dataset"] != "one") | (rows["variant"] == "mine") | (rows["samples"] < END)]
+    for leave_out in (False, True):
+        page = page_of(said, stopped, leave_out=leave_out)
+        text = Read(page).flowing
+        assert "one, bc: ends at n = 2 500 of 3 000" in text
+        assert "one bc — — — — 0 of 2 seeds" in text
+        assert ("one", "bc") not in finals(embedded(page)).index
+        assert len(finals(embedded(page))) == 5
+        assert ("statistics want finished studies" in text) == (not leave_out)
+    texts = [each["csv"] for each in embedded(page)["copies"].values()]
+    over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
+    wanted = aggregate.across(aggregate.finals(rows[rows["dataset"] != "one"]))
+    assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
+
+
+def test_an_online_phase_that_stopped_has_no_statistics_and_what_is_offline_has() -> None:
+    rows = rows_of(TWO)
+    stopped = rows[(rows["dataset"] == "two") | (rows["variant"] == "mine") | (rows["samples"] < END + 400)]
+    page = page_of(TWO, stopped)
+    assert ("one", "bc") in finals(embedded(page)).index
+    told = Read(page).flowing
+    assert "one, bc: ends at n = 3 300 of 3 400" in told
+    assert "one bc — — — 0 of 3 seeds" in told.partition("The online phase")[2]
 
 
 # --- words ---
@@ -374,8 +407,8 @@ def test_nothing_that_users_name_comes_alive() -> None:
     assert data["datasets"][0]["name"] == data["looks"][0]["label"] == HOSTILE
 
 
-def test_nothing_is_loaded_from_anywhere() -> None:
-    read = Read(page_of(TWO, rows_of(TWO)))
+def test_nothing_is_loaded_from_anywhere(two: str) -> None:
+    read = Read(two)
     for tag, attributes in read.tags:
         assert "src" not in attributes, tag
         assert (attributes.get("href") or "#").startswith("#"), tag
@@ -597,8 +630,11 @@ class Browser:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until the panels that are in view are drawn."""
-        self.driver.execute_async_script("setTimeout(arguments[0], 150)")
+        """Waits until the panels that are in view are drawn, of which each takes a turn after a frame."""
+        self.driver.execute_async_script(
+            "const done = arguments[0]; let frames = 5;"
+            "const next = () => frames-- ? requestAnimationFrame(() => setTimeout(next)) : done(); next()"
+        )
 
     def traces(self, panel: int = 0) -> list[dict[str, Any]]:
         """What Plotly has drawn."""
@@ -635,7 +671,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory, two: str) -> dict[str, Path]:
     """Pages to be looked at: two datasets with an online phase; a seed that fails; names that bite."""
     folder = tmp_path_factory.mktemp("pages")
     failed = rows_of(TWO)
@@ -643,7 +679,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     failed.loc[lost, ["score", "return_mean", "status"]] = (np.nan, np.nan, "failed")
     hostile = study([about(HOSTILE)], [HOSTILE], [0, 1])
     written = {
-        "two": page_of(TWO, rows_of(TWO)),
+        "two": two,
         "failed": page_of(TWO, failed),
         "hostile": page_of(hostile, rows_of(hostile), HOSTILE),
     }
@@ -655,11 +691,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve datasets, five algorithms, five seeds, 200 points."""
+    """Twelve datasets, five algorithms, five seeds, 200 points; few repetitions, which take no room."""
     datasets = [about(f"dataset-number-{i}-v2") for i in range(12)]
     said = study(datasets, ["bc", "td3_bc", "awac", "cql", "iql"], [0, 1, 2, 3, 4])
     path = tmp_path_factory.mktemp("big") / "big.html"
-    path.write_text(page_of(said, rows_of(said, points=200)))
+    resample = bootstrap.resample
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "resample", lambda repetitions, *more: resample(20, *more))
+        path.write_text(page_of(said, rows_of(said, points=200)))
     return path
 
 

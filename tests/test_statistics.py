@@ -160,6 +160,13 @@ def test_shares_meet_in_the_range_that_all_curves_have() -> None:
     assert along["estimate"].tolist() == pytest.approx([1.5, 5.25, 14.0])
 
 
+@pytest.mark.parametrize("statistic", [aggregate.along, aggregate.ranks])
+def test_curves_that_share_no_x_are_refused_in_a_line(statistic: object) -> None:
+    early, late = rows({("d", "a", 0): {2: 0.0, 4: 8.0}}), rows({("d", "b", 0): {9: 0.0, 10: 8.0}}, "t")
+    with pytest.raises(UserError, match=r"^no share .*: a of s ends at 40 % of d, b of t begins at 90 %"):
+        statistic(pd.concat([early, late]), {"d": 10})
+
+
 def test_ranks_by_hand() -> None:
     runs = {
         ("d", "a", 0): {5: 1.0, 10: 9.0},

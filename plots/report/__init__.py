@@ -19,11 +19,12 @@ import pandas as pd
 
 from seqeval import aggregate
 from seqeval.errors import UserError
+from seqeval.tables import csv
 from seqeval.types import Reference
 
 from . import _curves, _words
 from ._statistics import Section, statistics
-from ._tables import Table, csv, html, latex
+from ._tables import Table, html, latex
 from ._words import counted, listed, spaced
 
 Study = Mapping[str, Any]  # as study.json holds it
@@ -49,6 +50,7 @@ def page(
     Raises UserError where plotly is not installed, or where there is nothing to draw.
     """
     library = _plotly()
+    rows = aggregate.with_planned(rows, studies)
     warnings = _words.warnings(rows, studies, leave_out)
     rows = rows[~rows["dataset"].isin(aggregate.unevaluated(rows))]
     if rows.empty:
@@ -62,7 +64,7 @@ def page(
         for number, table in enumerate(found)
         if isinstance(table, Table)
     }
-    copies = {key: {"csv": csv(table), "latex": latex(table)} for key, table in tables.items()}
+    copies = {key: {"csv": csv(table.tidy), "latex": latex(table)} for key, table in tables.items()}
     script = _own("page.js")
     title = listed(list(studies))
     body = [

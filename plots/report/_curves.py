@@ -27,8 +27,8 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     number, with its `runs`: [seed, number of the grid, number of the first online point, returns], None where
     there is no return. A line is `frozen` where it does not learn online.
     """
-    rows = aggregate.with_values(curves._beside_data(rows, datasets))
-    styles = curves._styles(rows)
+    rows = aggregate.with_values(curves.beside_data(rows, datasets))
+    styles = curves.styles_of(rows)
     numbers = {key: number for number, key in enumerate(styles)}
     names = list(dict.fromkeys(rows["dataset"]))
     frozen = aggregate.frozen(rows)
@@ -83,7 +83,7 @@ def _about(name: str, about: Mapping[str, Any], scored: bool) -> dict[str, Any]:
         "transitions": about["transitions"],
         "reference": [reference["minimum"], reference["maximum"]] if scored else None,
         "mean": about["behaviour_return"],
-        "segments": curves._segments(about),
+        "segments": curves.segments_of(about),
     }
 
 

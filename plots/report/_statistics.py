@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,27 +12,28 @@ import pandas as pd
 
 from seqeval import aggregate
 from seqeval.aggregate import LINE
-from seqeval.aggregate.rows import incomplete
 from seqeval.errors import UserError
 
 from .. import curves
+from ..aggregate import NAMES as STATISTICS
 from ._tables import NOTHING, Cell, Missing, Table, interval
 from ._words import counted, listed
 
 Section = Table | Missing
 Key = tuple[str, str, str]  # dataset, variant, study: a line
-STATISTICS = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
 
 
 def statistics(
     rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]], leave_out: bool
 ) -> list[tuple[str, list[Section]]]:
-    """Tables under headings. Seeds that are not all there make their line's numbers missing, or with
-    `leave_out` are left out of them."""
-    rows = curves._beside_data(rows, datasets)
+    """Tables under headings, of rows `with_planned`. Seeds that are not all there make their line's numbers
+    missing, or with `leave_out` are left out of them; lines that are not finished have none."""
+    rows = curves.beside_data(rows, datasets)
     lines = Lines(rows, datasets)
+    # What holds where the data ends does not hang on what comes behind it.
     offline = rows[rows["phase"] == "offline"]
+    offline = offline.assign(planned=[datasets[name]["transitions"] for name in offline["dataset"]])
     found: list[tuple[str, list[Section]]] = []
     if len(offline):
         whole = Whole(offline, leave_out)
@@ -50,18 +52,17 @@ class Whole:
     """Rows whose seeds are all there, and for each line that lacks some how many it has."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
-        wrong = pd.DataFrame(incomplete(rows), columns=[*LINE, "seed", "why"])
+        unfinished = set(aggregate.unfinished(rows)[LINE].itertuples(index=False, name=None))
+        wrong = [each[:4] for each in aggregate.incomplete(rows)]
         by = [*LINE, "seed"] if leave_out else LINE
-        gone = pd.MultiIndex.from_frame(rows[by]).isin(pd.MultiIndex.from_frame(wrong[by]))
-        self.rows = rows[~gone]
+        kept = aggregate.without_those(rows, [each[: len(by)] for each in wrong], by)
+        self.rows = aggregate.without_those(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
-        of = rows.groupby(LINE)["seed"].nunique()
-        short = wrong.groupby(LINE)["seed"].nunique()
-        kept = set(pd.MultiIndex.from_frame(self.rows[LINE]))
+        short = Counter(each[:3] for each in wrong)
         self.lacking = {
-            line: f"{of[line] - count} of {of[line]} seeds"
-            for line, count in short.items()
-            if line not in kept
+            line: f"{0 if line in unfinished else of - short[line]} of {of} seeds"
+            for line, of in rows.groupby(LINE)["seed"].nunique().items()
+            if line not in self.seeds.index
         }
 
 
@@ -70,7 +71,7 @@ class Lines:
 
     def __init__(self, rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> None:
         valued = aggregate.with_values(rows)
-        styles = curves._styles(rows)
+        styles = curves.styles_of(rows)
         self.labels = {key: look.label for key, look in styles.items()}
         own = aggregate.labels(list(styles))
         self.renamed = {own[key]: label for key, label in self.labels.items()}
@@ -197,7 +198,7 @@ def _borders(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, list[int]]:
     """Where one part ends and the next begins to arrive, of the datasets that have such."""
     found = {}
     for name, about in datasets.items():
-        sizes = [size for _, size in curves._segments(about)]
+        sizes = [size for _, size in curves.segments_of(about)]
         if len(sizes) > 1:
             found[name] = [sum(sizes[: place + 1]) for place in range(len(sizes) - 1)]
     return found
@@ -212,7 +213,7 @@ def _forgetting(
     table = aggregate.means(aggregate.forgetting(whole.rows, borders))
     columns = {}
     for name, inner in borders.items():
-        parts = [part for part, _ in curves._segments(datasets[name])]
+        parts = [part for part, _ in curves.segments_of(datasets[name])]
         for border, (before, after) in zip(inner, pairwise(parts), strict=True):
             head = f"{before} to {after}"
             mine = table[(table["dataset"] == name) & (table["border"] == border)]

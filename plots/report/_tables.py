@@ -10,16 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from seqeval.tables import latex_row, latex_text
+
 MINUS, NEVER, NOTHING = "\u2212", "never", "\u2014"
-LATEX = {
-    "\\": r"\textbackslash{}",
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    MINUS: "$-$",
-    NOTHING: "---",
-    "\u202f": r"\,",
-}
 
 
 class Cell(NamedTuple):
@@ -107,27 +100,16 @@ def _html(cell: Cell, place: int, texts: int) -> str:
     return f"<td>{inner}</td>" if place < texts else f'<td class="{kind}"{order}>{inner}</td>'
 
 
-def csv(table: Table) -> str:
-    return table.tidy.to_csv(index=False, lineterminator="\n")
-
-
 def latex(table: Table) -> str:
     """For the package booktabs, as the page shows it."""
     columns = "l" * table.texts + "r" * (len(table.head) - table.texts)
-    lines = [
-        " & ".join(
-            _latex(cell.text) + (rf" {{\scriptsize [{_latex(cell.interval)}]}}" if cell.interval else "")
-            for cell in row
-        )
-        for row in table.body
-    ]
     return "\n".join(
         [
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(map(_latex, table.head)) + r" \\",
+            latex_row(map(latex_text, table.head)),
             r"\midrule",
-            *(rf"{line} \\" for line in lines),
+            *(latex_row(map(_latex_cell, row)) for row in table.body),
             r"\bottomrule",
             r"\end{tabular}",
             "",
@@ -135,5 +117,6 @@ def latex(table: Table) -> str:
     )
 
 
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(char, char) for char in text)
+def _latex_cell(cell: Cell) -> str:
+    text = latex_text(cell.text)
+    return rf"{text} {{\scriptsize [{latex_text(cell.interval)}]}}" if cell.interval else text

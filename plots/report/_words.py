@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from seqeval import aggregate
-from seqeval.aggregate.rows import incomplete
 
 Study = Mapping[str, Any]  # as study.json holds it
 
@@ -123,7 +122,7 @@ def warnings(rows: pd.DataFrame, studies: Mapping[str, Study], leave_out: bool) 
 def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
     """A line for each line of a figure that has seeds which are not all there."""
     found: dict[tuple[str, str], list[str]] = {}
-    for dataset, variant, _, seed, why in incomplete(rows):
+    for dataset, variant, _, seed, why in aggregate.incomplete(rows):
         found.setdefault((dataset, variant), []).append(f"seed {seed} {why}")
     of = rows.groupby(["dataset", "variant"])["seed"].nunique()
     out = ", left out of the statistics" if leave_out else ""
@@ -137,19 +136,18 @@ def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
 def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study that have no rows, and lines that end before they should."""
     seeds = asked(study)
-    steps = study.get("online", {}).get("steps", 0)
+    short = aggregate.unfinished(rows).set_index(["dataset", "variant"])
     found = []
-    for dataset, about in study["datasets"].items():
+    for dataset in study["datasets"]:
         for variant in study["algorithms"]:
             line = rows[(rows["dataset"] == dataset) & (rows["variant"] == variant)]
             missing = [str(seed) for seed in seeds if seed not in set(line["seed"])]
             if missing:
                 of = counted(len(seeds), "seed")
                 found.append(f"{dataset}, {variant}: {len(missing)} of {of} missing ({listed(missing)})")
-            end = about["transitions"] + steps
-            if len(line) and line["samples"].max() < end:
-                reached = spaced(line["samples"].max())
-                found.append(f"{dataset}, {variant}: ends at n = {reached} of {spaced(end)}")
+            if (dataset, variant) in short.index:
+                end, planned = short.loc[(dataset, variant), ["end", "planned"]]
+                found.append(f"{dataset}, {variant}: ends at n = {spaced(end)} of {spaced(planned)}")
     return found
 
 

@@ -23,6 +23,10 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   // Plotly reads a little HTML in texts; names are to be read as they are.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const extent = (values) => [
+    values.reduce((a, b) => Math.min(a, b), Infinity),
+    values.reduce((a, b) => Math.max(a, b), -Infinity),
+  ];
   const faint = (colour, alpha) => {
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     return `rgba(${r},${g},${b},${alpha})`;
@@ -92,7 +96,7 @@
       const seeds = whole(point) ? "" : `, ${point.seeds} of ${point.of} seeds`;
       return `${plain(look.label)}  <b>${place.number(point.mean)}</b>${range}${seeds}`;
     };
-    const common = { type: "scatter", mode: "lines", legendgroup: look.label, name: look.label };
+    const common = { type: "scatter", mode: "lines", name: look.label };
     const stroke = {
       color: colour,
       width: 2,
@@ -183,35 +187,23 @@
     const scored = shown.unit === "score" && dataset.reference !== null;
     const share = shown.share && dataset.transitions > 0;
     const one = container.classList.contains("one");
-    const returns = lines.flatMap((line) =>
-      line.runs.flatMap((run) => run[3].filter((value) => value !== null)),
-    );
-    const spread =
-      returns.reduce((a, b) => Math.max(a, b), -Infinity) -
-      returns.reduce((a, b) => Math.min(a, b), Infinity);
-    const decimals = scored
-      ? 1
-      : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread > 0 ? spread : 1))));
-    const [minimum, maximum] = dataset.reference || [0, 100];
+    const runs = lines.flatMap((line) => line.runs);
+    const [lowest, highest] = extent(runs.flatMap((run) => run[3].filter((value) => value !== null)));
+    const spread = highest > lowest ? highest - lowest : 1;
+    const decimals = scored ? 1 : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread))));
+    const [minimum, maximum] = dataset.reference || [];
     const place = {
       scale: (value) => (scored ? (100 * (value - minimum)) / (maximum - minimum) : value),
       x: (n) => (share ? n / dataset.transitions : n),
       number: (value) => value.toFixed(decimals).replace("-", "\u2212"),
     };
-    const seen = lines.flatMap((line) =>
-      line.runs.flatMap((run) => points(run, shown.phase).map(([n]) => n)),
-    );
-    const range = [
-      seen.reduce((a, b) => Math.min(a, b), Infinity),
-      seen.reduce((a, b) => Math.max(a, b), -Infinity),
-    ];
-    if (!seen.length) range.splice(0, 2, 0, 1);
-    if (range[0] === range[1]) range.splice(0, 2, range[0] * 0.9, range[1] * 1.1 + 1);
+    const seen = runs.map((run) => points(run, shown.phase).map(([n]) => n));
+    let range = extent(seen.flat());
+    if (range[0] > range[1]) range = [0, 1]; // there is no point in this phase
+    if (range[0] === range[1]) range = [range[0] * 0.9, range[1] * 1.1 + 1];
     // How near a point must be to be told, in pixels: wherever one hovers, some are.
-    const gaps = lines.flatMap((line) =>
-      line.runs.flatMap((run) => points(run, shown.phase).map(([n], i, all) => (i ? n - all[i - 1][0] : 0))),
-    );
-    const widest = gaps.reduce((a, b) => Math.max(a, b), 0) / (range[1] - range[0]);
+    const gaps = seen.flatMap((ns) => ns.slice(1).map((n, i) => n - ns[i]));
+    const widest = extent([0, ...gaps])[1] / (range[1] - range[0]);
     const reach = Math.min(80, Math.max(20, (widest * panel.plot.clientWidth) / 2 + 2));
     const [ink, quiet, rule, paper] = ["--ink", "--quiet", "--rule", "--raised"].map(css);
 
@@ -259,7 +251,7 @@
       });
     if (shown.phase === "both") {
       const goesOn = ([, grid, online]) => online > 0 && online < data.grids[grid].length;
-      if (lines.some((line) => line.runs.some(goesOn))) {
+      if (runs.some(goesOn)) {
         upright(dataset.transitions, "5px,3px");
         if (!dataset.segments.length) above(dataset.transitions, "right", "offline");
         above(dataset.transitions, "left", "online");
@@ -276,8 +268,6 @@
     const axis = {
       gridcolor: rule,
       zeroline: false,
-      showline: false,
-      ticks: "",
       automargin: true,
       title: { font: { size: 12, color: quiet }, standoff: 8 },
       tickfont: { color: quiet, size: 11 },

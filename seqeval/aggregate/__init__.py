@@ -9,7 +9,21 @@ bootstrap   the estimators and their intervals
 
 from .along import along, overtakings, ranks, samples_to
 from .measures import areas, at, drops, finals, forgetting, gains
-from .rows import LINE, comparable, complete, curves, final, frozen, shortfalls, unevaluated, with_values
+from .rows import (
+    LINE,
+    comparable,
+    complete,
+    curves,
+    final,
+    frozen,
+    incomplete,
+    shortfalls,
+    unevaluated,
+    unfinished,
+    with_planned,
+    with_values,
+    without_those,
+)
 from .summaries import across, difference, improvement, labels, means, profile
 
 __all__ = [
@@ -29,6 +43,7 @@ __all__ = [
     "frozen",
     "gains",
     "improvement",
+    "incomplete",
     "labels",
     "means",
     "overtakings",
@@ -37,5 +52,8 @@ __all__ = [
     "samples_to",
     "shortfalls",
     "unevaluated",
+    "unfinished",
+    "with_planned",
     "with_values",
+    "without_those",
 ]

@@ -13,6 +13,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from seqeval.errors import UserError
+
 from . import bootstrap
 from .measures import runs
 from .rows import LINE
@@ -31,7 +33,7 @@ def along(
     """Statistics over datasets of the offline curves at each share n/N of the data, N = `transitions` of a
     dataset: [variant, study, share, statistic, estimate, low, high].
 
-    Raises ValueError as `across`.
+    Raises ValueError as `across`, and UserError where the curves have no share in common.
     """
     grid, lines = _by_share(rows, transitions)
     found = []
@@ -46,7 +48,7 @@ def along(
 
 def ranks(rows: pd.DataFrame, transitions: Mapping[str, int], repetitions: int = REPETITIONS) -> pd.DataFrame:
     """Mean rank over datasets of each line's mean over seeds, 1 the best, ties shared, at each share of the
-    data: [variant, study, share, estimate, low, high]. Raises ValueError as `across`."""
+    data: [variant, study, share, estimate, low, high]. Raises as `along`."""
     grid, lines = _by_share(rows, transitions)
     means = np.stack(
         [
@@ -174,7 +176,14 @@ def _by_share(
     shares = {key: line[0] / transitions[key[0]] for key, line in offline.items()}
     grid = _union(list(shares.values()))
     if not len(grid):
-        raise ValueError("the curves have no share of their datasets in common")
+        late = max(shares, key=lambda key: shares[key][0])
+        early = min(shares, key=lambda key: shares[key][-1])
+        raise UserError(
+            "no share of the data is common to all lines: "
+            f"{early[1]} of {early[2]} ends at {100 * shares[early][-1]:.3g} % of {early[0]}, "
+            f"{late[1]} of {late[2]} begins at {100 * shares[late][0]:.3g} % of {late[0]}; "
+            "leave one of them out"
+        )
     parts: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
     for key, (_, values) in offline.items():
         on_grid = _interpolate(grid, shares[key], values)

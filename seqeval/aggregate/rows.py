@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -66,9 +67,11 @@ def frozen(rows: pd.DataFrame) -> set[tuple[str, str, str]]:
 
 def shortfalls(rows: pd.DataFrame) -> list[str]:
     """A line for each seed that is not all there (`incomplete`), in words."""
-    return [
-        f"{dataset}, {variant}, seed {seed}: {why}" for dataset, variant, _, seed, why in incomplete(rows)
-    ]
+    return _in_words(incomplete(rows))
+
+
+def _in_words(seeds: list[tuple[Any, ...]]) -> list[str]:
+    return [f"{dataset}, {variant}, seed {seed}: {why}" for dataset, variant, _, seed, why in seeds]
 
 
 def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -96,11 +99,32 @@ def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return found
 
 
-def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
-    """The rows for statistics, and a note for each seed that was left out, and for datasets without values.
+def with_planned(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows with a column `planned`: the n at which their line ends when its study is finished, with the
+    data or with the online phase behind it. `studies` are what study.json holds, by the study's name."""
+    ends = {
+        (name, dataset): about["transitions"] + study.get("online", {}).get("steps", 0)
+        for name, study in studies.items()
+        for dataset, about in study["datasets"].items()
+    }
+    return rows.assign(planned=[ends[key] for key in zip(rows["study"], rows["dataset"], strict=True)])
 
-    Raises UserError where a seed is not all there and none is to be left out: those that get through are not
-    a fair sample of all, if getting through has to do with the values.
+
+def unfinished(rows: pd.DataFrame) -> pd.DataFrame:
+    """The lines of which no seed comes as far as `planned`: [dataset, variant, study, end, planned], `end`
+    the last n there is. None where the rows have no such column (`with_planned`)."""
+    planned = rows.get("planned", rows["samples"])
+    each = rows.assign(planned=planned).groupby(LINE, sort=False)
+    lines = each.agg(end=("samples", "max"), planned=("planned", "max")).reset_index()
+    return lines[lines["end"] < lines["planned"]]
+
+
+def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """The rows for statistics, and a note for each seed (`incomplete`) and line (`unfinished`) that was left
+    out, and for datasets without values.
+
+    Raises UserError where a seed or a line is not all there and none is to be left out: those that get
+    through are not a fair sample of all, if getting through has to do with the values.
     """
     without = unevaluated(rows)
     rows = rows[~rows["dataset"].isin(without)]
@@ -108,20 +132,38 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     if rows.empty:
         raise UserError(f"no seed is left for statistics; {'; '.join(notes)}")
     wrong = incomplete(rows)
-    if not wrong:
-        return rows, notes
-    told = shortfalls(rows)
-    if not leave_out:
-        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    seeds = _in_words(wrong)
+    if seeds and not leave_out:
         raise UserError(
-            f"{told[0]}{more}: statistics want every seed; finish the study, or leave such seeds out with "
+            f"{_first(seeds)}: statistics want every seed; finish the study, or leave such seeds out with "
             "--leave-out-incomplete"
         )
-    gone = pd.MultiIndex.from_tuples([each[:4] for each in wrong])
-    kept = rows[~pd.MultiIndex.from_frame(rows[[*LINE, "seed"]]).isin(gone)]
-    if kept.empty:
-        raise UserError(f"{told[0]}: no seed is left for statistics; finish the study")
-    return kept, [*notes, *(f"left out of the statistics: {line}" for line in told)]
+    rows = without_those(rows, [each[:4] for each in wrong], [*LINE, "seed"])
+    if rows.empty:
+        raise UserError(f"{seeds[0]}: no seed is left for statistics; finish the study")
+    short = unfinished(rows)
+    lines = [
+        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['planned']}"
+        for line in short.to_dict("records")
+    ]
+    if lines and not leave_out:
+        raise UserError(
+            f"{_first(lines)}: statistics want finished studies; finish it, or leave such lines out with "
+            "--leave-out-incomplete"
+        )
+    rows = without_those(rows, short[LINE].itertuples(index=False, name=None), LINE)
+    if rows.empty:
+        raise UserError(f"{lines[0]}: no line is left for statistics; finish the study")
+    return rows, [*notes, *(f"left out of the statistics: {each}" for each in [*seeds, *lines])]
+
+
+def without_those(rows: pd.DataFrame, those: Iterable[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """The rows whose values in these columns are none of `those`."""
+    return rows[~pd.MultiIndex.from_frame(rows[columns]).isin(list(those))]
+
+
+def _first(told: list[str]) -> str:
+    return told[0] + (f" (and {len(told) - 1} more)" if len(told) > 1 else "")
 
 
 def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

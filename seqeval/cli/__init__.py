@@ -16,11 +16,12 @@ import tyro
 from seqeval.errors import UserError
 from seqeval.settings import Study
 
-from . import algorithms, datasets, reporting, results, running, statistics
-from ._terminal import plain_console
+from . import algorithms, datasets, reporting, results, running, statistics, status
+from ._terminal import plain_console as plain_console  # for experiments
 
 app = tyro.extras.SubcommandApp()
 app.command(running.run)
+app.command(status.status)
 app.command(results.plot)
 app.command(results.compare)
 app.command(name="published")(results.plot_published)
@@ -55,21 +56,15 @@ def main(arguments: list[str] | None = None) -> None:
 def script(study: Study, out: Path, description: str | None) -> None:
     """The whole of an experiment that is a study with other defaults: its file, run, is this call.
 
-    Every flag of `seqeval run` but the preset can be given to it, and beside them `--out`, `--jobs` and
-    `--save-every`.
+    Every flag of `seqeval run` but the preset can be given to it.
     """
 
     def main(
         study: Annotated[Study, tyro.conf.arg(name="")] = study,
         out: Path = out,
-        jobs: int | None = None,
-        save_every: float = 60.0,
+        how: Annotated[running.How, tyro.conf.arg(name="")] = running.HERE,
     ) -> int:
-        from seqeval import launch
-
-        return results.show_results(
-            launch.run(study, out, jobs, plain_console(stderr=True), save_every), out, out / "curves.png"
-        )
+        return how.run(study, out)
 
     with exits(Path(sys.argv[0]).stem):
         code = tyro.cli(main, description=description)

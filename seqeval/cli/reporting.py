@@ -12,6 +12,8 @@ import tyro
 from seqeval.errors import UserError
 from seqeval.settings import Evaluation, Online, Protocol
 
+from .results import read, write
+
 if TYPE_CHECKING:
     from seqeval.plots.report import Rerun
 
@@ -29,29 +31,13 @@ def report(
         leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Without it, lines
             that have such seeds have none.
     """
-    from seqeval import disk
     from seqeval.plots import report as drawing
-    from seqeval.storage import RunDirectory, frame
 
-    if not directories:
-        raise UserError("report: name at least one run directory")
     if out.suffix != ".html":
         raise UserError(f"{out}: a report's name ends in .html")
-    rows = frame(directories)
-    studies = {directory.resolve().name: RunDirectory(directory).study() for directory in directories}
-    data: dict[str, str] = {}
-    for directory, study in zip(directories, studies.values(), strict=True):
-        for name, dataset in study["datasets"].items():
-            if data.setdefault(name, dataset["digest"]) != dataset["digest"]:
-                raise UserError(
-                    f"{directory}: its {name!r} is not the data of that name in another directory"
-                )
+    rows, studies = read("report", directories)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
-    page = drawing.page(rows, studies, reruns, leave_out_incomplete)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with disk.replacing(out) as partial:
-        partial.write_text(page, encoding="utf-8")
-    print(out)
+    write(drawing.page(rows, studies, reruns, leave_out_incomplete), out)
 
 
 def _rerun(study: dict[str, Any], name: str) -> Rerun:

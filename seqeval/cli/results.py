@@ -131,38 +131,14 @@ def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[
     return rows, studies
 
 
-def complete(
-    rows: pd.DataFrame, studies: dict[str, dict[str, Any]], leave_out: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    """As `aggregate.complete`, which does not know how far a line should come: those that end before their
-    data and their online phase do are not complete either."""
-    import pandas as pd
+def write(text: str, out: Path) -> None:
+    """Writes a file in whole, with the folders above it, and says where it is."""
+    from seqeval import disk
 
-    from seqeval import aggregate
-
-    rows, notes = aggregate.complete(rows, leave_out)
-    planned = {
-        (name, dataset): about["transitions"] + study.get("online", {}).get("steps", 0)
-        for name, study in studies.items()
-        for dataset, about in study["datasets"].items()
-    }
-    end = rows.groupby(aggregate.LINE)["samples"].transform("max")
-    plan = pd.Series([planned[key] for key in zip(rows["study"], rows["dataset"], strict=True)], rows.index)
-    short = rows.assign(end=end, plan=plan)[end < plan].drop_duplicates(aggregate.LINE)
-    told = [
-        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['plan']}"
-        for line in short.to_dict("records")
-    ]
-    if told and not leave_out:
-        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-        raise UserError(
-            f"{told[0]}{more}: statistics want finished studies; finish it, or leave such lines out with "
-            "--leave-out-incomplete"
-        )
-    rows = rows[end >= plan]
-    if rows.empty:
-        raise UserError(f"{told[0]}: no line is left for statistics; finish the study")
-    return rows, notes + [f"left out of the statistics: {line}" for line in told]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with disk.replacing(out) as partial:
+        partial.write_text(text, encoding="utf-8")
+    print(out)
 
 
 def figures() -> dict[str, ModuleType]:
@@ -214,7 +190,7 @@ def plot(
     if figure == "curves" and not leave_out_incomplete:
         notes = aggregate.shortfalls(rows)
     else:
-        rows, notes = complete(rows, studies, leave_out_incomplete)
+        rows, notes = aggregate.complete(aggregate.with_planned(rows, studies), leave_out_incomplete)
     rows, left_out = drawable(rows)
     if rows.empty:
         raise UserError(f"plot: there is nothing to draw of {left_out}")

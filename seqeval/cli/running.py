@@ -1,26 +1,64 @@
-"""`seqeval run`."""
+"""`seqeval run`, and experiments as scripts."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from seqeval.settings import PRESETS, Evaluation, Preset, Protocol, Study
+from seqeval.errors import UserError
+from seqeval.settings import PRESETS, Evaluation, Preset, Protocol, Ray, Slurm, Study
 
 from ._terminal import plain_console
 from .results import show_results
 
 
+@dataclass(frozen=True)
+class How:
+    """How a study is run; no number hangs on it."""
+
+    jobs: int | None = None
+    """Pieces of work beside each other; by default one a core, on a GPU one, on a Ray cluster as many as
+    there is room for, in Slurm's queue all at once."""
+    save_every: float = 60.0
+    """Seconds from one checkpoint of each piece to the next."""
+    launcher: Literal["local", "ray", "slurm"] = "local"
+    """Where the pieces run: on this machine or on a cluster, whose every machine sees OUT."""
+    ray: Ray = field(default_factory=Ray)
+    slurm: Slurm = field(default_factory=Slurm)
+    log: Literal["tensorboard"] | None = None
+    """tensorboard: also write scores, returns and losses for TensorBoard as they come, into
+    OUT/tensorboard."""
+
+    def __post_init__(self) -> None:
+        for name, settings, default in (("ray", self.ray, Ray()), ("slurm", self.slurm, Slurm())):
+            if self.launcher != name and settings != default:
+                raise UserError(f"{name}: its settings mean nothing without --launcher {name}")
+
+    def run(self, study: Study, out: Path) -> int:
+        """Runs a study, prints the table, draws the curves, and returns the exit code."""
+        from seqeval import launch
+
+        where = {"local": None, "ray": self.ray, "slurm": self.slurm}[self.launcher]
+        console = plain_console(stderr=True)
+        rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log)
+        if where is self.slurm and self.slurm.detach:
+            return 0
+        return show_results(rows, out, out / "curves.png")
+
+
+HERE = How()
+
+
 def run(
     study: Annotated[Study, tyro.conf.arg(name="")],
     out: Path,
-    jobs: int | None = None,
+    how: Annotated[How, tyro.conf.arg(name="")] = HERE,
     preset: Preset = "strict",
-    save_every: float = 60.0,
 ) -> int:
     """Train every algorithm on every dataset as it arrives; then print the table and draw the curves.
 
@@ -29,18 +67,13 @@ def run(
 
     Args:
         out: The run directory.
-        jobs: Pieces of work beside each other; by default one a core, on a GPU one.
         preset: Where the protocol's and the evaluation's defaults come from. strict: nothing is seen before
             it arrives. paper: as in the released code of the paper, its leaks of the full dataset included.
             mixed: strict, for datasets joined (mix:A+B): they arrive in turn, seen through a window.
-        save_every: Seconds from one checkpoint of each piece to the next.
     """
-    from seqeval import launch
-
     # The preset was read before all else (see `main`): its values are the defaults of this very study.
     study = Study(**{field.name: getattr(study, field.name) for field in dataclasses.fields(Study)})
-    rows = launch.run(study, out, jobs, plain_console(stderr=True), save_every)
-    return show_results(rows, out, out / "curves.png")
+    return how.run(study, out)
 
 
 def preset_of(arguments: list[str]) -> Preset:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from .results import complete, read
+from .results import read, write
 
 
 def table(
@@ -26,18 +26,15 @@ def table(
         leave_out_incomplete: Leave seeds out that failed or are not finished, instead of stopping there.
         out: A file; by default the table is printed.
     """
-    from seqeval import disk, tables
+    from seqeval import aggregate, tables
 
     rows, studies = read("table", directories)
-    rows, left_out = complete(rows, studies, leave_out_incomplete)
+    rows, left_out = aggregate.complete(aggregate.with_planned(rows, studies), leave_out_incomplete)
     found, notes = tables.collect(rows)
     text = tables.FORMATS[format](found)
     for note in [*left_out, *notes]:
         print(f"note: {note}", file=sys.stderr)
     if out is None:
         print(text, end="")
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with disk.replacing(out) as partial:
-        partial.write_text(text, encoding="utf-8")
-    print(out)
+    else:
+        write(text, out)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from seqeval.errors import UserError
-from seqeval.launch import local
+from seqeval.launch import elsewhere, local
 from seqeval.launch.display import Display
 from seqeval.launch.worker import Failure
-from seqeval.settings import Study
+from seqeval.settings import Ray, Slurm, Study
 from seqeval.storage import RunDirectory, frame
-from seqeval.study import Resolved, resolve
+from seqeval.study import Resolved, Work, resolve
 from seqeval.types import Row
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def run(
     jobs: int | None = None,
     console: Console | None = None,
     save_every: float = SAVE_EVERY,
+    launcher: Ray | Slurm | None = None,
+    log: Literal["tensorboard"] | None = None,
 ) -> pd.DataFrame:
     """Runs what is not finished of a study in the directory `out`, and returns all of its rows.
 
@@ -46,9 +50,19 @@ def run(
     "__main__":`, since the pieces run in fresh processes. Raises UserError before anything is trained, for
     whatever the user can put right, and WorkFailed at the end if a piece failed. Ctrl-C, or a SIGTERM, raises
     KeyboardInterrupt when the pieces have saved themselves, a second one at once.
+
+    The pieces run on this machine, or where `launcher` has them: on a Ray cluster, by default as many as have
+    room there, or in Slurm's queue, by default all at once and each with all the seeds of an algorithm. Where
+    Slurm is not waited for, the rows that are returned are those that are there already. `log` writes the
+    rows' numbers for TensorBoard too, into OUT/tensorboard.
     """
-    for _ in rows(study, out, jobs, console, save_every):
+    import pandas as pd
+
+    for _ in rows(study, out, jobs, console, save_every, launcher, log):
         pass
+    detached = isinstance(launcher, Slurm) and launcher.detach
+    if detached and next(RunDirectory(Path(out)).rows(), None) is None:
+        return pd.DataFrame()
     return frame([Path(out)])
 
 
@@ -58,6 +72,8 @@ def rows(
     jobs: int | None = None,
     console: Console | None = None,
     save_every: float = SAVE_EVERY,
+    launcher: Ray | Slurm | None = None,
+    log: Literal["tensorboard"] | None = None,
 ) -> Iterator[Row]:
     """As `run`, but yields each new row as it comes, once it is stored."""
     console = console or Console(stderr=True)
@@ -65,32 +81,98 @@ def rows(
         raise UserError(f"jobs: must be at least 1, not {jobs}")
     if save_every < 0:
         raise UserError(f"save_every: seconds, so not {save_every}")
-    resolved = resolve(study)
+    if log is not None and isinstance(launcher, Slurm) and launcher.detach:
+        raise UserError(f"log: {log} is written by who waits for the rows; leave slurm.detach out")
+    _check_installed(launcher, log)
+    resolved = resolve(study, None if launcher is None else _device(study, launcher))
     directory = RunDirectory(Path(out))
     with directory.locked():
+        elsewhere.refuse_while_queued(directory.path)
         directory.admit(resolved.describe())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-        yield from _finish(resolved, directory, jobs, console, save_every)
+        new = _pieces(launcher, resolved, directory, jobs, console, save_every)
+        yield from new if log is None else _logged(new, directory)
 
 
-def _finish(
-    resolved: Resolved, directory: RunDirectory, jobs: int | None, console: Console, save_every: float
+def _check_installed(launcher: Ray | Slurm | None, log: str | None) -> None:
+    """Raises UserError where a package is missing, before anything else is done."""
+    if isinstance(launcher, Ray):
+        import seqeval.launch.ray
+    if isinstance(launcher, Slurm):
+        import seqeval.launch.slurm
+    if log is not None:
+        import seqeval.launch.tensorboard  # noqa: F401
+
+
+def _device(study: Study, launcher: Ray | Slurm) -> str:
+    """What a study computes on in a cluster. Raises UserError where it says otherwise itself."""
+    if isinstance(launcher, Ray):
+        gpus, name = launcher.gpus_per_piece, "ray.gpus_per_piece"
+    else:
+        gpus, name = launcher.gpus, "slurm.gpus"
+    device = "cuda" if gpus else "cpu"
+    if study.device not in ("auto", device):
+        raise UserError(f"device: is {study.device}, and {name} is {gpus:g}; change one of them")
+    return device
+
+
+def _pieces(
+    launcher: Ray | Slurm | None,
+    resolved: Resolved,
+    out: RunDirectory,
+    jobs: int | None,
+    console: Console,
+    save_every: float,
 ) -> Iterator[Row]:
-    """Does what is not finished yet."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = jobs or (1 if resolved.device == "cuda" else cores)
-    works = resolved.pending(directory, workers=jobs)
-    if not works:
-        console.print(f"{directory.path}: every cell is finished", highlight=False)
-        return
+    """Does what is not finished yet, where the launcher has it."""
+    if not resolved.pending(out):
+        console.print(f"{out.path}: every cell is finished", highlight=False)
+    elif isinstance(launcher, Ray):
+        from seqeval.launch import ray
+
+        with ray.connected(launcher) as room:
+            works = _pending(resolved, out, jobs or room, console)
+            do = partial(ray.rows, works, out, jobs, save_every, launcher)
+            yield from _finish(works, do, console)
+    elif isinstance(launcher, Slurm):
+        from seqeval.launch import slurm
+
+        works = _pending(resolved, out, jobs or 1, console)
+        if launcher.detach:
+            slurm.submit(works, out, jobs, save_every, launcher)
+            said = f"{len(works)} pieces are in Slurm's queue; `seqeval status {out.path} --watch` says more"
+            console.print(said, highlight=False, markup=False)
+        else:
+            do = partial(slurm.rows, works, out, jobs, save_every, launcher)
+            yield from _finish(works, do, console)
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jobs = jobs or (1 if resolved.device == "cuda" else cores)
+        works = _pending(resolved, out, jobs, console)
+        do = partial(local.rows, works, out, min(jobs, len(works)), save_every)
+        yield from _finish(works, do, console)
+
+
+def _pending(resolved: Resolved, out: RunDirectory, workers: int, console: Console) -> list[Work]:
+    """What is not finished, and in words what of it was begun."""
+    works = resolved.pending(out, workers)
     for work in works:
         if work.done:
             at = f"goes on after {work.done} of {work.updates} updates"
             console.print(f"note: {work.title}: {at}", highlight=False, markup=False)
+    return works
+
+
+def _finish(
+    works: Sequence[Work],
+    do: Callable[[Display, threading.Event], Iterator[Row | Failure]],
+    console: Console,
+) -> Iterator[Row]:
+    """Does all the work, and raises at its end what there is to raise."""
     failures = []
     with _stoppable() as stop, Display(works, console) as display:
-        for event in local.rows(works, directory, min(jobs, len(works)), display, stop, save_every):
+        for event in do(display, stop):
             if isinstance(event, Failure):
                 failures.append(event)
             else:
@@ -100,6 +182,16 @@ def _finish(
         raise UserError(text) if all(failure.users for failure in failures) else WorkFailed(text)
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def _logged(rows: Iterator[Row], out: RunDirectory) -> Iterator[Row]:
+    """The rows, once TensorBoard has them."""
+    from seqeval.launch.tensorboard import Scalars
+
+    scalars = Scalars(out)
+    for row in rows:
+        scalars.add(asdict(row))
+        yield row
 
 
 @contextmanager

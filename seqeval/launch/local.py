@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 from seqeval.errors import UserError
 from seqeval.launch import worker
 from seqeval.launch.display import Display
-from seqeval.launch.worker import Failure, Report
+from seqeval.launch.worker import Failure, Parcel, Report
 from seqeval.storage import RunDirectory
 from seqeval.study import Work
 from seqeval.types import Row
@@ -30,9 +29,9 @@ def rows(
     works: Sequence[Work],
     out: RunDirectory,
     jobs: int,
+    save_every: float,
     display: Display,
     stop: threading.Event,
-    save_every: float,
 ) -> Iterator[Row | Failure]:
     """Does all the work, `jobs` pieces at a time; one that fails does not stop the others.
 
@@ -40,7 +39,7 @@ def rows(
     themselves and end. With one job the work is done in this process.
     """
     if jobs > 1:
-        yield from _beside_each_other(works, out, jobs, display, stop, save_every)
+        yield from _beside_each_other(works, out, jobs, save_every, display, stop)
         return
     for piece, work in enumerate(works):
         failures: list[Failure] = []
@@ -58,9 +57,9 @@ def _beside_each_other(
     works: Sequence[Work],
     out: RunDirectory,
     jobs: int,
+    save_every: float,
     display: Display,
     stop: threading.Event,
-    save_every: float,
 ) -> Iterator[Row | Failure]:
     """A process for each piece, which takes no other with it when it dies."""
     context = multiprocessing.get_context("spawn")
@@ -77,15 +76,14 @@ def _beside_each_other(
         ending = manager.Event()
 
         def start(piece: int) -> BaseProcess:
-            work = works[piece]
-            what = piece, work.title, pickle.dumps(work), out.path, reports, ending, save_every
+            what = piece, Parcel.of(works[piece], out), out.path, reports, ending, save_every
             process = context.Process(target=_do, args=what, daemon=True)
             process.start()
             return process
 
         pieces = Pieces(len(works), jobs, start)
         try:
-            yield from _collect(pieces, works, reports, display, stop, ending.set)
+            yield from _collect(pieces, works, out, reports, display, stop, ending.set)
         finally:  # a second Ctrl-C, or whoever asked for the rows wants no more
             for process in pieces.running.values():
                 process.kill()
@@ -111,6 +109,7 @@ class Pieces:
 def _collect(
     pieces: Pieces,
     works: Sequence[Work],
+    out: RunDirectory,
     reports: Any,
     display: Display,
     stop: threading.Event,
@@ -140,6 +139,7 @@ def _collect(
                     pieces.waiting.insert(0, piece)
                 else:
                     failure = _died(works[piece])
+                    worker.write_down(failure, worker.cells(works[piece], out))
                     display.show(Report(piece, over=True, failure=failure))
                     yield failure
             if not (pieces.waiting or pieces.running):
@@ -161,20 +161,9 @@ def _died(work: Work) -> Failure:
     )
 
 
-def _do(
-    piece: int, title: str, pickled: bytes, out: Path, reports: Any, ending: Any, save_every: float
-) -> None:
-    """A piece of work in a process of its own.
-
-    The work is unpickled here and not by multiprocessing, which would not say what is wrong: the file of a
-    plug-in may have changed since the study began.
-    """
+def _do(piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_every: float) -> None:
+    """A piece of work in a process of its own."""
     _begin_process()
-    try:
-        work = pickle.loads(pickled)
-    except UserError as error:
-        reports.put(Report(piece, over=True, failure=Failure(f"{title}: {error}", users=True)))
-        return
     stop = threading.Event()
     if ending.is_set():
         stop.set()
@@ -184,7 +173,7 @@ def _do(
         if ending.is_set():
             stop.set()
 
-    for row in worker.do(piece, work, out, put, stop.is_set, save_every):
+    for row in worker.do_parcel(piece, parcel, out, put, stop.is_set, save_every):
         put(Report(piece, row=row))
 
 

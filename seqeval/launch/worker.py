@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 
 from seqeval import datasets
 from seqeval.agents import Agents
-from seqeval.storage import RunDirectory
+from seqeval.errors import UserError
+from seqeval.storage import Cell, RunDirectory
 from seqeval.study import Stopped, Work
 from seqeval.types import Row
 
@@ -75,6 +77,8 @@ def do(
         updates = work.updates
     except Stopped:
         pass
+    except UserError as error:
+        failure = Failure(f"{work.title}: {error}", users=True)
     except OSError as error:
         if error.errno not in FULL:
             failure = Failure(f"{work.title}:\n{traceback.format_exc()}")
@@ -85,7 +89,58 @@ def do(
         failure = Failure(f"{work.title}:\n{traceback.format_exc()}")
     finally:
         torch.set_num_threads(threads)
+        if failure is not None:
+            write_down(failure, cells(work, RunDirectory(out)))
         put(Report(piece, updates, over=True, failure=failure))
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A piece of work on its way to another process.
+
+    It is unpickled there by `do_parcel` and not by what brings it, which would not say what is wrong: the
+    file of a plug-in may have changed since the study began.
+    """
+
+    title: str
+    cells: tuple[Cell, ...]
+    work: bytes
+
+    @classmethod
+    def of(cls, work: Work, out: RunDirectory) -> Parcel:
+        return cls(work.title, cells(work, out), pickle.dumps(work))
+
+
+def do_parcel(
+    piece: int,
+    parcel: Parcel,
+    out: Path,
+    put: Callable[[Report], None],
+    stop: Callable[[], bool],
+    save_every: float,
+) -> Iterator[Row]:
+    """As `do`."""
+    try:
+        work = pickle.loads(parcel.work)
+    except UserError as error:
+        failure = Failure(f"{parcel.title}: {error}", users=True)
+        write_down(failure, parcel.cells)
+        put(Report(piece, over=True, failure=failure))
+        return
+    yield from do(piece, work, out, put, stop, save_every)
+
+
+def cells(work: Work, out: RunDirectory) -> tuple[Cell, ...]:
+    """Where a piece of work is kept."""
+    return tuple(out.cell(work.dataset_name, work.variant.name, seed) for seed in work.seeds)
+
+
+def write_down(failure: Failure, cells: Sequence[Cell]) -> None:
+    """Leaves word of a failure in those that it has kept from being finished."""
+    for cell in cells:
+        if not cell.finished:
+            with suppress(OSError):  # the disk may be what has failed
+                cell.fail(failure.text)
 
 
 class Latest:

@@ -343,6 +343,8 @@ def test_an_online_phase_that_stopped_has_no_statistics_and_what_is_offline_has(
     told = Read(page).flowing
     assert "one, bc: ends at n = 3 300 of 3 400" in told
     assert "one bc — — — 0 of 3 seeds" in told.partition("The online phase")[2]
+    never = Read(page_of(TWO, rows[rows["samples"] <= END])).flowing
+    assert "The online phase No line has all of its seeds: 0 of 3 seeds complete." in never
 
 
 # --- words ---

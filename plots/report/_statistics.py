@@ -32,8 +32,8 @@ def statistics(
     rows = curves.beside_data(rows, datasets)
     lines = Lines(rows, datasets)
     # What holds where the data ends does not hang on what comes behind it.
-    offline = rows[rows["phase"] == "offline"]
-    offline = offline.assign(planned=[datasets[name]["transitions"] for name in offline["dataset"]])
+    ends = rows["dataset"].map({name: about["transitions"] for name, about in datasets.items()})
+    offline = rows.assign(planned=ends)[rows["phase"] == "offline"]
     found: list[tuple[str, list[Section]]] = []
     if len(offline):
         whole = Whole(offline, leave_out)
@@ -43,6 +43,7 @@ def statistics(
             joined = Whole(offline[offline["dataset"].isin(borders)], leave_out)
             found.append(("When the data changes", [_forgetting(joined, lines, borders, datasets)]))
     online = (rows["phase"] == "online").groupby([rows[name] for name in LINE]).transform("any")
+    online |= rows["planned"] > ends  # though none came so far
     if online.any():
         found.append(("Online", _online(Whole(rows[online], leave_out), lines)))
     return found

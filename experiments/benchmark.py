@@ -248,11 +248,7 @@ def end_to_end(options: Options) -> Iterator[Result]:
         subprocess.run(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         wall = time.perf_counter() - began
         rows = storage.frame([Path(folder)])
-    spent = rows.groupby("algorithm")[["train_seconds", "eval_seconds"]].sum()
-    seconds = {
-        "updates": float(spent["train_seconds"].sum()),
-        "evaluation": float(spent["eval_seconds"].sum()),
-    }
+    seconds = {"updates": float(rows["train_seconds"].sum()), "evaluation": float(rows["eval_seconds"].sum())}
     seconds["everything else"] = wall - sum(seconds.values())
     for what, value in seconds.items():
         yield {"what": what, "seconds": value, "share": value / wall, "study": f"seqeval {' '.join(run)}"}
@@ -262,9 +258,10 @@ def growth(options: Options) -> Iterator[Result]:
     for device in devices():
         for name in options.algorithms:
             by_size = [(1, size) for size in options.sizes]
-            yield from alone(_growth, name, by_size, device, options)
             by_replicas = [(replicas, TRANSITIONS) for replicas in options.replicas]
-            yield from alone(_growth, name, by_replicas, device, options)
+            for along, cases in (("transitions", by_size), ("replicas", by_replicas)):
+                results = alone(_growth, name, cases, device, options)
+                yield from ({"along": along} | result for result in results)
 
 
 def _growth(name: str, cases: Sequence[tuple[int, int]], device: str, options: Options) -> list[Result]:
@@ -350,6 +347,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
         "growth",
         growth,
         (
+            ("along", lambda r: r["along"]),
             *WORK,
             ("transitions", lambda r: f"{r['transitions']}"),
             ("µs per seed-update", lambda r: f"{r['seconds_per_update'] * 1e6:.0f}"),

@@ -149,6 +149,7 @@ def test_the_benchmark_says_where_the_time_of_a_study_goes(benchmark: tuple[Any,
 def test_the_benchmark_compares_sizes_and_replicas_with_the_first(benchmark: tuple[Any, str]) -> None:
     results = [r for r in benchmark[0]["parts"]["d"]["results"] if r["device"] == "cpu"]
     small, large, replicas = results
+    assert [r["along"] for r in results] == ["transitions", "transitions", "replicas"]
     assert [(r["replicas"], r["transitions"]) for r in results] == [(1, 1000), (1, 2000), (2, 100_000)]
     assert small["times_the_first"] == replicas["times_the_first"] == 1
     ratios = [mine / first for mine, first in zip(large["rounds"], small["rounds"], strict=True)]

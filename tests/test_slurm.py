@@ -233,6 +233,7 @@ def test_what_slurm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_slurm_or_submitit_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match='launcher slurm: Could not detect "srun"'):
         STUDY.run(tmp_path / "out", launcher=Slurm(), console=silent())
     monkeypatch.setitem(sys.modules, "submitit", None)

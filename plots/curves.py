@@ -220,9 +220,10 @@ def _with_remarks(
 
 
 def _names_of_studies(rows: pd.DataFrame) -> dict[str, str]:
-    """What each study is called in the legend; nothing where no other need be told from it."""
+    """What each study is called in the legend; nothing where none need be told from another."""
     regimes = rows.drop_duplicates("study").set_index("study")["regime"].to_dict()
-    if rows.groupby(["dataset", "variant"])["study"].nunique().max() == 1:
+    alone = rows.groupby(["dataset", "variant"])["study"].nunique().max() == 1
+    if alone and len(set(regimes.values())) == 1:
         return dict.fromkeys(regimes, "")
     if len(set(regimes.values())) == len(regimes):
         return regimes

@@ -35,8 +35,9 @@ def plot(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.text(
             column, row - 0.12, f"{each['estimate']:.2f}", ha="center", va="center", fontsize=7, color=ink
         )
-        ends = f"{each['low']:.2f}–{each['high']:.2f}"
-        ax.text(column, row + 0.22, ends, ha="center", va="center", fontsize=small, color=ink)
+        if np.isfinite(each["low"]):  # one seed has no interval
+            ends = f"{each['low']:.2f}–{each['high']:.2f}"
+            ax.text(column, row + 0.22, ends, ha="center", va="center", fontsize=small, color=ink)
     ax.imshow(values, cmap=COLOURS, vmin=0, vmax=1, aspect="auto")
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if _long(names) else {}
     ax.set_xticks(range(len(names)), names, **turned)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from seqeval import aggregate
+from seqeval import aggregate, disk
 
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
 PANEL = (0.62 * TEXT_WIDTH, 2.2)  # a figure of one panel, without its legend
@@ -210,8 +210,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
     for file in paths:
         # No time of day in the file: the same rows give the same bytes.
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
-        with context():  # for the types of the fonts
-            figure.savefig(file, dpi=300, metadata=metadata)
+        with context(), disk.replacing(file) as partial:  # the context is for the types of the fonts
+            figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
     return paths
 
 

@@ -52,7 +52,12 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
     else:
         environment = environments.describe(about["env_id"])
     variant = plugins.restore(algorithm, study["algorithms"][algorithm])
-    saved = torch.load(cell.policy, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(cell.policy, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{cell.policy}: damaged; remove its folder and run the study again, which redoes that seed alone"
+        ) from error
     found, device = plugins.find(variant.algorithm), torch.device("cpu")
     agents = protocol.make_agents(found, variant.config, environment, [seed], saved["updates"], device)
     agents.load_states([saved])

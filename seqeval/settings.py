@@ -227,6 +227,8 @@ class Study:
     def __post_init__(self) -> None:
         for name in ("datasets", "algorithms", "seeds"):
             values = getattr(self, name)
+            if isinstance(values, str):
+                raise UserError(f"{name}: wants several, as a tuple: ({values!r},)")
             if not values:
                 raise UserError(f"{name}: name at least one")
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):

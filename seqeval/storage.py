@@ -7,6 +7,8 @@ DIR/cells/<dataset>/<variant>/seed-<n>/
     progress.json                             how far it is, for people; till then
     checkpoint.pt                             all that the rest of it hangs on; till then
     error.txt                                 why it was not finished, where it failed; till it begins again
+DIR/driver.json                               what pieces on other machines are told (launch.elsewhere)
+DIR/slurm/, DIR/tensorboard/                  what submitit and TensorBoard keep there
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import pickle
 import re
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,7 +55,10 @@ class Cell:
     def finished(self) -> bool:
         if not (self._mark.exists() and self.policy.exists() and self.rows.exists()):
             return False
-        return json.loads(self._mark.read_text())["rows_bytes"] == self.rows.stat().st_size
+        try:
+            return json.loads(self._mark.read_text())["rows_bytes"] == self.rows.stat().st_size
+        except (ValueError, KeyError, TypeError):  # the mark is damaged
+            return False
 
     def saved(self) -> dict[str, Any] | None:
         """What `save` wrote last, its tensors still on the disk; None where there is nothing to go on from,
@@ -64,8 +71,11 @@ class Cell:
         if not (self.checkpoint.exists() and self.rows.exists()):
             return None
         try:
+            with zipfile.ZipFile(self.checkpoint) as parts:
+                if parts.testzip() is not None:  # torch itself looks at no checksum
+                    return None
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+        except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError):
             return None
         if saved["versions"] != _versions():
             there, here = (
@@ -161,7 +171,9 @@ class RunDirectory:
         try:
             return json.loads(self.study_file.read_text())
         except ValueError as error:
-            raise UserError(f"{self.study_file}: damaged, not JSON ({error})") from error
+            raise UserError(
+                f"{self.study_file}: damaged, not JSON ({error}); restore it, or give another --out"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -223,9 +235,16 @@ class RunDirectory:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row of every cell, finished or not, as plain values. A last line that is torn is left out."""
         for file in sorted(self.path.glob("cells/*/*/seed-*/rows.jsonl"), key=_natural):
-            for line in file.read_text().splitlines(keepends=True):
-                if line.endswith("\n"):
+            for number, line in enumerate(file.read_text().splitlines(keepends=True), 1):
+                if not line.endswith("\n"):
+                    continue
+                try:
                     yield json.loads(line)
+                except ValueError as error:
+                    raise UserError(
+                        f"{file}: line {number} is damaged; remove its folder and run the study again, which "
+                        "redoes that seed alone"
+                    ) from error
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
@@ -238,7 +257,9 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
 
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
-        raise UserError(f"two of these folders have one name ({', '.join(names)}): rows cannot be told apart")
+        twice = next(name for name in names if names.count(name) > 1)
+        which = " and ".join(str(path) for path, name in zip(paths, names, strict=True) if name == twice)
+        raise UserError(f"{which} have one name, by which studies are told apart; rename or leave out one")
     flat = []
     for path, name in zip(paths, names, strict=True):
         directory = RunDirectory(path)
@@ -257,23 +278,24 @@ def export_table(directory: Path, to: Path) -> int:
 
     Raises UserError for another ending, or where Parquet's library is missing.
     """
+    if to.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{to}: a table's name ends in .csv or .parquet")
     rows = frame([directory])
     for column in ("episode_returns", "episode_lengths", "episode_successes"):
         rows[column] = rows[column].map(json.dumps)
     if to.is_dir():
         raise UserError(f"{to}: a folder; name a file that ends in .csv or .parquet")
     to.parent.mkdir(parents=True, exist_ok=True)
-    if to.suffix == ".csv":
-        rows.to_csv(to, index=False)
-    elif to.suffix == ".parquet":
+    with disk.replacing(to) as partial:
+        if to.suffix == ".csv":
+            rows.to_csv(partial, index=False)
+            return len(rows)
         try:
-            rows.to_parquet(to, index=False)
+            rows.to_parquet(partial, index=False)
         except ImportError as error:
             raise UserError(
                 f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or take .csv"
             ) from error
-    else:
-        raise UserError(f"{to}: a table's name ends in .csv or .parquet")
     return len(rows)
 
 

@@ -93,10 +93,11 @@ def _in_order_of(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def best(lines: pd.DataFrame) -> pd.Series:
     """Which lines of a row are bold, by their estimate, low and high: the one with the highest estimate and
-    those whose interval overlaps with its; none where there is but one line."""
+    those whose interval overlaps with its; none where there is but one line, or where the highest has no
+    interval."""
     top = lines.iloc[int(lines["estimate"].argmax())]
     overlap = (lines["high"] >= top["low"]) & (lines["low"] <= top["high"])
-    return overlap & (len(lines) > 1)
+    return overlap & (len(lines) > 1) & pd.notna(top["low"])
 
 
 def _of_every_line(measure: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +166,7 @@ FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {"latex": latex, "markdown":
 
 
 class Cell(NamedTuple):
-    """A number as it is printed."""
+    """A number as it is printed; without ends where it has no interval."""
 
     estimate: str
     low: str
@@ -215,10 +216,11 @@ def _printed(table: pd.DataFrame) -> Iterator[Printed]:
 
 def _cells(line: pd.DataFrame, unit: str, seeds: int) -> dict[tuple[str, str], Cell]:
     """The cells of a row by variant and study, all with as many decimals."""
-    digits = 1 if unit == "score" else _decimals(line[["estimate", "low", "high"]].abs().to_numpy().max())
+    digits = 1 if unit == "score" else _decimals(line[["estimate", "low", "high"]].abs().max().max())
     cells = {}
     for each in line.to_dict("records"):
-        estimate, low, high = (_number(each[name], digits) for name in ("estimate", "low", "high"))
+        ends = ("estimate", "low", "high")
+        estimate, low, high = ("" if math.isnan(each[name]) else _number(each[name], digits) for name in ends)
         others = each["runs"] if each["dataset"] and each["runs"] != seeds else None
         cells[each["variant"], each["study"]] = Cell(estimate, low, high, each["best"], others)
     return cells
@@ -242,7 +244,7 @@ def _caption(part: pd.DataFrame, common: int) -> str:
         f"{what} {MEASURES[measure]}",
         f"Mean of {common} {'seed' if common == 1 else 'seeds'}"
         + (" or of as many as stand in brackets," if unequal else "")
-        + " and 95 % bootstrap interval over seeds",
+        + (", which has no interval" if common == 1 else " and 95 % bootstrap interval over seeds"),
     ]
     if len(over):
         datasets = over["datasets"].iloc[0]
@@ -276,7 +278,7 @@ def _latex_number(cell: Cell | None) -> str:
 
 
 def _latex_interval(cell: Cell | None) -> str:
-    return "" if cell is None else rf"\scriptsize$[{cell.low},\,{cell.high}]$"
+    return rf"\scriptsize$[{cell.low},\,{cell.high}]$" if cell is not None and cell.low else ""
 
 
 def _markdown_cell(cell: Cell | None) -> str:
@@ -284,7 +286,8 @@ def _markdown_cell(cell: Cell | None) -> str:
         return "–"
     estimate = f"**{cell.estimate}**" if cell.best else cell.estimate
     seeds = "" if cell.seeds is None else f" ({cell.seeds})"
-    return f"{estimate} [{cell.low}, {cell.high}]{seeds}"
+    ends = f" [{cell.low}, {cell.high}]" if cell.low else ""
+    return f"{estimate}{ends}{seeds}"
 
 
 _LATEX = {

@@ -40,6 +40,9 @@ class Raises(SingleAlgorithm):
     def act(self, observations):
         return self.net(observations)
 """
+DIES = RAISES.replace("class Raises", "class Dies").replace(
+    "raise ZeroDivisionError(", "import os; os._exit(9); print("
+)
 
 
 def silent() -> Console:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,9 @@ from seqeval import cli
 from seqeval.types import Dataset, Reference
 
 torch.set_num_threads(1)  # small products lose by more, and far more on a busy machine
+
+hypothesis.settings.register_profile("busy", deadline=None)  # a slow example is no fault
+hypothesis.settings.load_profile("busy")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import re
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqeval import cli, datasets, load_policy, plugins
+from seqeval import Study, cli, datasets, disk, load_policy, plugins
 from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.launch import local
@@ -481,7 +482,7 @@ def test_plot_refuses_one_name_for_two_data_sets(seqeval: Seqeval, tmp_path: Pat
         out = tmp_path / f"run-{number}"
         assert seqeval(*study(out, "--datasets", file, "--protocol.start", 250)).code == 0
     line = refused(seqeval("plot", tmp_path / "run-1", tmp_path / "run-2", "--out", tmp_path / "figure.png"))
-    assert "run-2: its 'mine' is not the data of that name" in line
+    assert "run-2: its data called 'mine' are not those of" in line
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -708,3 +709,21 @@ def test_regimes_run_and_share_a_figure(seqeval: Seqeval, tmp_path: Path) -> Non
     assert "sizes" in refused(
         seqeval(*study(tmp_path / "no", *settings[:1], "warm", "--protocol.sizes", "9999"))
     )
+
+
+def test_a_full_disk_is_one_line_whoever_meets_it(
+    seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a file that is open: without its name
+
+    monkeypatch.setattr(disk, "save_json", full)
+    ended = seqeval(*study(tmp_path / "run"))
+    assert ended.code == 2
+    assert ended.err.endswith("No space left on device; make room and give the same command again\n")
+    assert "Traceback" not in ended.err
+
+
+def test_names_that_are_one_word_are_refused() -> None:
+    with pytest.raises(UserError, match=r"datasets: wants several, as a tuple: \('pendulum-replay',\)"):
+        Study("pendulum-replay", ("bc",))

@@ -191,4 +191,4 @@ def test_a_table_of_nothing_or_of_two_data_sets_of_one_name_is_refused(
     other = made_up.write(tmp_path / "b", made_up.rows(study="other"))
     file = other / "study.json"
     file.write_text(file.read_text().replace("digest of two", "another"))
-    assert "its 'two' is not the data of that name" in refused(seqeval("table", finished, other))
+    assert "its data called 'two' are not those of" in refused(seqeval("table", finished, other))

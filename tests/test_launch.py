@@ -176,6 +176,37 @@ def test_a_torn_last_line_and_a_damaged_checkpoint_cost_time_alone(
     assert chaos.differences(whole, out) == []
 
 
+def test_a_checkpoint_with_a_wrong_byte_is_not_gone_on_from(
+    chaos: ModuleType, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    rows = STUDY.rows(out, jobs=1, console=silent(), save_every=0.02)
+    for _ in range(4):
+        next(rows)
+    rows.close()
+    for path in out.glob("cells/*/*/*/checkpoint.pt"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    told = silent()
+    STUDY.run(out, jobs=1, console=told)
+    assert told.file.getvalue().count("what was saved of it cannot be used; it begins again") == 1
+    assert chaos.differences(whole, out) == []
+
+
+def test_a_damaged_mark_or_row_is_told_or_mended(chaos: ModuleType, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    STUDY.run(out, jobs=1, console=silent())
+    mark = next(out.glob("cells/*/*/seed-0/finished.json"))
+    mark.write_text("")
+    file = next(out.glob("cells/*/*/seed-1/rows.jsonl"))
+    file.write_text(file.read_text().replace('"seed"', "seed", 1))
+    with pytest.raises(UserError, match=r"rows\.jsonl: line 1 is damaged; remove its folder and run"):
+        list(RunDirectory(out).rows())
+    STUDY.run(out, jobs=1, console=silent())
+    assert chaos.differences(whole, out) == []
+
+
 def test_rows_that_were_lost_behind_a_checkpoint_begin_the_seed_anew(
     chaos: ModuleType, whole: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +333,23 @@ def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path) -> None:
     while left := [pid for pid in workers if os.path.exists(f"/proc/{pid}")]:
         assert time.monotonic() - begun < 20, f"still there: {left}"
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5])
+def test_a_signal_to_the_group_while_workers_start_is_a_stop(tmp_path: Path, after: float) -> None:
+    study = "run --datasets pendulum-replay --algorithms td3_bc --seeds 0 1 --jobs 2 --protocol.start 100"
+    arguments = [sys.executable, "-m", "seqeval.cli", *study.split(), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        begun = time.monotonic()
+        while len(children(parent.pid)) < 1:  # the first of them
+            assert time.monotonic() - begun < 60, "no process has begun"
+            time.sleep(0.01)
+        time.sleep(after)
+        os.killpg(parent.pid, signal.SIGTERM)
+        _, said = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert said.endswith("seqeval: stopped; the same command goes on where it was saved\n")
+    assert "Traceback" not in said
 
 
 def test_ctrl_c_saves_every_worker_says_how_to_go_on_and_exits_with_130(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ FLOORS = [
 ]
 UPWARD = {"settings": {"launch"}}  # a study of its own accord: study.run(out) is what people write
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-HEAVY = ("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly")
+HEAVY = (
+    *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
+    *("ray", "submitit", "tensorboard"),
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -71,7 +74,7 @@ def test_algorithms_know_only_the_contract_and_the_suite_knows_no_algorithm() ->
 
 def test_plots_know_nothing_of_torch_and_only_the_top_draws() -> None:
     for path in ROOT.glob("plots/**/*.py"):
-        assert rooms(path) <= {"aggregate", "card", "errors", "tables", "types"}, path.name
+        assert rooms(path) <= {"aggregate", "card", "disk", "errors", "tables", "types"}, path.name
     for path in ROOT.glob("seqeval/**/*.py"):
         if any(name.startswith("seqeval.plots") for name in imports(path)):
             assert path.parent.name == "cli", path.name

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import RAISES, ROWS, STUDY, differences, kept, points, saved, silent, working_in
+from cluster import DIES, RAISES, ROWS, STUDY, differences, kept, points, saved, silent, working_in
 
 from seqeval import Ray, UserError, cli
 from seqeval.launch import WorkFailed
 from seqeval.storage import RunDirectory
 
-ALSO_RAISES = replace(STUDY, algorithms=(*STUDY.algorithms, "raises.py:Raises:name=raises"))
+ALSO_FAILS = replace(
+    STUDY, algorithms=(*STUDY.algorithms, "raises.py:Raises:name=raises", "dies.py:Dies:name=dies")
+)
 
 
 def drive() -> dict[str, Any]:
@@ -29,14 +31,15 @@ def drive() -> dict[str, Any]:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
-    how: dict[str, Any] = {"launcher": Ray(address=cluster.address), "console": silent(), "save_every": 0.05}
+    launcher = Ray(address=cluster.address, retries=1)
+    how: dict[str, Any] = {"launcher": launcher, "console": silent(), "save_every": 0.05}
     seen: dict[str, Any] = {"handler": str(signal.getsignal(signal.SIGTERM)), "rows": []}
 
     over = threading.Event()
     watcher = threading.Thread(target=lambda: seen.update(watch_and_kill(Path("killed"), over)))
     watcher.start()
     try:
-        for row in ALSO_RAISES.rows("killed", **how):
+        for row in ALSO_FAILS.rows("killed", **how):
             seen["rows"].append((row.variant, row.seed, row.samples))
     except WorkFailed as error:
         seen["raised"] = str(error)
@@ -83,6 +86,7 @@ def watch_and_kill(out: Path, over: threading.Event) -> dict[str, Any]:
 def test_a_study_on_two_nodes_survives_the_death_of_a_worker(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     (tmp_path / "raises.py").write_text(RAISES)
+    (tmp_path / "dies.py").write_text(DIES)
     driver = subprocess.run(
         [sys.executable, __file__], cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False
     )
@@ -100,11 +104,16 @@ def test_a_study_on_two_nodes_survives_the_death_of_a_worker(tmp_path: Path) -> 
     # Every row has come to the driver, and none twice.
     assert sorted(map(tuple, seen["rows"])) == points(tmp_path / "whole")
 
-    # The piece that raised has said so, and has not kept the others from their end.
-    assert seen["raised"].startswith("pendulum-replay · raises · seed 0, 1:\nTraceback")
-    for seed in (0, 1):
-        error = RunDirectory(tmp_path / "killed").cell("pendulum-replay", "raises", seed).error
-        assert "ZeroDivisionError: of its own doing" in error.read_text()
+    # What raised or died is told of, and has not kept the others from their end.
+    assert "pendulum-replay · raises · seed 0, 1:\nTraceback" in seen["raised"]
+    for name, why in (
+        ("raises", "ZeroDivisionError: of its own doing"),
+        ("dies", "goes on where it was saved"),
+    ):
+        for seed in (0, 1):
+            error = RunDirectory(tmp_path / "killed").cell("pendulum-replay", name, seed).error
+            assert why in error.read_text()
+            assert error.read_text().strip() in seen["raised"]
 
     # What was stopped saved itself, and goes on here.
     assert seen["stopped"] >= 2

@@ -561,7 +561,7 @@ def test_what_cannot_be_reported_is_a_line(
     out = tmp_path / "page.html"
     assert "at least one run directory" in refused("--out", out)
     assert "ends in .html" in refused(one, "--out", tmp_path / "page.pdf")
-    assert "is not the data of that name" in refused(one, two, "--out", out)
+    assert "are not those of" in refused(one, two, "--out", out)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     assert "pip install 'seqeval-rl[report]'" in refused(one, "--out", out)
     assert not out.exists()

@@ -190,9 +190,9 @@ def test_detached_it_goes_on_alone_and_nobody_else_may_meanwhile(
     out = tmp_path / "study"
     told = silent()
     assert ONE.run(out, launcher=Slurm(detach=True), console=told).empty
-    assert f"1 pieces are in Slurm's queue; `seqeval status {out} --watch` says more" in told.file.getvalue()
+    assert f"pieces in Slurm's queue: 1; `seqeval status {out} --watch` says more" in told.file.getvalue()
     (job,) = Word.of(out).jobs
-    with pytest.raises(UserError, match=rf"1 pieces of it are in Slurm's queue .*`scancel {job}`"):
+    with pytest.raises(UserError, match=rf"in Slurm's queue or running \(1\); .*`scancel {job}`"):
         ONE.run(out, jobs=1, console=silent())
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", str(out), "--watch"])
@@ -228,7 +228,7 @@ def test_what_slurm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         *("account=me", "exclusive", "signal=USR2@120", "job-name=seqeval"),
     }
     assert Word.of(tmp_path / "out").jobs == ("77_0", "77_1")
-    with pytest.raises(UserError, match=r"2 pieces of it are in Slurm's queue .*`scancel 77`"):
+    with pytest.raises(UserError, match=r"in Slurm's queue or running \(2\); .*`scancel 77`"):
         STUDY.run(tmp_path / "out", jobs=1, console=silent())
 
 

@@ -109,6 +109,22 @@ GRID = {
 }
 
 
+def test_one_seed_has_no_interval() -> None:
+    one = rows({key: curve for key, curve in GRID.items() if key[2] == 0})
+    measure = aggregate.finals(one)
+    for table in (aggregate.means(measure), aggregate.across(measure), aggregate.improvement(measure)):
+        assert table["estimate"].notna().all()
+        assert table[["low", "high"]].isna().all(axis=None)
+    two = rows({key: curve for key, curve in GRID.items() if key[2] == 0 or key[:2] == ("d", "a")})
+    assert aggregate.across(aggregate.finals(two)).set_index("variant")["low"].notna()["a"].all()
+
+
+def test_regimes_that_differ_are_told() -> None:
+    both = pd.concat([rows(GRID).assign(regime="stream"), rows(GRID, "t").assign(regime="retrain")])
+    assert aggregate.complete(both)[1] == ["regimes differ: s stream, t retrain"]
+    assert aggregate.complete(both[both["study"] == "t"])[1] == []
+
+
 def test_across_by_hand() -> None:
     table = aggregate.across(aggregate.finals(rows(GRID))).set_index(["variant", "statistic"])
     # a: 20 … 23 and 80 … 83

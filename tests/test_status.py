@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import RAISES, SMALL, STUDY, silent
+from cluster import DIES, RAISES, SMALL, STUDY, silent
 from hypothesis import given
 from hypothesis import strategies as st
 from test_storage import FAILED, ROW
@@ -279,8 +279,8 @@ def test_a_piece_that_raises_leaves_its_traceback(tmp_path: Path) -> None:
 
 def test_a_piece_whose_process_dies_leaves_word_too(tmp_path: Path) -> None:
     plugin, out = tmp_path / "dies.py", tmp_path / "study"
-    plugin.write_text(RAISES.replace("raise ZeroDivisionError(", "import os; os._exit(9); print("))
-    study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=dies", f"bc:{SMALL},name=bc"), seeds=(0,))
+    plugin.write_text(DIES)
+    study = replace(STUDY, algorithms=(f"{plugin}:Dies:name=dies", f"bc:{SMALL},name=bc"), seeds=(0,))
     with pytest.raises(cli.UserError, match="dies · seed 0: its process died"):
         study.run(out, jobs=2, console=silent())
     found = standings(out)

@@ -21,6 +21,7 @@ from .rows import LINE
 from .summaries import labels
 
 REPETITIONS = 500
+OF_CROSSINGS = 4000  # whose ends jump from one resample to the next where seeds are few
 MOST = 201  # points of a grid; a union of more is thinned to even distances
 
 
@@ -68,7 +69,7 @@ def samples_to(
     rows: pd.DataFrame,
     level: float | None = None,
     share: float | None = None,
-    repetitions: int = REPETITIONS,
+    repetitions: int = OF_CROSSINGS,
 ) -> pd.DataFrame:
     """The first n at which each line's mean over seeds has come to a level, or to a share of its own last
     value: [dataset, variant, study, unit, level, estimate, low, high], infinite where it never does.
@@ -90,7 +91,7 @@ def samples_to(
     return pd.DataFrame(found, columns=[*LINE, "unit", "level", "estimate", "low", "high"])
 
 
-def overtakings(rows: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame:
+def overtakings(rows: pd.DataFrame, repetitions: int = OF_CROSSINGS) -> pd.DataFrame:
     """From which n on one line stays ahead of another, for each pair on each dataset: [dataset, unit, ahead,
     behind, estimate, low, high, holds].
 

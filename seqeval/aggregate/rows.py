@@ -134,8 +134,9 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     wrong = incomplete(rows)
     seeds = _in_words(wrong)
     if seeds and not leave_out:
+        finish = "" if all(each[4].startswith("failed") for each in wrong) else "finish the study, or "
         raise UserError(
-            f"{_first(seeds)}: statistics want every seed; finish the study, or leave such seeds out with "
+            f"{_first(seeds)}: statistics want every seed; {finish}leave such seeds out with "
             "--leave-out-incomplete"
         )
     rows = without_those(rows, [each[:4] for each in wrong], [*LINE, "seed"])
@@ -154,6 +155,9 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     rows = without_those(rows, short[LINE].itertuples(index=False, name=None), LINE)
     if rows.empty:
         raise UserError(f"{lines[0]}: no line is left for statistics; finish the study")
+    if "regime" in rows and rows["regime"].nunique() > 1:
+        regimes = rows.drop_duplicates("study").set_index("study")["regime"]
+        notes.append(f"regimes differ: {', '.join(f'{study} {name}' for study, name in regimes.items())}")
     return rows, [*notes, *(f"left out of the statistics: {each}" for each in [*seeds, *lines])]
 
 
@@ -169,8 +173,10 @@ def _first(told: list[str]) -> str:
 def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The offline rows for statistics over datasets, and a note for each thing to know: those of the datasets
     that have scores and that every line is on. Raises UserError where none is left."""
-    rows = with_values(rows[rows["phase"] == "offline"])
     notes = []
+    if online_alone := sorted(set(rows["dataset"]) - set(rows.loc[rows["phase"] == "offline", "dataset"])):
+        notes.append(f"no offline phase, so not in statistics over datasets: {', '.join(online_alone)}")
+    rows = with_values(rows[rows["phase"] == "offline"])
     unscored = sorted(set(rows.loc[rows["unit"] != "score", "dataset"]))
     if unscored:
         notes.append(f"no scores, so not in statistics over datasets: {', '.join(unscored)}")
@@ -186,7 +192,7 @@ def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             f"nothing to compare over datasets: {'; '.join(notes) if notes else 'no offline rows'}"
         )
     seeds = rows.groupby(LINE)["seed"].nunique()
-    if seeds.min() < seeds.max():
+    if seeds.min() < seeds.max() and rows["dataset"].nunique() > 1:
         notes.append(
             f"{seeds.min()} to {seeds.max()} seeds a line: every dataset weighs the same, whatever its seeds"
         )

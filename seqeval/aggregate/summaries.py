@@ -19,7 +19,7 @@ def means(measure: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame
     """The mean over the seeds of each line: [dataset, variant, study, unit, estimate, low, high, seeds], and
     `border` where the measure has one.
 
-    Seeds alone are drawn anew: an interval of few seeds is too narrow, and that of one seed is a point.
+    Seeds alone are drawn anew: an interval of few seeds is too narrow, and one seed has none (NaN).
     """
     each = [*LINE, "unit", *(["border"] if "border" in measure else [])]
     found = []
@@ -27,7 +27,7 @@ def means(measure: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame
         values = line["value"].to_numpy()
         strata = np.zeros(len(values), int)
         weights = bootstrap.resample(repetitions, strata, *map(str, key[:3]))
-        ends = bootstrap.interval(bootstrap.mean(values, weights, strata))
+        ends = bootstrap.interval_of_runs(bootstrap.mean(values, weights, strata), strata)
         found.append((*key, *ends, len(values)))
     return pd.DataFrame(found, columns=[*each, "estimate", "low", "high", "seeds"])
 
@@ -59,7 +59,7 @@ def difference(first: pd.DataFrame, second: pd.DataFrame, repetitions: int = REP
 
 def across(measure: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame:
     """Over all datasets, each weighing the same: [variant, study, statistic, estimate, low, high, datasets,
-    runs], the statistic mean, median, iqm or optimality_gap.
+    runs], the statistic mean, median, iqm or optimality_gap. One seed a dataset has no interval (NaN).
 
     Raises ValueError where lines are not on the same datasets, or where values are not scores (`comparable`).
     """
@@ -67,7 +67,7 @@ def across(measure: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFram
     for key, values, strata in _lines(measure):
         weights = bootstrap.resample(repetitions, strata, *key)
         for name, estimator in bootstrap.ESTIMATORS.items():
-            ends = bootstrap.interval(estimator(values, weights, strata))
+            ends = bootstrap.interval_of_runs(estimator(values, weights, strata), strata)
             found.append((*key, name, *ends, len(np.unique(strata)), len(values)))
     columns = ["variant", "study", "statistic", "estimate", "low", "high", "datasets", "runs"]
     return pd.DataFrame(found, columns=columns)
@@ -96,7 +96,11 @@ def improvement(measure: pd.DataFrame, repetitions: int = 2000) -> pd.DataFrame:
         lines[key] = values, bootstrap.resample(repetitions, strata, *key), strata
     called = labels(lines)
     found = [
-        (called[a], called[b], *bootstrap.interval(bootstrap.improvement(lines[a], lines[b])))
+        (
+            called[a],
+            called[b],
+            *bootstrap.interval_of_runs(bootstrap.improvement(lines[a], lines[b]), lines[a][2], lines[b][2]),
+        )
         for a, b in permutations(lines, 2)
     ]
     return pd.DataFrame(found, columns=["first", "second", "estimate", "low", "high"])

@@ -34,7 +34,7 @@ app.command(name="check")(algorithms.check_algorithm)
 
 # What a user's paths can meet.
 FILE_TROUBLE = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
 
@@ -83,9 +83,12 @@ def exits(name: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.filename is None or error.errno not in FILE_TROUBLE:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and (error.filename is None or error.errno not in FILE_TROUBLE):
             raise
-        print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""  # writing to an open file names none
+        advice = "; make room and give the same command again" if full else ""
+        print(f"{name}: {where}{error.strerror}{advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: stopped; the same command goes on where it was saved", file=sys.stderr)

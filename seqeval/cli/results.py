@@ -121,12 +121,14 @@ def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[
         raise UserError(f"{command}: name at least one run directory")
     rows = frame(directories)
     studies = {directory.resolve().name: RunDirectory(directory).study() for directory in directories}
-    data: dict[str, str] = {}
+    data: dict[str, tuple[str, Path]] = {}
     for directory, study in zip(directories, studies.values(), strict=True):
         for name, dataset in study["datasets"].items():
-            if data.setdefault(name, dataset["digest"]) != dataset["digest"]:
+            digest, first = data.setdefault(name, (dataset["digest"], directory))
+            if digest != dataset["digest"]:
                 raise UserError(
-                    f"{directory}: its {name!r} is not the data of that name in another directory"
+                    f"{directory}: its data called {name!r} are not those of {first}, by their digests in "
+                    "study.json; draw them apart, or run one of them again on the same data"
                 )
     return rows, studies
 

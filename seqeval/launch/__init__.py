@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from seqeval.errors import UserError
-from seqeval.launch import elsewhere, local
+from seqeval.launch import elsewhere, local, worker
 from seqeval.launch.display import Display
 from seqeval.launch.worker import Failure
 from seqeval.settings import Ray, Slurm, Study
@@ -79,7 +79,7 @@ def rows(
     console = console or Console(stderr=True)
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs: must be at least 1, not {jobs}")
-    if save_every < 0:
+    if not save_every >= 0:
         raise UserError(f"save_every: seconds, so not {save_every}")
     if log is not None and isinstance(launcher, Slurm) and launcher.detach:
         raise UserError(f"log: {log} is written by who waits for the rows; leave slurm.detach out")
@@ -141,7 +141,7 @@ def _pieces(
         works = _pending(resolved, out, jobs or 1, console)
         if launcher.detach:
             slurm.submit(works, out, jobs, save_every, launcher)
-            said = f"{len(works)} pieces are in Slurm's queue; `seqeval status {out.path} --watch` says more"
+            said = f"pieces in Slurm's queue: {len(works)}; `seqeval status {out.path} --watch` says more"
             console.print(said, highlight=False, markup=False)
         else:
             do = partial(slurm.rows, works, out, jobs, save_every, launcher)
@@ -161,6 +161,9 @@ def _pending(resolved: Resolved, out: RunDirectory, workers: int, console: Conso
         if work.done:
             at = f"goes on after {work.done} of {work.updates} updates"
             console.print(f"note: {work.title}: {at}", highlight=False, markup=False)
+        elif any(cell.checkpoint.exists() for cell in worker.cells(work, out)):
+            what = "what was saved of it cannot be used; it begins again"
+            console.print(f"note: {work.title}: {what}", highlight=False, markup=False)
     return works
 
 

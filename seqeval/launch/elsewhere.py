@@ -185,6 +185,6 @@ def refuse_while_queued(out: Path) -> None:
         return
     if left := queued(Word.of(out).jobs):
         raise UserError(
-            f"{out}: {len(left)} pieces of it are in Slurm's queue or running; wait for them (`seqeval "
+            f"{out}: pieces of it are in Slurm's queue or running ({len(left)}); wait for them (`seqeval "
             f"status {out} --watch`), or end them first (`scancel {' '.join(arrays(left))}`)"
         )

@@ -8,6 +8,8 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +24,7 @@ from seqeval.study import Work
 from seqeval.types import Row
 
 GLANCE = 0.2  # seconds between two looks at whether to stop, and whether a process has died
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that ask this process to stop
 TRIES = 2  # of a piece whose process dies
 
 
@@ -65,7 +68,8 @@ def _beside_each_other(
     context = multiprocessing.get_context("spawn")
     manager = SyncManager(ctx=context)
     try:
-        manager.start(_begin_process)
+        with _signals_kept_from_children():
+            manager.start(_begin_process)
     except EOFError as error:
         raise UserError(
             "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, "
@@ -78,12 +82,19 @@ def _beside_each_other(
         def start(piece: int) -> BaseProcess:
             what = piece, Parcel.of(works[piece], out), out.path, reports, ending, save_every
             process = context.Process(target=_do, args=what, daemon=True)
-            process.start()
+            with _signals_kept_from_children():
+                process.start()
             return process
 
         pieces = Pieces(len(works), jobs, start)
         try:
             yield from _collect(pieces, works, out, reports, display, stop, ending.set)
+        except (EOFError, ConnectionError):
+            yield Failure(
+                f"{out.path}: the process between the pieces and this one died (out of memory?); the same "
+                "command goes on where they were saved",
+                users=True,
+            )
         finally:  # a second Ctrl-C, or whoever asked for the rows wants no more
             for process in pieces.running.values():
                 process.kill()
@@ -177,11 +188,28 @@ def _do(piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_e
         put(Report(piece, row=row))
 
 
+@contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """A process that is started meanwhile gets no signal before `_begin_process`, which is late: torch comes
+    first. This one gets its own when it is over."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which unblocks both where it begins
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_process() -> None:
     """Of a process of ours: it leaves signals to the one that started it, and ends once that one is gone,
     however that went: nobody hears it then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None, "only for worker processes"
 

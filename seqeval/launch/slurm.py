@@ -7,9 +7,11 @@ run directory must lie on storage that every machine sees. Rows and progress com
 storage too (see `elsewhere`); submitit's files and what the pieces print are in DIR/slurm.
 
 The tests use submitit's local executor, which starts processes of this machine: they prove that a piece that
-is interrupted saves itself, is begun again and ends with the same rows, and what is asked of squeue and
-scancel. They do not prove what Slurm does: that it takes the array job, sends the signals in time, requeues,
-and answers squeue and scancel as these tests' stand-ins do.
+is told of its end saves itself, is begun again and ends with the same rows, and what is asked of squeue and
+scancel. They do not prove what Slurm does: that it takes the array job, gives notice in time, requeues, and
+answers squeue and scancel as the stand-ins of the tests do. That was tried by hand, on a Slurm 22.05 of one
+machine without accounting: time limit, preemption, a killed process, scancel, Ctrl-C, a detached study. GPUs,
+several machines and their storage were not.
 """
 
 from __future__ import annotations

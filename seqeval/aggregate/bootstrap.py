@@ -117,8 +117,7 @@ def interval_of_runs(estimates: np.ndarray, *strata: np.ndarray) -> tuple[np.nda
     estimate, low, high = interval(estimates)
     if any(len(np.unique(each)) < len(each) for each in strata):
         return estimate, low, high
-    nothing = np.full_like(estimate, np.nan)
-    return estimate, nothing, nothing
+    return estimate, np.nan * low, np.nan * high
 
 
 def interval(estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

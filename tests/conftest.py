@@ -21,6 +21,16 @@ hypothesis.settings.register_profile("busy", deadline=None)  # a slow example is
 hypothesis.settings.load_profile("busy")
 
 SHARED = Path(__file__).parents[2] / "shared"
+# The arrays of a dataset that have an entry for each transition.
+PER_TRANSITION = (
+    "observations",
+    "actions",
+    "rewards",
+    "next_observations",
+    "terminated",
+    "truncated",
+    "episode",
+)
 
 
 @pytest.fixture
@@ -93,6 +103,8 @@ def refused(ended: Ended) -> str:
     """The line of a user's error: the only one on stderr, and nothing on stdout."""
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("seqeval: ")
+    assert "Traceback" not in ended.err
+    assert ended.err.endswith("\n")
     return ended.err
 
 

@@ -8,14 +8,15 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Ended, Seqeval, refused
 
 from seqeval import Study, cli, datasets, disk, load_policy, plugins
 from seqeval.agents import Agents
@@ -32,30 +33,6 @@ SHORT = (
     *("--evaluation.points", "2", "--evaluation.episodes", "2"),
 )
 SECONDS = ["train_seconds", "eval_seconds"]
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Seqeval = Callable[..., Ended]
-
-
-@pytest.fixture
-def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
-    """The command with its arguments, in this process."""
-
-    def call(*arguments: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Ended(code, *capsys.readouterr())
-
-    return call
 
 
 def study(out: Path, *more: object, algorithms: tuple[str, ...] = (BC,), jobs: int = 1) -> list[object]:
@@ -81,17 +58,6 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(finished_once: Path, tmp_path: Path) -> Path:
     """The same, in a copy to do anything with."""
     return Path(shutil.copytree(finished_once, tmp_path / "run"))
-
-
-def refused(ended: Ended) -> str:
-    """The line of a user's error: the only one on stderr, and nothing on stdout."""
-    assert ended.code == 2
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    assert ended.err.startswith("seqeval: ")
-    assert ended.err.count("\n") == 1
-    assert ended.err.endswith("\n")
-    return ended.err
 
 
 def flowing(text: str) -> str:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
+from conftest import PER_TRANSITION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -314,17 +315,6 @@ def test_the_digest_tells_episode_returns_apart(tmp_path: Path) -> None:
     two = datasets.load(write(tmp_path / "two.hdf5", fields))
     assert one.behaviour_return != two.behaviour_return
     assert one.digest != two.digest
-
-
-PER_TRANSITION = (
-    "observations",
-    "actions",
-    "rewards",
-    "next_observations",
-    "terminated",
-    "truncated",
-    "episode",
-)
 
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "Dial-v0"])

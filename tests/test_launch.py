@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 
 from seqeval import Evaluation, Online, Protocol, Study, UserError, disk, launch, storage
+from seqeval.launch import local
 from seqeval.storage import RunDirectory
 from seqeval.types import Row
 
@@ -160,14 +161,19 @@ def opened(pid: int) -> list[str]:
     return [os.path.realpath(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
 
 
-def test_a_torn_last_line_and_a_damaged_checkpoint_cost_time_alone(
-    chaos: ModuleType, whole: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "study"
+def leave_after_four_rows(out: Path) -> None:
+    """The study begun in `out`, saved again and again, and left."""
     rows = STUDY.rows(out, jobs=1, console=silent(), save_every=0.02)
     for _ in range(4):
         next(rows)
     rows.close()
+
+
+def test_a_torn_last_line_and_a_damaged_checkpoint_cost_time_alone(
+    chaos: ModuleType, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    leave_after_four_rows(out)
     (one, other) = sorted(out.glob("cells/*/*/*/checkpoint.pt"))
     one.write_bytes(one.read_bytes()[: one.stat().st_size // 2])
     with (other.parent / "rows.jsonl").open("a") as file:
@@ -180,10 +186,7 @@ def test_a_checkpoint_with_a_wrong_byte_is_not_gone_on_from(
     chaos: ModuleType, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
-    rows = STUDY.rows(out, jobs=1, console=silent(), save_every=0.02)
-    for _ in range(4):
-        next(rows)
-    rows.close()
+    leave_after_four_rows(out)
     for path in out.glob("cells/*/*/*/checkpoint.pt"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
@@ -211,10 +214,7 @@ def test_rows_that_were_lost_behind_a_checkpoint_begin_the_seed_anew(
     chaos: ModuleType, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
-    rows = STUDY.rows(out, jobs=1, console=silent(), save_every=0.02)
-    for _ in range(4):
-        next(rows)
-    rows.close()
+    leave_after_four_rows(out)
     file = next(out.glob("cells/*/*/*/checkpoint.pt")).parent / "rows.jsonl"
     file.write_text(file.read_text()[:-5])
     STUDY.run(out, jobs=1, console=silent())
@@ -367,3 +367,14 @@ def test_ctrl_c_saves_every_worker_says_how_to_go_on_and_exits_with_130(tmp_path
     assert said.endswith("seqeval: stopped; the same command goes on where it was saved\n")
     assert "Traceback" not in said
     assert len(list(tmp_path.glob("out/cells/*/*/*/checkpoint.pt"))) == 2
+
+
+def test_cores_are_physical_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for processor, siblings in ((0, "0,2"), (1, "1,3"), (2, "0,2"), (3, "1,3")):
+        folder = tmp_path / f"cpu{processor}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    monkeypatch.setattr(local, "TOPOLOGY", tmp_path)
+    for mine, cores in (({0, 1, 2, 3}, 2), ({0, 2}, 1), ({1, 2}, 2), ({0, 7}, 2)):  # nothing is told of 7
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, mine=mine: mine, raising=False)
+        assert local.cores() == cores

@@ -15,7 +15,7 @@ import h5py
 import minari
 import numpy as np
 import pytest
-from conftest import make_dataset
+from conftest import PER_TRANSITION, make_dataset
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
@@ -25,16 +25,6 @@ from seqeval.datasets import _write
 from seqeval.errors import UserError
 from seqeval.evaluation import Evaluator
 from seqeval.types import Dataset
-
-PER_TRANSITION = (
-    "observations",
-    "actions",
-    "rewards",
-    "next_observations",
-    "terminated",
-    "truncated",
-    "episode",
-)
 
 
 class Errand(gymnasium.Env):

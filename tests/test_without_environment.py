@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import gymnasium
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_dataset
+from conftest import Seqeval, make_dataset, refused
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, load_policy
+from seqeval import Evaluation, Protocol, Study, datasets, environments, load_policy
 from seqeval.datasets import _write
 from seqeval.errors import UserError
 from seqeval.scaling import RewardScale
@@ -87,44 +85,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Seqeval = Callable[..., Ended]
-
-
-@pytest.fixture
-def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
-    """The command with its arguments, in this process."""
-
-    def call(*arguments: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Ended(code, *capsys.readouterr())
-
-    return call
-
-
 def study(out: Path, *names: str) -> list[object]:
     """The arguments of a small study."""
     return [
         *("run", "--datasets", *names, "--algorithms", BC, "--seeds", 0, 1, "--jobs", 1, "--out", out),
         *("--protocol.start", 100, "--protocol.grow-by", 50, "--evaluation.points", 2),
     ]
-
-
-def refused(ended: Ended) -> str:
-    """The line of a user's error."""
-    assert ended.code == 2
-    assert ended.err.startswith("seqeval: ")
-    assert ended.err.count("\n") == 1
-    return ended.err
 
 
 def note_of(name: str, said: str) -> str:

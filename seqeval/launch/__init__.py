@@ -147,8 +147,7 @@ def _pieces(
             do = partial(slurm.rows, works, out, jobs, save_every, launcher)
             yield from _finish(works, do, console)
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jobs = jobs or (1 if resolved.device == "cuda" else cores)
+        jobs = jobs or (1 if resolved.device == "cuda" else local.cores())
         works = _pending(resolved, out, jobs, console)
         do = partial(local.rows, works, out, min(jobs, len(works)), save_every)
         yield from _finish(works, do, console)

@@ -23,9 +23,22 @@ from seqeval.storage import RunDirectory
 from seqeval.study import Work
 from seqeval.types import Row
 
+TOPOLOGY = Path("/sys/devices/system/cpu")  # where Linux tells which processors share a core
 GLANCE = 0.2  # seconds between two looks at whether to stop, and whether a process has died
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that ask this process to stop
 TRIES = 2  # of a piece whose process dies
+
+
+def cores() -> int:
+    """Physical cores that this process may use: two threads of one core share its arithmetic units. Where the
+    system does not tell, its processors."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    mine = os.sched_getaffinity(0)
+    try:
+        return len({(TOPOLOGY / f"cpu{n}/topology/thread_siblings_list").read_text() for n in mine})
+    except OSError:
+        return len(mine)
 
 
 def rows(

@@ -1,39 +1,46 @@
-"""The replica-batched multi-layer perceptron, and which kernel computes it.
+"""The replica-batched multi-layer perceptron, and how it is computed.
 
-On the CPU in float32 products run through oneDNN's operator, which on many processors is about twice as fast
-as the BLAS behind `torch.mm`, and which adds the bias and the ReLU on its way. The operator is private to
-torch and has sharp edges (a 3-D weight crashes the process, float64 is refused), so it is called here alone,
-on 2-D float32 tensors alone, one replica at a time. That also makes a replica's numbers independent, to the
-last bit, of how many others there are. Everywhere else the network is plain torch.
+On the CPU in float32 the replicas are computed one after the other, on 2-D tensors alone: that makes a
+replica's numbers independent, to the last bit, of how many others there are, and lets each product be made by
+the kernel that is fastest for it (`seqeval.arithmetic`). Everywhere else the network is plain torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqeval import arithmetic
+
 CHUNK = 512  # pairs taken at once
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+NARROW = 32  # products with a dimension below this leave the arithmetic units waiting
 
 
 def mlp(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    masks: Sequence[Tensor] = (),
+    gain: float = 1.0,
 ) -> Tensor:
     """Linear layers with ReLU between them, for each replica.
 
     x (*lead, B, in), weights (*lead, in, out) and biases (*lead, out) of each layer -> (*lead, B, out); axes
-    of 1 in the lead of `x` are repeated. `masks` (*lead, B, out), one for each hidden layer or none at all,
-    multiply what comes out of the ReLU.
+    of 1 in the lead of `x` are repeated. What the ReLU puts out is multiplied by `gain` and by `masks`
+    (*lead, B, out) of 0 and 1, one for each hidden layer or none at all.
     """
     lead = weights[0].shape[:-2]
+    if gain != 1:
+        # ReLU keeps factors, so that each layer's can go in at the front, where there is least to multiply.
+        hidden = len(weights) - 1
+        x, biases = gain**hidden * x, [gain ** (hidden - layer) * b for layer, b in enumerate(biases)]
     x = x.expand(*lead, *x.shape[-2:])
-    if _use_onednn(x, weights[0]):
-        return _OneDNN.apply(len(weights), x, *weights, *biases, *masks)
+    if _one_by_one(x, weights[0]):
+        return _Network.apply(len(weights), x, *weights, *biases, *masks)
     x, weights, biases = (
         x.flatten(0, -3),
         [w.flatten(0, -3) for w in weights],
@@ -58,129 +65,199 @@ def mlp_of_pairs(x: Tensor, sets: Tensor, weights: Sequence[Tensor], biases: Seq
     width = x.shape[-1]
     x = x.expand(*lead, *x.shape[-2:])
     sets = sets.flatten(-3, -2).expand(*lead, rows * members, sets.shape[-1])
-    if _use_onednn(x, weights[0]):
-        return _OneDNNPairs.apply(len(weights), members, x, sets, *weights, *biases)
+    if _one_by_one(x, weights[0]):
+        return _NetworkOfPairs.apply(len(weights), members, x, sets, *weights, *biases)
     own = mlp(x, [weights[0][..., :width, :]], [biases[0]])
     theirs = sets.flatten(0, -3).bmm(weights[0][..., width:, :].flatten(0, -3)).unflatten(0, lead)
     hidden = (own.unsqueeze(-2) + theirs.unflatten(-2, (rows, members))).relu().flatten(-3, -2)
     return mlp(hidden, weights[1:], biases[1:]).unflatten(-2, (rows, members))
 
 
-def _use_onednn(x: Tensor, weight: Tensor) -> bool:
-    return ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+def _one_by_one(x: Tensor, weight: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 
-class _OneDNN(torch.autograd.Function):
+class _Network(torch.autograd.Function):
     """`mlp` with the replicas one after the other, so that only what goes in and out is ever stacked."""
 
     @staticmethod
     def forward(ctx: Any, layers: int, x: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.layers, ctx.lead = layers, x.shape[:-2]
-        inputs, outputs = _replicas(x), []
-        weights, biases, masks = _split(layers, tensors)
+        products, parts = Products(), list(_of_replicas(layers, x, tensors))
+        outputs: list[Tensor] = []
         kept: list[Tensor] = []  # of each replica the input of every layer but the first
-        for replica, value in enumerate(inputs):
-            for layer in range(layers):
-                hidden = layer < layers - 1
-                value = _multiply(value, weights[layer][replica], biases[layer][replica], relu=hidden)
-                if hidden:
-                    value = value * masks[layer][replica] if masks else value
-                    kept.append(value)
-            outputs.append(value)
-        ctx.save_for_backward(x, *tensors, *kept)
-        ctx.count = len(tensors)
-        return _stack(outputs, ctx.lead)
+        for value, weights, biases, masks in parts:
+            for layer in range(layers - 1):
+                value = products.layer(value, weights[layer], biases[layer], relu=True)
+                if masks:
+                    value.mul_(masks[layer])
+                value = products.operand(value, weights[layer + 1])
+                kept.append(value)
+            outputs.append(products.layer(value, weights[-1], biases[-1]).float())
+        # The tensors are saved so that autograd sees whether they change; their parts are what is used.
+        ctx.save_for_backward(*kept, x, *tensors)
+        ctx.products, ctx.parts = products, parts
+        return _stack(outputs, x.shape[:-2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *rest = ctx.saved_tensors
-        tensors, kept = rest[: ctx.count], rest[ctx.count :]
-        weights, _, masks = _split(ctx.layers, tensors)
+        kept, products, layers = iter(ctx.saved_tensors), ctx.products, len(ctx.parts[0][1])
         wants_x, wants_weights = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
-        grad_x: list[Tensor] = []
-        grad_weights: list[list[Tensor]] = [[] for _ in range(ctx.layers)]
-        grad_biases: list[list[Tensor]] = [[] for _ in range(ctx.layers)]
-        hidden = ctx.layers - 1
-        for replica, (first, g) in enumerate(zip(_replicas(x), _replicas(grad.contiguous()), strict=True)):
-            inputs = [first, *kept[replica * hidden : (replica + 1) * hidden]]
-            for layer in reversed(range(ctx.layers)):
+        lead = grad.shape[:-2]
+        of_x: list[Tensor] = []
+        of_weights, of_biases = _room(ctx.parts) if wants_weights else ([], [])
+        grads = _parts(grad.contiguous(), len(lead))
+        for replica, ((value, weights, _, _), g) in enumerate(zip(ctx.parts, grads, strict=True)):
+            inputs = [value, *(next(kept) for _ in range(layers - 1))]
+            for layer in reversed(range(layers)):
                 if wants_weights:
-                    grad_weights[layer].append(_multiply(inputs[layer].t(), g))
-                    grad_biases[layer].append(g.sum(0))
-                if layer > 0:
-                    g = _multiply(g, weights[layer][replica].t())
-                    g = g * masks[layer - 1][replica] if masks else g
+                    products.for_weight(inputs[layer], g, out=of_weights[layer][replica])
+                    torch.sum(g, 0, dtype=torch.float32, out=of_biases[layer][replica])
+                if layer:
                     # Where the ReLU or the mask gave 0 nothing comes back.
-                    g = torch.ops.aten.threshold_backward(g, inputs[layer], 0)
+                    g = _through_relu(products.for_input(g, weights[layer]), inputs[layer])
                 elif wants_x:
-                    grad_x.append(_multiply(g, weights[0][replica].t()))
-        out: list[Tensor | None] = [None, _stack(grad_x, ctx.lead) if wants_x else None]
-        for grads in (*grad_weights, *grad_biases):
-            out.append(_stack(grads, ctx.lead) if wants_weights else None)
-        return (*out, *[None] * len(masks))
+                    of_x.append(products.for_input(g, weights[0]).float())
+        of_tensors = [tensor.view(*lead, *tensor.shape[1:]) for tensor in (*of_weights, *of_biases)]
+        nothing = [None] * (len(ctx.needs_input_grad) - 2 - len(of_tensors))
+        return (None, _stack(of_x, lead) if wants_x else None, *of_tensors, *nothing)
 
 
-class _OneDNNPairs(torch.autograd.Function):
+class _NetworkOfPairs(torch.autograd.Function):
     """`mlp_of_pairs` a few rows of `x` at a time, so that what passes between layers stays in the cache."""
 
     @staticmethod
     def forward(ctx: Any, layers: int, members: int, x: Tensor, sets: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.layers, ctx.members, ctx.lead = layers, members, x.shape[:-2]
-        weights, biases, _ = _split(layers, tensors)
-        width = x.shape[-1]
+        products, width = Products(), x.shape[-1]
+        parts = list(_of_replicas(layers, x, tensors))
         outputs: list[Tensor] = []
         kept: list[Tensor] = []
-        for replica, (mine, theirs) in enumerate(zip(_replicas(x), _replicas(sets), strict=True)):
-            first = weights[0][replica]
-            own = _multiply(mine, first[:width], biases[0][replica])
-            parts = []
-            for rows, value in _chunks(own, theirs, members):
-                value = _multiply(value, first[width:])
+        for (mine, weights, biases, _), theirs in zip(parts, _parts(sets, sets.dim() - 2), strict=True):
+            own = products.layer(mine, weights[0][:width], biases[0]).float()
+            out = []
+            for rows, members_in in _chunks(own, theirs, members):
+                value = products.layer(members_in, weights[0][width:]).float()
                 value.unflatten(0, (-1, members)).add_(own[rows].unsqueeze(1)).relu_()
                 for layer in range(1, layers):
+                    value = products.operand(value, weights[layer])
                     kept.append(value)
-                    hidden = layer < layers - 1
-                    value = _multiply(value, weights[layer][replica], biases[layer][replica], relu=hidden)
-                parts.append(value)
-            outputs.append(torch.cat(parts))
-        ctx.save_for_backward(x, sets, *tensors, *kept)
-        return _stack(outputs, ctx.lead).unflatten(-2, (x.shape[-2], members))
+                    value = products.layer(value, weights[layer], biases[layer], relu=layer < layers - 1)
+                out.append(value.float())
+            outputs.append(torch.cat(out))
+        ctx.save_for_backward(*kept, x, sets, *tensors)
+        ctx.products, ctx.parts, ctx.members = products, parts, members
+        return _stack(outputs, x.shape[:-2]).unflatten(-2, (x.shape[-2], members))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        layers, members = ctx.layers, ctx.members
-        x, sets, *rest = ctx.saved_tensors
-        weights, _, _ = _split(layers, rest[: 2 * layers])
-        kept = iter(rest[2 * layers :])
-        grad_weights: list[list[Tensor]] = [[] for _ in range(layers)]
-        grad_biases: list[list[Tensor]] = [[] for _ in range(layers)]
-        replicas = zip(
-            _replicas(x), _replicas(sets), _replicas(grad.flatten(-3, -2).contiguous()), strict=True
-        )
-        for replica, (mine, theirs, g_all) in enumerate(replicas):
-            of_weights: list[Tensor | None] = [None] * layers
-            of_biases: list[Tensor | None] = [None] * layers
-            of_own = torch.empty(len(mine), weights[0][replica].shape[1])
+        products, members, layers = ctx.products, ctx.members, len(ctx.parts[0][1])
+        kept, sets = iter(ctx.saved_tensors), ctx.saved_tensors[-1 - 2 * layers]
+        lead = grad.shape[:-3]
+        of_weights, of_biases = _room(ctx.parts)
+        grads = _parts(grad.flatten(-3, -2).contiguous(), len(lead))
+        for replica, ((mine, weights, _, _), theirs, g_all) in enumerate(
+            zip(ctx.parts, _parts(sets, len(lead)), grads, strict=True)
+        ):
+            of_weight = [tensor[replica].zero_() for tensor in of_weights]
+            of_bias = [tensor[replica].zero_() for tensor in of_biases]
+            of_own = torch.empty(len(mine), weights[0].shape[1])
+            width = mine.shape[-1]
             for rows, members_in in _chunks(of_own, theirs, members):
                 inputs = [next(kept) for _ in range(layers - 1)]
                 g = g_all[rows.start * members : rows.stop * members]
                 for layer in reversed(range(1, layers)):
                     value = inputs[layer - 1]
-                    of_weights[layer] = _add(of_weights[layer], _multiply(value.t(), g))
-                    of_biases[layer] = _add(of_biases[layer], g.sum(0))
-                    g = _multiply(g, weights[layer][replica].t())
-                    g = torch.ops.aten.threshold_backward(g, value, 0)
-                of_weights[0] = _add(of_weights[0], _multiply(members_in.t(), g))
+                    products.for_weight(value, g, out=of_weight[layer], add=True)
+                    of_bias[layer].add_(g.sum(0, dtype=torch.float32))
+                    g = _through_relu(products.for_input(g, weights[layer]), value)
+                g = g.float()
+                products.for_weight(members_in, g, out=of_weight[0][width:], add=True)
                 torch.sum(g.unflatten(0, (-1, members)), 1, out=of_own[rows])
-            of_weights[0] = torch.cat([_multiply(mine.t(), of_own), of_weights[0]])
-            of_biases[0] = of_own.sum(0)
-            for layer in range(layers):
-                grad_weights[layer].append(of_weights[layer])
-                grad_biases[layer].append(of_biases[layer])
-        grads = [_stack(parts, ctx.lead) for parts in (*grad_weights, *grad_biases)]
-        return (None, None, None, None, *grads)
+            products.for_weight(mine, of_own, out=of_weight[0][:width])
+            torch.sum(of_own, 0, out=of_bias[0])
+        of_tensors = [tensor.view(*lead, *tensor.shape[1:]) for tensor in (*of_weights, *of_biases)]
+        return (None, None, None, None, *of_tensors)
+
+
+class Products:
+    """The products of a linear layer of one replica, forward and backward, each by the kernel that is fastest
+    for its shape on this processor, as `arithmetic` has it.
+
+    oneDNN's operator is private to torch and has sharp edges (a 3-D weight crashes the process, float64 is
+    refused): it is given 2-D tensors of float32 or bfloat16 alone. Its second factor is stored as (columns,
+    rows). Where products are made of bfloat16, as many as are wide, what passes between them stays bfloat16.
+    """
+
+    def __init__(self) -> None:
+        how = arithmetic.current()
+        self.rounded = how.operands == "bfloat16"
+        self.wide_onednn = how.kernels == "onednn"
+        self.narrow_onednn = how.kernels != "blas"
+
+    def operand(self, x: Tensor, weight: Tensor) -> Tensor:
+        """`x` (B, in) as the product with a weight (in, out) takes it."""
+        return x.to(torch.bfloat16 if self.rounded and min(weight.shape) >= NARROW else torch.float32)
+
+    def layer(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x (B, in), weight (in, out) -> (B, out)."""
+        x = self.operand(x, weight)
+        if self._by_onednn(x, *weight.shape):
+            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+            return _onednn(x, weight.t(), bias, "relu" if relu else "none", [], "")
+        out = x.mm(weight) if bias is None else torch.addmm(bias, x, weight)
+        return out.relu_() if relu else out
+
+    def for_weight(self, x: Tensor, g: Tensor, out: Tensor, add: bool = False) -> None:
+        """Puts the gradient of the weight, from x (B, in) and g (B, out), into `out` (in, out)."""
+        g = g.to(x.dtype)
+        if x.dtype == torch.float32 and not self._by_onednn(x, x.shape[1], g.shape[1]):
+            if add:
+                out.addmm_(x.t(), g)
+            else:
+                torch.mm(x.t(), g, out=out)
+            return
+        if x.dtype != torch.float32:
+            product = x.t().mm(g)
+        elif g.shape[1] < NARROW:  # the operator copies its first factor: that is the smaller one so
+            product = _onednn(g.t(), x.t(), None, "none", [], "").t()
+        else:
+            product = _onednn(x.t(), g.t(), None, "none", [], "")
+        if add:
+            out.add_(product)
+        else:
+            out.copy_(product)
+
+    def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
+        """The gradient of the input: g (B, out) and weight (in, out) -> (B, in)."""
+        g = self.operand(g, weight)
+        if self._by_onednn(g, weight.shape[1], weight.shape[0]):
+            return _onednn(g, weight.to(g.dtype), None, "none", [], "")
+        return g.mm(weight.t())
+
+    def _by_onednn(self, x: Tensor, inner: int, columns: int) -> bool:
+        """Whether its operator multiplies `x` (·, inner) with (inner, columns)."""
+        if x.dtype == torch.bfloat16:
+            return True
+        if min(inner, x.shape[0]) < NARROW or columns == 1:
+            return False
+        return self.narrow_onednn if columns < NARROW else self.wide_onednn
+
+
+_onednn = torch.ops.mkldnn._linear_pointwise.default if arithmetic.ONEDNN else None
+
+
+def _through_relu(g: Tensor, value: Tensor) -> Tensor:
+    """The gradient of what a ReLU got, in the place of the gradient of its `value`."""
+    return torch.ops.aten.threshold_backward.grad_input(g, value, 0, grad_input=g)
+
+
+def _room(parts: Sequence[Part]) -> tuple[list[Tensor], list[Tensor]]:
+    """For the gradients of all replicas: each layer's weights' (replicas, in, out), and biases'."""
+    _, weights, biases, _ = parts[0]
+    return [w.new_empty(len(parts), *w.shape) for w in weights], [
+        b.new_empty(len(parts), *b.shape) for b in biases
+    ]
 
 
 def _chunks(own: Tensor, sets: Tensor, members: int) -> Iterator[tuple[slice, Tensor]]:
@@ -191,41 +268,28 @@ def _chunks(own: Tensor, sets: Tensor, members: int) -> Iterator[tuple[slice, Te
         yield rows, sets[rows.start * members : rows.stop * members]
 
 
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
-    return part if total is None else total.add_(part)
+Part = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def _multiply(x: Tensor, y: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """x @ y (+ bias): (m, k), (k, n) -> (m, n). The operator wants its second factor as (n, k).
-
-    Where n or k is 1 the product is `torch.mm`'s: the operator takes many times as long for some of these.
-    """
-    if y.shape[1] == 1 or y.shape[0] == 1:
-        product = torch.mm(x, y) if bias is None else torch.addmm(bias, x, y)
-        return product.relu_() if relu else product
-    return torch.ops.mkldnn._linear_pointwise(x, y.t(), bias, "relu" if relu else "none", [], "")
+def _of_replicas(layers: int, x: Tensor, tensors: Sequence[Tensor]) -> Iterator[Part]:
+    """Of each replica the input, and the weights, biases and masks of its layers."""
+    axes = x.dim() - 2
+    parts = zip(*(_parts(tensor, axes) for tensor in tensors), strict=True)
+    for value, mine in zip(_parts(x, axes), parts, strict=True):
+        yield value, mine[:layers], mine[layers : 2 * layers], mine[2 * layers :]
 
 
-def _split(layers: int, tensors: Sequence[Tensor]) -> tuple[list[list[Tensor]], ...]:
-    """Weights, biases and masks: for each layer the replicas' own."""
-    cuts = (0, layers, 2 * layers, len(tensors))
-    weights, biases, masks = (tensors[begin:end] for begin, end in pairwise(cuts))
-    return (
-        [_replicas(w) for w in weights],
-        [list(b.flatten(0, -2).unbind()) for b in biases],
-        [_replicas(m) for m in masks],
-    )
-
-
-def _replicas(values: Tensor) -> list[Tensor]:
-    """The 2-D parts of a tensor (*lead, m, n), none of them a copy."""
-    parts = [values]
-    for _ in range(values.dim() - 2):
-        parts = [part for tensor in parts for part in tensor.unbind()]
+def _parts(values: Tensor, axes: int) -> Sequence[Tensor]:
+    """The parts of a tensor that its first axes number, none of them a copy."""
+    parts: Sequence[Tensor] = [values]
+    for _ in range(axes):
+        parts = (
+            parts[0].unbind() if len(parts) == 1 else [part for tensor in parts for part in tensor.unbind()]
+        )
     return parts
 
 
-def _stack(parts: list[Tensor], lead: Sequence[int]) -> Tensor:
+def _stack(parts: Sequence[Tensor], lead: Sequence[int]) -> Tensor:
     """(*lead, ...) from its parts; a single part is not copied."""
-    stacked = parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
-    return stacked.unflatten(0, tuple(lead))
+    stacked = parts[0] if len(parts) == 1 else torch.stack(parts)
+    return stacked.view(*lead, *parts[0].shape)

@@ -56,10 +56,12 @@ class MLP(nn.Module):
             return nn.ParameterList(s.unflatten(0, lead).to(device, dtype) for s in stacked)
 
         self.weights, self.biases = parameters(weights), parameters(biases)
+        self._layers = tuple(self.weights), tuple(self.biases)  # the same: torch's lists are slow to read
 
-    def forward(self, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
-        """(*lead, B, in) -> (*lead, B, out)."""
-        return mlp(x, list(self.weights), list(self.biases), masks)
+    def forward(self, x: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0) -> Tensor:
+        """(*lead, B, in) -> (*lead, B, out); what the hidden layers put out is multiplied by `gain` and by
+        the `masks` of 0 and 1, where there are any."""
+        return mlp(x, *self._layers, masks, gain)
 
 
 def _initial(
@@ -101,18 +103,18 @@ class Critics(MLP):
         alone.
         """
         x, sets = observations.unsqueeze(1), actions.unsqueeze(1)
-        return mlp_of_pairs(x, sets, list(self.weights), list(self.biases)).squeeze(-1)
+        return mlp_of_pairs(x, sets, *self._layers).squeeze(-1)
 
     def frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """As `forward`, with gradients to the actions and not to the weights."""
-        weights, biases = ([p.detach() for p in params] for params in (self.weights, self.biases))
+        weights, biases = ([p.detach() for p in params] for params in self._layers)
         x = torch.cat([observations, actions], -1).unsqueeze(1)
         return mlp(x, weights, biases).squeeze(-1)
 
     def first(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q₁ alone, with gradients to the actions and not to its weights: -> (R, B)."""
         x = torch.cat([observations, actions], -1)
-        weights, biases = ([p.detach()[:, 0] for p in params] for params in (self.weights, self.biases))
+        weights, biases = ([p.detach()[:, 0] for p in params] for params in self._layers)
         return mlp(x, weights, biases).squeeze(-1)
 
 

@@ -58,8 +58,8 @@ class BC(Algorithm):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         self.updates += 1
-        masks = [batch.noise[name] / (1 - self.config.dropout) for name in self.noise]
-        outputs = self.actor(batch.observations, masks)
+        masks = [batch.noise[name] for name in self.noise]
+        outputs = self.actor(batch.observations, masks, gain=1 / (1 - self.config.dropout))
         if self.spec.discrete:
             chosen = outputs.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
             loss = (outputs.logsumexp(-1) - chosen).mean(-1)

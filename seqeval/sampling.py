@@ -106,16 +106,21 @@ class Minibatches:
         ]
         blocks = {
             name: torch.from_numpy(
-                np.stack([draw_noise(noise, count, rng) for rng in self._noise_streams[name]], 1)
+                _side_by_side([draw_noise(noise, count, rng) for rng in self._noise_streams[name]])
             )
             .to(device, torch.get_default_dtype())
             .unbind()
             for name, noise in self.noise.items()
         }
-        updates = torch.from_numpy(np.stack(rows, 1)).to(device).unbind()
+        updates = torch.from_numpy(_side_by_side(rows)).to(device).unbind()
         return [
             (updates[u], {name: block[u] for name, block in blocks.items()}) for u in reversed(range(count))
         ]
+
+
+def _side_by_side(of_replicas: list[np.ndarray]) -> np.ndarray:
+    """(updates, ...) of each replica -> (updates, R, ...); of one replica alone it is not copied."""
+    return of_replicas[0][:, None] if len(of_replicas) == 1 else np.stack(of_replicas, 1)
 
 
 def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 DataRules = Literal["strict", "qlearning"]
+Precision = Literal["full", "fast"]
 
 
 @dataclass(frozen=True)

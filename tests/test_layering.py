@@ -14,7 +14,7 @@ FLOORS = [
     {"errors", "streams"},
     {"disk"},
     {"types", "slicing"},
-    {"settings", "scores", "environments"},
+    {"settings", "scores", "environments", "arithmetic"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
     {"buffer", "published", "tables"},
     {"agents", "sampling", "evaluation", "replicas", "datasets"},

@@ -195,30 +195,32 @@ class Products:
         self.wide_onednn = how.kernels == "onednn"
         self.narrow_onednn = how.kernels != "blas"
 
-    def operand(self, x: Tensor, weight: Tensor) -> Tensor:
-        """`x` (B, in) as the product with a weight (in, out) takes it."""
-        return x.to(torch.bfloat16 if self.rounded and min(weight.shape) >= NARROW else torch.float32)
+    def operand(self, value: Tensor, weight: Tensor) -> Tensor:
+        """A factor of a product that a weight (in, out) has part in, as that product takes it."""
+        if not self.rounded:
+            return value
+        return value.to(torch.bfloat16 if min(weight.shape) >= NARROW else torch.float32)
 
     def layer(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
         """x (B, in), weight (in, out) -> (B, out)."""
-        x = self.operand(x, weight)
+        x, factor = self.operand(x, weight), self.operand(weight, weight)
         if self._by_onednn(x, *weight.shape):
-            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-            return _onednn(x, weight.t(), bias, "relu" if relu else "none", [], "")
-        out = x.mm(weight) if bias is None else torch.addmm(bias, x, weight)
+            bias = None if bias is None else self.operand(bias, weight)
+            return _onednn(x, factor.t(), bias, "relu" if relu else "none", [], "")
+        out = x.mm(factor) if bias is None else torch.addmm(bias, x, factor)
         return out.relu_() if relu else out
 
     def for_weight(self, x: Tensor, g: Tensor, out: Tensor, add: bool = False) -> None:
         """Puts the gradient of the weight, from x (B, in) and g (B, out), into `out` (in, out)."""
-        g = g.to(x.dtype)
-        if x.dtype == torch.float32 and not self._by_onednn(x, x.shape[1], g.shape[1]):
+        x, g = self.operand(x, out), self.operand(g, out)
+        if x.dtype == torch.bfloat16:
+            product = x.t().mm(g)
+        elif not self._by_onednn(x, x.shape[1], g.shape[1]):
             if add:
                 out.addmm_(x.t(), g)
             else:
                 torch.mm(x.t(), g, out=out)
             return
-        if x.dtype != torch.float32:
-            product = x.t().mm(g)
         elif g.shape[1] < NARROW:  # the operator copies its first factor: that is the smaller one so
             product = _onednn(g.t(), x.t(), None, "none", [], "").t()
         else:
@@ -230,10 +232,10 @@ class Products:
 
     def for_input(self, g: Tensor, weight: Tensor) -> Tensor:
         """The gradient of the input: g (B, out) and weight (in, out) -> (B, in)."""
-        g = self.operand(g, weight)
+        g, factor = self.operand(g, weight), self.operand(weight, weight)
         if self._by_onednn(g, weight.shape[1], weight.shape[0]):
-            return _onednn(g, weight.to(g.dtype), None, "none", [], "")
-        return g.mm(weight.t())
+            return _onednn(g, factor, None, "none", [], "")
+        return g.mm(factor.t())
 
     def _by_onednn(self, x: Tensor, inner: int, columns: int) -> bool:
         """Whether its operator multiplies `x` (·, inner) with (inner, columns)."""

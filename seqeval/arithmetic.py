@@ -66,9 +66,13 @@ def has_bfloat16() -> bool:
 
 @cache
 def processor_family() -> tuple[str, int]:
-    """Vendor and family, as Linux and Windows tell them on x86; elsewhere an empty name and 0."""
+    """Of this machine's processor: see `family_in`."""
     info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else platform.processor()
+    return family_in(info.read_text() if info.exists() else platform.processor())
+
+
+def family_in(text: str) -> tuple[str, int]:
+    """Vendor and family, as Linux and Windows tell them of x86; of others an empty name and 0."""
     vendor = re.search(r"AuthenticAMD|GenuineIntel", text)
     family = re.search(r"(?:cpu family\s*:|Family) *(\d+)", text)
     return (vendor.group() if vendor else "", int(family.group(1)) if family else 0)

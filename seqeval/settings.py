@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seqeval.errors import UserError
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
-from seqeval.types import DataRules, Row
+from seqeval.types import DataRules, Precision, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,6 +221,9 @@ class Study:
     name. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it, if its spaces are theirs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU where there is one."""
+    precision: Precision = "full"
+    """full: products of float32. fast: large ones round what they multiply, to bfloat16 where the processor
+    has it and to TF32 on a GPU."""
     trust_pickle: bool = False
     """Load pickles that run code when they are loaded, as Stable-Baselines3's replay buffers do."""
 

@@ -197,21 +197,24 @@ class RunDirectory:
     def admit(self, study: dict[str, Any]) -> None:
         """Writes the resolved study down, joined with what is here already.
 
-        `protocol`, `online` and `evaluation` must be the same, and so must every dataset and algorithm that
-        is known here by the same name; new ones are added. Raises UserError that names the first value that
-        differs.
+        `protocol`, `online`, `evaluation` and `precision` must be the same, and so must every dataset and
+        algorithm that is known here by the same name; new ones are added. What is here already of
+        `arithmetic` stays. Raises UserError that names the first value that differs.
         """
         self._claim()
         if self.study_file.exists():
             before = self.study()
             for group in ("protocol", "online", "evaluation"):
                 self._same(before.get(group, {}), study[group], group)
+            same = {"precision": before.get("precision", "full")}  # older folders lack it
+            self._same(same, {"precision": study["precision"]}, "study")
             for kind in ("datasets", "algorithms"):
                 for name in before[kind].keys() & study[kind].keys():
                     self._same(_identity(before[kind][name]), _identity(study[kind][name]), name)
             study = study | {
                 "datasets": before["datasets"] | study["datasets"],
                 "algorithms": before["algorithms"] | study["algorithms"],
+                "arithmetic": study["arithmetic"] | before.get("arithmetic", {}),
                 "runs": before["runs"] + study["runs"],
             }
         disk.save_json(self.study_file, study)

@@ -18,6 +18,7 @@ import torch
 
 from seqeval import datasets, environments, plugins, protocol
 from seqeval.agents import Agents
+from seqeval.arithmetic import Arithmetic, of_this_machine
 from seqeval.errors import UserError
 from seqeval.plugins import Variant
 from seqeval.settings import Study
@@ -46,6 +47,7 @@ class Work:
     updates: int  # of each replica
     replicas_of_seed: int  # more than one where a seed trains an agent for each size
     device: str
+    arithmetic: Arithmetic
     done: int = 0  # updates that were made before it was stopped
 
     @property
@@ -143,6 +145,7 @@ class Resolved:
     datasets: dict[str, dict[str, Any]]  # by the name the user gave; see `_about`
     variants: list[Variant]
     device: str
+    arithmetic: Arithmetic
 
     @property
     def notes(self) -> list[str]:
@@ -158,7 +161,13 @@ class Resolved:
             notes += [f"{name}: one segment alone, so the order is the same as shuffled" for name in single]
         for variant in self.variants:
             notes += [f"{variant.name}: {w}" for w in self.study.protocol.warnings(variant.config.batch_size)]
+        if self.study.precision == "fast" and self.arithmetic.operands == "float32":
+            notes.append("precision: this processor has no products of bfloat16, so fast is full here")
         return notes
+
+    def continued(self, recorded: Mapping[str, Any]) -> Resolved:
+        """With the arithmetic that its run directory was begun with; `recorded` is what that holds."""
+        return replace(self, arithmetic=Arithmetic.restored(recorded["arithmetic"][self.device]))
 
     def pending(self, out: RunDirectory, workers: int = 1) -> list[Work]:
         """What is not finished yet. Seeds stay together, unless workers would be idle.
@@ -171,8 +180,8 @@ class Resolved:
             for variant in self.variants:
                 each = len(self.study.protocol.schedules(about["transitions"]))
                 name, seeds, updates = about["name"], self.study.seeds, self._updates(about, variant)
-                whole = Work(self.study, given, name, variant, seeds, updates, each, self.device)
-                todo += whole.remaining(out)
+                how = self.device, self.arithmetic
+                todo += Work(self.study, given, name, variant, seeds, updates, each, *how).remaining(out)
         parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
         return [
             replace(work, seeds=work.seeds[part::parts])
@@ -191,6 +200,8 @@ class Resolved:
             "protocol": asdict(self.study.protocol),
             "online": asdict(self.study.online),
             "evaluation": asdict(self.study.evaluation),
+            "precision": self.study.precision,
+            "arithmetic": {self.device: self.arithmetic.plain()},
             "datasets": {about["name"]: about for about in self.datasets.values()},
             "algorithms": {variant.name: variant.settings() for variant in self.variants},
             "runs": [
@@ -247,7 +258,7 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
         if dataset.name in {about["name"] for about in abouts.values()}:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         abouts[given] = _about(given, dataset, study.protocol.order)
-    return Resolved(study, abouts, variants, device)
+    return Resolved(study, abouts, variants, device, of_this_machine(device, study.precision))
 
 
 def _fit(study: Study, dataset: Dataset, variant: Variant) -> None:

@@ -52,6 +52,8 @@ STUDY: dict[str, Any] = {
     "protocol": {"start": 100, "grow_by": 1, "window": None},
     "online": {"steps": 0},
     "evaluation": {"points": 2, "episodes": 10},
+    "precision": "full",
+    "arithmetic": {"cpu": {"kernels": "blas", "operands": "float32"}},
     "datasets": {
         "made-up": {
             "name": "made-up",

@@ -73,6 +73,8 @@ def command(study: dict[str, Any], name: str) -> str:
     devices = {run["device"] for run in study["runs"]}
     if len(devices) == 1:
         words += ["--device", *devices]
+    if study.get("precision", "full") != "full":  # older directories lack it
+        words += ["--precision", study["precision"]]
     return shlex.join([*words, "--out", f"{name}-again"])
 
 

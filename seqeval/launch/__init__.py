@@ -89,6 +89,7 @@ def rows(
     with directory.locked():
         elsewhere.refuse_while_queued(directory.path)
         directory.admit(resolved.describe())
+        resolved = resolved.continued(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
         new = _pieces(launcher, resolved, directory, jobs, console, save_every)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from seqeval import datasets
+from seqeval import arithmetic, datasets
 from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.storage import Cell, RunDirectory
@@ -67,13 +67,14 @@ def do(
         study = work.study
         dataset = datasets.load(work.dataset, study.env, study.protocol.data_rules, study.trust_pickle)
         # It may have been begun already, by a process that died since.
-        for part in work.remaining(RunDirectory(out)):
-            agents = part.agents(dataset)
-            latest = Latest(len(agents.algorithm.seeds))
-            with _heartbeat(piece, agents, latest, put):
-                for row in part.rows(agents, dataset, RunDirectory(out), save_every, stop):
-                    latest.add(row)
-                    yield row
+        with arithmetic.using(work.arithmetic):
+            for part in work.remaining(RunDirectory(out)):
+                agents = part.agents(dataset)
+                latest = Latest(len(agents.algorithm.seeds))
+                with _heartbeat(piece, agents, latest, put):
+                    for row in part.rows(agents, dataset, RunDirectory(out), save_every, stop):
+                        latest.add(row)
+                        yield row
         updates = work.updates
     except Stopped:
         pass

@@ -49,11 +49,12 @@ from seqeval import environments, plugins, storage, study
 from seqeval.buffer import Buffer
 from seqeval.cli import plain_console
 from seqeval.evaluation import Evaluator
-from seqeval.protocol import Meter, make_agents
+from seqeval.protocol import make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
 from seqeval.slicing import Steps
 from seqeval.types import Dataset, Spec
+from seqeval.updater import Meter, make_updater
 
 Part = Literal["a", "b", "c", "d", "e"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
@@ -147,10 +148,10 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
     minibatches = Minibatches(
-        buffer, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+        algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
-    batches, meter = minibatches.until(schedule.updates, agents.observations), Meter()
-    return lambda: meter.add(algorithm.update(next(batches)))
+    draws, updater = minibatches.until(schedule.updates), make_updater(algorithm, buffer, Meter())
+    return lambda: updater.update(next(draws), agents.observations)
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -18,7 +18,7 @@ FLOORS = [
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
     {"buffer", "published", "tables"},
     {"agents", "sampling", "evaluation", "replicas", "datasets"},
-    {"online"},
+    {"online", "updater"},
     {"protocol", "plugins"},
     {"study", "policy", "check"},
     {"launch"},

@@ -128,8 +128,8 @@ class Algorithm(_Learner, ABC):
         With a period, updates on a GPU are captured as CUDA graphs, one for each of so many updates, and
         replayed without a line of Python. Update u + period must then call the operators of update u, with
         the same numbers, on the same tensors. So the host reads no value of a tensor; what changes from
-        update to update stands in tensors that are changed in place, by `load_state_dict` too, and
-        `updates` is the only number on the host to change. `seqeval check` says whether that is so.
+        update to update stands in tensors that are changed in place, and `updates` is the only number on
+        the host to change. Metrics have the same names. `seqeval check` says whether all that is so.
         """
         return None
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "streams"},
-    {"disk"},
+    {"disk", "operators"},
     {"types", "slicing"},
     {"settings", "scores", "environments"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},

@@ -230,18 +230,31 @@ class Adam:
     replicas there are.
     """
 
-    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        decay_over: int | None = None,
+    ) -> None:
+        """`decay_over`: the learning rate falls by a cosine over so many steps, and there are no more."""
         self.parameters = list(network.parameters())
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.first = [torch.zeros_like(p) for p in self.parameters]  # moments of the gradient
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.steps = torch.zeros((), device=self.parameters[0].device)
         self._parts = [_by_replica(tensors) for tensors in (self.parameters, self.first, self.second)]
+        # Of each step, counted from 1, and looked up by a count that is a tensor: what a CUDA graph replays
+        # sees no number of the host's. On a GPU the fused kernel wants float32.
+        self.rates: Tensor | None = None
+        if decay_over is not None:
+            rates = [learning_rate * cosine_decay(step, decay_over) for step in range(1, decay_over + 1)]
+            dtype = torch.float64 if self.steps.is_cpu else torch.float32
+            self.rates = torch.tensor([0.0, *rates], dtype=dtype, device=self.steps.device)
 
     @torch.no_grad()
-    def descend(self, losses: Tensor, decay: float = 1.0) -> None:
-        """One step down the losses (R,), each of which depends on its own replica's weights alone, with
-        `decay` times the learning rate."""
+    def descend(self, losses: Tensor) -> None:
+        """One step down the losses (R,), each of which depends on its own replica's weights alone."""
         for parameter in self.parameters:
             parameter.grad = None
         with torch.enable_grad():
@@ -256,7 +269,7 @@ class Adam:
             second,
             [],
             [self.steps] * len(parameters),
-            lr=self.learning_rate * decay,
+            lr=self.learning_rate if self.rates is None else self.rates.take(self.steps.long()),
             beta1=0.9,
             beta2=0.999,
             weight_decay=self.weight_decay,

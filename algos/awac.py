@@ -49,6 +49,7 @@ class Config(algorithm.Config):
 @final
 class AWAC(Algorithm):
     Config = Config
+    period = 1
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device

@@ -20,7 +20,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Adam, cosine_decay, products
+from ._networks import MLP, Adam, products
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class BC(Algorithm):
     Config = Config
     action_spaces = ("continuous", "discrete")
     learns_online = False
+    period = 1
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -45,7 +46,8 @@ class BC(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = [spec.observation_size, *config.hidden, spec.action_size]
         self.actor = MLP("actor", sizes, seeds, device, "orthogonal")
-        self.optimiser = Adam(self.actor, config.learning_rate)
+        decay_over = total_updates if config.decay_learning_rate else None
+        self.optimiser = Adam(self.actor, config.learning_rate, decay_over=decay_over)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -65,8 +67,7 @@ class BC(Algorithm):
             loss = (outputs.logsumexp(-1) - chosen).mean(-1)
         else:
             loss = (outputs.tanh() - batch.actions).square().mean((1, 2))
-        decay = cosine_decay(self.updates, self.total_updates) if self.config.decay_learning_rate else 1.0
-        self.optimiser.descend(loss, decay)
+        self.optimiser.descend(loss)
         return {"loss": loss.detach()}
 
     def act(self, observations: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._networks import MLP, Adam, Critics, GaussianActor, cosine_decay, follow, products, target_of
+from ._networks import MLP, Adam, Critics, GaussianActor, follow, products, target_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Config(algorithm.Config):
 @final
 class IQL(Algorithm):
     Config = Config
+    period = 1
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -60,9 +61,10 @@ class IQL(Algorithm):
         self.actor = GaussianActor([sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range)
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
         self.target_critics = target_of(self.critics)
-        self.value_optimiser, self.actor_optimiser, self.critic_optimiser = (
-            Adam(network, config.learning_rate) for network in (self.value, self.actor, self.critics)
-        )
+        decay_over = total_updates if config.decay_learning_rate else None
+        self.value_optimiser = Adam(self.value, config.learning_rate)
+        self.actor_optimiser = Adam(self.actor, config.learning_rate, decay_over=decay_over)
+        self.critic_optimiser = Adam(self.critics, config.learning_rate)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
@@ -81,8 +83,7 @@ class IQL(Algorithm):
             advantage = target_q - new_value
             weights = (c.temperature * advantage).exp().clamp(max=c.max_weight)
         actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
-        decay = cosine_decay(self.updates, self.total_updates) if c.decay_learning_rate else 1.0
-        self.actor_optimiser.descend(actor_loss, decay)
+        self.actor_optimiser.descend(actor_loss)
 
         with torch.no_grad():
             next_value = self.value(batch.next_observations).squeeze(-1)

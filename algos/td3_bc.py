@@ -69,6 +69,10 @@ class TD3BC(Algorithm):
     def noise(self) -> Mapping[str, Noise]:
         return {"target_action": Noise("normal", (self.config.batch_size, self.spec.action_size))}
 
+    @property
+    def period(self) -> int:
+        return self.config.policy_delay
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1

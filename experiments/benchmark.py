@@ -6,7 +6,8 @@ Five parts, each a table headed by the command that makes it again, and all of i
 
 (a) updates: seed-updates per second of R replicas at Hopper's sizes, drawing the minibatches and their noise
     included; FLOPs of an update's matrix products; the rate that these make, as a share of the machine's; and
-    the most memory that the process held (on a GPU, the most that torch did).
+    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how long
+    the updates of the paper's first figure would take there, each algorithm's at the best R measured.
 (b) evaluation: steps per second of R × E episodes, against those of the bare environment that is given the
     same actions. Every episode has the same length, and the policy is a fresh TD3+BC actor.
 (c) end to end: `seqeval run` on a small study; what of its time are updates, evaluation, everything else.
@@ -36,7 +37,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -49,11 +50,12 @@ from seqeval import environments, plugins, storage, study
 from seqeval.buffer import Buffer
 from seqeval.cli import plain_console
 from seqeval.evaluation import Evaluator
-from seqeval.protocol import Meter, make_agents
+from seqeval.protocol import make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
 from seqeval.slicing import Steps
 from seqeval.types import Dataset, Spec
+from seqeval.updater import Meter, make_updater
 
 Part = Literal["a", "b", "c", "d", "e"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
@@ -62,6 +64,7 @@ SPEC, TRANSITIONS = Spec(11, 3), 100_000
 PRODUCTS = {"cpu": (256, 1024), "cuda": (1024, 8192)}  # sizes of the square matrices
 ENVIRONMENTS = ("Hopper-v4?terminate_when_unhealthy=False", "Pendulum-v1?")
 EPISODES = 10
+FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them each algorithm's
 STUDY = ("--datasets", "hopper-replay", "--algorithms", "bc", "td3_bc", "iql", "--seeds", "0", "1", "2")
 STARTS = {  # arguments of Python, and seconds that they may take
     "seqeval --help": (("-m", "seqeval.cli", "--help"), 0.5),
@@ -147,10 +150,10 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
     minibatches = Minibatches(
-        buffer, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+        algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
-    batches, meter = minibatches.until(schedule.updates, agents.observations), Meter()
-    return lambda: meter.add(algorithm.update(next(batches)))
+    draws, updater = minibatches.until(schedule.updates), make_updater(algorithm, buffer, Meter())
+    return lambda: updater.update(next(draws), agents.observations)
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -199,6 +202,18 @@ def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
     about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops}
     keys = "updates_per_second", "machine_flops_per_second", "share"
     return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}
+
+
+def figure_hours(results: Sequence[Result]) -> float | None:
+    """Hours of updates of the paper's first figure on a GPU; None unless all five algorithms ran on one."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result["device"] == "cuda":
+            name, speed = result["algorithm"], result["updates_per_second"]
+            best[name] = max(speed, best.get(name, 0.0))
+    if best.keys() != set(get_args(Algorithm)):
+        return None
+    return sum(FIGURE / len(best) / speed for speed in best.values()) / 3600
 
 
 def evaluation(options: Options) -> Iterator[Result]:
@@ -406,7 +421,13 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about["parts"] = {}
     for part in options.parts:
-        about["parts"][part] = measure(part, options, console)
+        found = about["parts"][part] = measure(part, options, console)
+        if part == "a" and (hours := figure_hours(found["results"])) is not None:
+            found["figure_hours"] = hours
+            told = (
+                f"updates of the paper's first figure, {FIGURE / 1e6:.0f} million, on this GPU: {hours:.1f} h"
+            )
+            console.print(told, highlight=False)
         options.out.write_text(json.dumps(about, indent=2) + "\n")
     console.print(f"all of it: {options.out}", highlight=False)
 

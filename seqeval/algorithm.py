@@ -121,6 +121,18 @@ class Algorithm(_Learner, ABC):
         self.spec, self.config, self.seeds = spec, config, tuple(seeds)
         self.total_updates, self.device = total_updates, device
 
+    @property
+    def period(self) -> int | None:
+        """Updates after which the host does the same again; None if that cannot be said.
+
+        With a period, updates on a GPU are captured as CUDA graphs, one for each of so many updates, and
+        replayed without a line of Python. Update u + period must then call the operators of update u, with
+        the same numbers, on the same tensors. So the host reads no value of a tensor; what changes from
+        update to update stands in tensors that are changed in place, and `updates` is the only number on
+        the host to change. Metrics have the same names. `seqeval check` says whether all that is so.
+        """
+        return None
+
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient update of every replica. Returns metrics, each (R,), detached, left on the device."""

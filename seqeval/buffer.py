@@ -31,6 +31,12 @@ def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
         return torch.from_numpy(values).to(device, torch.int64 if whole else torch.get_default_dtype())
 
 
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device: on the CPU a view of it; to a GPU it goes while the host goes on."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class Buffer:
     """N transitions on a device, stored once for all replicas, and behind them `room` more for each replica.
 
@@ -135,7 +141,7 @@ class Buffer:
         for mine in rows:
             count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
             for chunk in np.array_split(mine, -(-len(mine) // CHUNK)):
-                values = self.observations[torch.from_numpy(chunk).to(self.device)].double()
+                values = self.observations[upload(chunk, self.device)].double()
                 # Chan's pairwise update: no squares of large means are taken from each other.
                 size, here = len(chunk), values.mean(0)
                 between = (here - mean).square() * (count * size / (count + size))

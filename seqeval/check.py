@@ -23,10 +23,12 @@ from torch import Tensor
 
 from seqeval import plugins
 from seqeval.algorithm import ActionSpace, Algorithm, Config, Noise
+from seqeval.operators import Recorder, Trace
 from seqeval.replicas import Replicated
 from seqeval.sampling import draw_noise
 from seqeval.streams import stream
 from seqeval.types import Batch, Spec
+from seqeval.updater import WARM_UP
 
 SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
     "continuous": (Spec(observation_size=5, action_size=2), Spec(observation_size=3, action_size=1)),
@@ -248,11 +250,19 @@ class Kit:
         whole = self.all_of(algorithm)
         return {"state_dict": algorithm.state_of(replica), "act": whole["act"][replica]}
 
+    @property
+    def file(self) -> str | None:
+        """The algorithm's own."""
+        return getattr(sys.modules.get(self.found.__module__), "__file__", None)
+
+    def at(self, line: int | None) -> str:
+        """A line of the algorithm's own file, in brackets; nothing where there is none to tell."""
+        return "" if line is None else f" ({self.file}, line {line})"
+
     def told(self, error: Exception) -> str:
         """An exception, and where in the algorithm's own file it came from."""
-        file = getattr(sys.modules.get(self.found.__module__), "__file__", None)
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-        where = f" ({file}, line {lines[-1]})" if lines else ""
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == self.file]
+        where = self.at(lines[-1] if lines else None)
         return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
@@ -487,9 +497,53 @@ def parts(kit: Kit) -> None:
     _same(kit.all_of(together), kit.all_of(joined), "replicas whose states were joined to go on as before")
 
 
+@rule("with a period, updates repeat as a GPU would replay them", "Algorithm.period", ["counted"])
+def period(kit: Kit) -> None:
+    for device in _devices():
+        algorithm = kit.make(device=device)
+        period = algorithm.period
+        if period is None:
+            return
+        whole = isinstance(period, int) and period >= 1
+        _expect(whole, "period to be None or a whole number from 1", repr(period))
+        first = WARM_UP * period
+        kit.train(algorithm, 0, first)
+        numbers = _numbers(algorithm)
+        names: list[list[str]] = []
+        recent: list[Trace] = []
+        for update in range(first, first + period + UPDATES):
+            batch = kit.batch(algorithm, update)
+            with Recorder(kit.file) as recorder:
+                names.append(list(algorithm.update(batch)))
+            for operator in recorder.operators:
+                if why := operator.waits():
+                    told = f"an update without the host, got {operator.called}, which {why}"
+                    raise Fault(f"expected {told}{kit.at(operator.line)}")
+            recent.append(Trace(recorder.operators, _tensors(batch)))
+            if len(recent) > period:
+                again = f"update {update + 1} to repeat update {update + 1 - period}"
+                if found := recent.pop(0).difference(recent[-1]):
+                    what, line = found
+                    raise Fault(f"expected {again}, got one that {what}{kit.at(line)}")
+                before = names[-1 - period]
+                _expect(names[-1] == before, f"{again} with its metrics {before}", names[-1])
+        _same(numbers, _numbers(algorithm), "no number on the host but updates to change")
+
+
+def _numbers(algorithm: Algorithm) -> dict[str, Any]:
+    """What of its state is on the host, but for `updates`."""
+    found = _leaves(algorithm.state_dict())
+    return {name: value for name, value in found.items() if name != "updates" and not torch.is_tensor(value)}
+
+
+def _devices() -> list[torch.device]:
+    """Those that there are here."""
+    return [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+
+
 @rule("what comes back is on the device that it was given", "Algorithm.__init__", ["explores", "metrics"])
 def device(kit: Kit) -> None:
-    for device in [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]:
+    for device in _devices():
         algorithm = kit.make(device=device)
         (found,) = kit.train(algorithm, 0, 1)
         acting = {"actions": kit.act(algorithm), "exploration": kit.explore(algorithm)}

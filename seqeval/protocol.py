@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config, Spec
@@ -29,6 +28,7 @@ from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.slicing import Interaction, Schedule, arrival_order, window_start
 from seqeval.streams import stream
 from seqeval.types import Dataset, Discrete, Environment, Reference, Row
+from seqeval.updater import Meter, make_updater
 
 REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
 OFFLINE_ALONE = Online()
@@ -116,7 +116,7 @@ def events(
     rewards = reward_scale(algorithm.config, dataset, protocol)
     buffer = Buffer(dataset, agents.actions, rewards, algorithm.device, room, len(seeds))
     with closing(_evaluator(dataset, seeds, evaluation)) as evaluator:
-        course = Course(agents, evaluator, dataset, labels | {"regime": protocol.regime})
+        course = Course(agents, buffer, evaluator, dataset, labels | {"regime": protocol.regime})
         if states is not None:
             course.load_states(states)
         handed_over = states is not None and states[0]["environment"] is not None
@@ -143,6 +143,7 @@ class Course:
     def __init__(
         self,
         agents: Agents,
+        buffer: Buffer,
         evaluator: Evaluator | NoEvaluator,
         dataset: Dataset,
         labels: dict[str, Any],
@@ -151,6 +152,7 @@ class Course:
         self.updates = 0
         self._evaluator, self._labels = evaluator, labels
         self._meter, self._clock = Meter(), Stopwatch()
+        self._updater = make_updater(agents.algorithm, buffer, self._meter)
 
     def learn(
         self,
@@ -172,8 +174,8 @@ class Course:
                 for replica in range(len(self.agents.algorithm.seeds))
             ]
 
-        for batch in minibatches.until(until, self.agents.observations):
-            self._meter.add(self.agents.algorithm.update(batch))
+        for draw in minibatches.until(until):
+            self._updater.update(draw, self.agents.observations)
             self.updates += 1
             yield Moment(states)
 
@@ -219,7 +221,7 @@ def _offline(
     """The data arrives and is learnt from."""
     agents, algorithm = course.agents, course.agents.algorithm
     batch_size, noise = algorithm.config.batch_size, algorithm.noise
-    minibatches = Minibatches(buffer, schedules, orders, algorithm.seeds, batch_size, noise)
+    minibatches = Minibatches(algorithm.device, schedules, orders, algorithm.seeds, batch_size, noise)
     if states is not None:
         minibatches.load_states([state["minibatches"] for state in states])
     rows_due = _together(schedule.points(evaluation.points, evaluation.every) for schedule in schedules)
@@ -260,7 +262,7 @@ def _online(
     rows = [np.concatenate([order, buffer.own_rows(replica)]) for replica, order in enumerate(orders)]
     schedules = [schedule] * len(seeds)
     minibatches = Minibatches(
-        buffer, schedules, rows, seeds, config.batch_size, algorithm.noise, phase=("online",)
+        algorithm.device, schedules, rows, seeds, config.batch_size, algorithm.noise, phase=("online",)
     )
     env_id = course.dataset.env_id
     assert env_id is not None, "without an environment there is no online phase"
@@ -335,38 +337,6 @@ def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference
         "score": None if reference is None or mean is None else reference.score(mean),
         "metrics": metrics,
     }
-
-
-class Meter:
-    """Means of metrics for each replica. They stay on the device until they are taken."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        for name, values in metrics.items():
-            if name in self._sums:
-                self._sums[name].add_(values)
-            else:
-                self._sums[name] = values.double()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def state_of(self, replica: int) -> dict[str, tuple[float, int]]:
-        """One replica's sums and counts since the last call of `take`."""
-        return {name: (float(total[replica]), self._counts[name]) for name, total in self._sums.items()}
-
-    def load_states(self, states: Sequence[Mapping[str, tuple[float, int]]], device: torch.device) -> None:
-        for name, (_, count) in states[0].items():
-            sums = [state[name][0] for state in states]
-            self._sums[name] = torch.tensor(sums, dtype=torch.float64, device=device)
-            self._counts[name] = count
-
-    def take(self, replicas: int) -> list[dict[str, float]]:
-        """Each replica's means since the last call."""
-        means = {name: (total / self._counts[name]).tolist() for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return [{name: values[replica] for name, values in means.items()} for replica in range(replicas)]
 
 
 class Stopwatch:

@@ -1,4 +1,4 @@
-"""From a schedule to minibatches: what each replica draws at each update, from streams of its own seed.
+"""From a schedule to draws: what each replica draws at each update, from streams of its own seed.
 
 Everything random is drawn for a block of updates at a time and moved to the device at once. How the updates
 are cut into blocks changes no number.
@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqeval.algorithm import Noise
-from seqeval.buffer import Buffer
-from seqeval.scaling import ObservationScale
+from seqeval.buffer import upload
 from seqeval.slicing import Schedule
 from seqeval.streams import stream
-from seqeval.types import Batch
 
 BLOCK = 256  # updates drawn at once, at most
 BLOCK_NOISE = 2**18  # random numbers of one replica drawn at once: few enough to stay in a cache
 
 
+class Draw(NamedTuple):
+    """What is drawn for one update of R replicas."""
+
+    rows: Tensor  # (R, B) int32, of a buffer
+    noise: dict[str, Tensor]  # (R, *shape) each
+
+
 class Minibatches:
-    """Batches of R replicas, update after update, as a schedule allows."""
+    """The draws of R replicas, update after update, as a schedule allows."""
 
     def __init__(
         self,
-        buffer: Buffer,
+        device: torch.device,
         schedules: Sequence[Schedule],
         orders: Sequence[np.ndarray],
         seeds: Sequence[int],
@@ -40,16 +45,16 @@ class Minibatches:
     ) -> None:
         """`schedules`, `orders` (the row of each position) and `seeds` have an entry for each replica.
         Streams of another `phase` are others."""
-        self.buffer, self.schedules, self.orders = buffer, schedules, orders
+        self.device, self.schedules, self.orders = device, schedules, orders
         self.batch_size, self.noise = batch_size, noise
-        self.drawn = 0  # updates for which a batch was handed out
+        self.drawn = 0  # updates whose draws were handed out
         self._streams = [stream(seed, *phase, "minibatch") for seed in seeds]
         self._noise_streams = {
             name: [stream(seed, *phase, "noise", name) for seed in seeds] for name in noise
         }
         each = sum(math.prod(n.shape) for n in noise.values())
         self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, each)))
-        self._block: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._block: list[Draw] = []
         self._block_began = 0, self._random_states()
 
     def state_of(self, replica: int) -> dict[str, Any]:
@@ -83,38 +88,38 @@ class Minibatches:
             for replica, rng in enumerate(self._streams)
         ]
 
-    def until(self, updates: int, scale: ObservationScale | None) -> Iterator[Batch]:
-        """The batches of the updates from here up to `updates`, which is not among them."""
+    def until(self, updates: int) -> Iterator[Draw]:
+        """The draws of the updates from here up to `updates`, which is not among them."""
         while self.drawn < updates:
             if not self._block:
                 self._block = self._draw_block()
-            rows, noise = self._block.pop()
             self.drawn += 1
-            yield self.buffer.batch(rows, scale, noise)
+            yield self._block.pop()
 
-    def _draw_block(self) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    def _draw_block(self) -> list[Draw]:
         self._block_began = self.drawn, self._random_states()
         return self._draw(min(self._block_size, self.schedules[0].updates - self.drawn))
 
-    def _draw(self, count: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The rows (R, B) and the noise of the next updates, last first."""
-        device = self.buffer.device
+    def _draw(self, count: int) -> list[Draw]:
+        """The draws of the next updates, last first."""
         span = self.drawn, self.drawn + count
         rows = [
             order[schedule.positions(*span, rng, self.batch_size)]
             for schedule, order, rng in zip(self.schedules, self.orders, self._streams, strict=True)
         ]
         blocks = {
-            name: torch.from_numpy(
-                _side_by_side([draw_noise(noise, count, rng) for rng in self._noise_streams[name]])
+            name: upload(
+                _side_by_side([draw_noise(noise, count, rng) for rng in self._noise_streams[name]]),
+                self.device,
             )
-            .to(device, torch.get_default_dtype())
+            .to(torch.get_default_dtype())
             .unbind()
             for name, noise in self.noise.items()
         }
-        updates = torch.from_numpy(_side_by_side(rows)).to(device).unbind()
+        updates = upload(_side_by_side(rows), self.device).unbind()
         return [
-            (updates[u], {name: block[u] for name, block in blocks.items()}) for u in reversed(range(count))
+            Draw(updates[u], {name: block[u] for name, block in blocks.items()})
+            for u in reversed(range(count))
         ]
 
 

@@ -69,6 +69,29 @@ class Good(Algorithm):
     def act(self, observations):
         return self.mean(observations)
 
+class Repeats(Good):
+    """Every second update is of the weights, and an update can be replayed."""
+    period = 2
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        rate = self.config.learning_rate
+        self.optimiser = torch.optim.Adam(self.net.parameters(), rate, fused=True, capturable=True)
+        self.steady = torch.nn.ParameterDict({"weights": self.net["weights"].detach().clone()})
+        self.steady.requires_grad_(False)
+
+    def update(self, batch):
+        self.updates += 1
+        losses = self.losses(batch)
+        if self.updates % 2:
+            return {"first": losses.detach()}
+        self.descend(losses)
+        self.keep()
+        return {"loss": losses.detach()}
+
+    def keep(self):
+        self.steady["weights"].lerp_(self.net["weights"].detach(), 0.1)
+
 class Chooses(Good):
     """With discrete actions too, and an exploration of its own."""
     action_spaces = ("continuous", "discrete")
@@ -534,6 +557,96 @@ class ExploresAndRemembers(Good):
 """,
         {"explores_only"},
     ),
+    "NoPeriod": (
+        """
+class NoPeriod(Repeats):
+    period = 0
+""",
+        {"period"},
+    ),
+    "RepeatsLater": (
+        """
+class RepeatsLater(Repeats):
+    period = 3
+""",
+        {"period"},
+    ),
+    "LooksAtALoss": (
+        """
+class LooksAtALoss(Repeats):
+    def descend(self, losses):
+        if losses.sum() != 1e9:
+            super().descend(losses)
+""",
+        {"period"},
+    ),
+    "PicksLosses": (
+        """
+class PicksLosses(Repeats):
+    def losses(self, batch):
+        weights = self.net["weights"]
+        return super().losses(batch) + 0 * weights[weights > 9].sum()
+""",
+        {"period"},
+    ),
+    "DecaysOnTheHost": (
+        """
+class DecaysOnTheHost(Repeats):
+    def losses(self, batch):
+        return super().losses(batch) / self.updates
+""",
+        {"period"},
+    ),
+    "DecaysItsOptimiser": (
+        """
+class DecaysItsOptimiser(Repeats):
+    def descend(self, losses):
+        self.optimiser.param_groups[0]["weight_decay"] = 0.1 / self.updates
+        super().descend(losses)
+""",
+        {"period"},
+    ),
+    "PutsInPlace": (
+        """
+class PutsInPlace(Repeats):
+    def keep(self):
+        kept = self.steady["weights"].lerp(self.net["weights"].detach(), 0.1)
+        self.steady["weights"] = torch.nn.Parameter(kept, requires_grad=False)
+""",
+        {"period"},
+    ),
+    "BringsANumber": (
+        """
+class BringsANumber(Repeats):
+    def losses(self, batch):
+        return super().losses(batch) * torch.tensor(0.5)
+""",
+        {"period"},
+    ),
+    "OtherMetrics": (
+        """
+class OtherMetrics(Repeats):
+    def update(self, batch):
+        found = super().update(batch)
+        return found if self.updates % 3 else {"third": next(iter(found.values()))}
+""",
+        {"period"},
+    ),
+    "CountsOnTheHost": (
+        """
+class CountsOnTheHost(Repeats):
+    made = 0
+    def keep(self):
+        super().keep()
+        self.made += 1
+    def state_dict(self):
+        return super().state_dict() | {"made": self.made}
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.made = state["made"]
+""",
+        {"period"},
+    ),
     "SingleExploresTooFar": (
         """
 class SingleExploresTooFar(GoodSingle):
@@ -583,7 +696,7 @@ def test_every_algorithm_of_the_suite_passes(name: str) -> None:
     assert all(result.status == "ok" and not result.message for result in results), results
 
 
-@pytest.mark.parametrize("name", ["Good", "GoodSingle", "Chooses", "ChoosesSingle"])
+@pytest.mark.parametrize("name", ["Good", "GoodSingle", "Repeats", "Chooses", "ChoosesSingle"])
 def test_what_keeps_the_contract_passes(examine: Examine, name: str) -> None:
     assert {result.status for result in examine(name).values()} == {"ok"}
 
@@ -625,6 +738,16 @@ def test_what_breaks_the_contract_fails_in_the_right_checks_alone(examine: Exami
         ("ExploresTooFar", "explores", "expected actions within [-1, 1], got one of size 1."),
         ("ExploresFlat", "explores", "with continuous actions expected actions (1, 64, 2), got (64, 2)"),
         ("ExploresTogether", "explores_alone", "expected replica 0 of 3 to explore as it does alone, got "),
+        ("NoPeriod", "period", "expected period to be None or a whole number from 1, got 0"),
+        ("RepeatsLater", "period", "expected update 13 to repeat update 10, got one that calls aten."),
+        ("LooksAtALoss", "period", "aten._local_scalar_dense.default, which reads a tensor's value on the"),
+        ("PicksLosses", "period", "aten.index.Tensor, which indexes by a mask"),
+        ("DecaysOnTheHost", "period", "aten.div.Tensor with 9 where it had 7 ("),
+        ("DecaysItsOptimiser", "period", "update 10 to repeat update 8, got one that calls aten._fused_adam"),
+        ("PutsInPlace", "period", "aten.lerp.Scalar with memory 0x"),
+        ("BringsANumber", "period", "aten.lift_fresh.default with memory 0x"),
+        ("OtherMetrics", "period", "to repeat update 7 with its metrics ['first'], got ['third']"),
+        ("CountsOnTheHost", "period", "no number on the host but updates to change, got made 3 and 8"),
         ("CountsNothing", "counted", "expected updates to go [1, 2, 3, 4, 5, 6, 7, 8], got [0, 0,"),
         ("ForgetsTheOptimiser", "saves", "the loaded one to go on as the saved one, got "),
         ("ChangesTheBatch", "batch", "expected a batch as it was, got other rewards"),

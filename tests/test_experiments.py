@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -124,6 +125,21 @@ def test_the_benchmark_measures_updates_against_the_best_product(benchmark: tupl
         assert result["share"] == pytest.approx(sum(turn["share"] for turn in result["rounds"]) / 2)
         if sys.platform == "linux":
             assert 5e7 < result["peak_bytes"] < 5e9
+
+
+def test_the_benchmark_tells_how_long_the_papers_figure_would_take_on_a_gpu(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    hours = importlib.import_module("benchmark").figure_hours
+    names = ("bc", "td3_bc", "iql", "awac", "cql")
+    found = [
+        {"algorithm": name, "device": device, "updates_per_second": speed}
+        for name, best in zip(names, (1000.0, 500.0, 250.0, 250.0, 50.0), strict=True)
+        for device, speed in (("cpu", 1e9), ("cuda", best / 2), ("cuda", best))
+    ]
+    seconds = 64.4e6 * (1 / 1000 + 1 / 500 + 2 / 250 + 1 / 50)
+    assert hours(found) == pytest.approx(seconds / 3600)
+    assert hours(found[3:]) is None
+    assert hours([result for result in found if result["device"] == "cpu"]) is None
 
 
 def test_the_benchmark_measures_evaluation_against_the_bare_environment(benchmark: tuple[Any, str]) -> None:

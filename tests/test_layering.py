@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "streams"},
-    {"disk"},
+    {"disk", "operators"},
     {"types", "slicing"},
     {"settings", "scores", "environments", "arithmetic"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
     {"buffer", "published", "tables"},
     {"agents", "sampling", "evaluation", "replicas", "datasets"},
-    {"online"},
+    {"online", "updater"},
     {"protocol", "plugins"},
     {"study", "policy", "check"},
     {"launch"},

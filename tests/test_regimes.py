@@ -150,8 +150,10 @@ def test_learning_rates_decay_by_a_cosine_to_nothing(name: str) -> None:
     for decay in (False, True):
         dataset = make_dataset()
         agents = start(name, [0], dataset, settings)
-        algorithm = agents.algorithm
-        algorithm.config = replace(algorithm.config, decay_learning_rate=decay)
+        fixed = agents.algorithm
+        config = replace(fixed.config, decay_learning_rate=decay)
+        algorithm = type(fixed)(fixed.spec, config, fixed.seeds, fixed.total_updates, fixed.device)
+        agents.algorithm = algorithm
         before = [p.clone() for p in algorithm.actor.parameters()]
         list(protocol.run(agents, dataset, settings, ONCE, LABELS))
         after = algorithm.actor.parameters()

@@ -28,7 +28,7 @@ def make_buffer(rewards: RewardScale | None = None) -> Buffer:
 def make_minibatches(seeds: list[int]) -> Minibatches:
     orders = np.stack([stream(seed, "order").permutation(120).astype(np.int32) for seed in seeds])
     schedules = [Stream(120, 20, 3, 2, None)] * len(seeds)
-    return Minibatches(make_buffer(), schedules, orders, seeds, 4, NOISE)
+    return Minibatches(CPU, schedules, orders, seeds, 4, NOISE)
 
 
 def test_a_batch_holds_the_rows_asked_for_in_the_units_promised() -> None:
@@ -96,16 +96,16 @@ def test_rewards_scale_by_reference_returns_known_before_any_data() -> None:
 
 
 def test_a_seed_draws_the_same_whoever_runs_beside_it_and_however_it_is_blocked(monkeypatch) -> None:
-    together = list(make_minibatches([4, 9, 2]).until(68, None))
+    together = list(make_minibatches([4, 9, 2]).until(68))
     monkeypatch.setattr(seqeval.sampling, "BLOCK", 7)
     parts = make_minibatches([9])
-    alone = [*parts.until(3, None), *parts.until(20, None), *parts.until(68, None)]
+    alone = [*parts.until(3), *parts.until(20), *parts.until(68)]
     assert len(together) == len(alone) == 68
     for many, one in zip(together, alone, strict=True):
-        assert torch.equal(many.observations[1], one.observations[0])
+        assert torch.equal(many.rows[1], one.rows[0])
         for name in NOISE:
             assert torch.equal(many.noise[name][1], one.noise[name][0])
-    assert not torch.equal(together[0].observations[0], together[0].observations[1])
+    assert not torch.equal(together[0].rows[0], together[0].rows[1])
 
 
 def test_noise_is_distributed_as_declared() -> None:

@@ -1,0 +1,162 @@
+"""Updates of R agents, one after the other: as Python makes them, or captured as CUDA graphs and replayed.
+
+On a GPU the kernels of an update of small networks run for less time than the host takes to launch them. A
+captured update is launched as one (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs), and the
+host goes on to the next: it waits for the GPU where a row is due, and not between rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from seqeval.algorithm import Algorithm
+from seqeval.buffer import Buffer
+from seqeval.sampling import Draw
+from seqeval.scaling import ObservationScale
+
+WARM_UP = 3  # periods whose updates are made before any is captured, as torch advises
+
+
+class Meter:
+    """Means of metrics for each replica. They stay on the device until they are taken."""
+
+    def __init__(self) -> None:
+        # Changed in place alone: a captured update adds to them. They begin at -0, as x + -0 is x for all x.
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}  # of what has been added since they were taken
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, values in metrics.items():
+            if name not in self._sums:
+                self._sums[name] = torch.full_like(values, -0.0, dtype=torch.float64)
+            self._sums[name].add_(values)
+        self.count(metrics)
+
+    def count(self, names: Iterable[str]) -> None:
+        """Counts what a replayed update has added."""
+        for name in names:
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def state_of(self, replica: int) -> dict[str, tuple[float, int]]:
+        """One replica's sums and counts since the last call of `take`."""
+        return {name: (float(self._sums[name][replica]), count) for name, count in self._counts.items()}
+
+    def load_states(self, states: Sequence[Mapping[str, tuple[float, int]]], device: torch.device) -> None:
+        for name, (_, count) in states[0].items():
+            sums = [state[name][0] for state in states]
+            self._sums[name] = torch.tensor(sums, dtype=torch.float64, device=device)
+            self._counts[name] = count
+
+    def take(self, replicas: int) -> list[dict[str, float]]:
+        """Each replica's means since the last call."""
+        means = {name: (self._sums[name] / count).tolist() for name, count in self._counts.items()}
+        for name in self._counts:
+            self._sums[name].fill_(-0.0)
+        self._counts = {}
+        return [{name: values[replica] for name, values in means.items()} for replica in range(replicas)]
+
+
+class Updater:
+    """From what was drawn to a minibatch, the agents' update and its metrics, as Python makes them."""
+
+    def __init__(self, algorithm: Algorithm, buffer: Buffer, meter: Meter) -> None:
+        self.algorithm, self.buffer, self.meter = algorithm, buffer, meter
+
+    def update(self, draw: Draw, scale: ObservationScale | None) -> None:
+        """Makes one update; `scale` as the agents see observations."""
+        self.meter.add(self.algorithm.update(self.buffer.batch(draw.rows, scale, draw.noise)))
+
+
+class CudaGraphs:
+    """Work on a stream of its own, captured there as graphs that share their memory.
+
+    They may share it, since none runs beside another and nothing that one leaves there is read by the next.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Does the work, on the stream on which it will be captured: autograd and cuBLAS remember theirs."""
+        here = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
+            work()
+        here.wait_stream(self._stream)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Goes through the work without doing it, and returns what does it, each time that it is called."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        return graph.replay
+
+
+class ReplayingUpdater(Updater):
+    """Captures the updates of an algorithm's period once each, and from then on replays them.
+
+    A graph reads and writes where the captured update did. Data, weights and sums of metrics stay where they
+    are; what is drawn, and a new observation normaliser, are copied to where the captured update found them.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, buffer: Buffer, meter: Meter, period: int, graphs: CudaGraphs
+    ) -> None:
+        super().__init__(algorithm, buffer, meter)
+        self._period, self._graphs = period, graphs
+        self._to_warm_up = WARM_UP * period
+        self._draw: Draw | None = None
+        self._scale: ObservationScale | None = None
+        self._scale_given: ObservationScale | None = None  # of which `_scale` is a copy
+        self._names: tuple[str, ...] = ()  # of the metrics of the update made last
+        # By update modulo period: what replays it, and the names of its metrics.
+        self._captured: dict[int, tuple[Callable[[], None], tuple[str, ...]]] = {}
+
+    def update(self, draw: Draw, scale: ObservationScale | None) -> None:
+        self._place(draw, scale)
+        phase = self.algorithm.updates % self._period
+        if phase in self._captured:
+            replay, names = self._captured[phase]
+            replay()
+            self.meter.count(names)
+            self.algorithm.updates += 1
+        elif self._to_warm_up:
+            self._to_warm_up -= 1
+            self._graphs.run(self._work)
+        else:
+            replay = self._graphs.capture(self._work)
+            self._captured[phase] = replay, self._names
+            replay()
+
+    def _work(self) -> None:
+        assert self._draw is not None
+        metrics = self.algorithm.update(self.buffer.batch(self._draw.rows, self._scale, self._draw.noise))
+        self.meter.add(metrics)
+        self._names = tuple(metrics)
+
+    def _place(self, draw: Draw, scale: ObservationScale | None) -> None:
+        """Copies what is given to where captured updates find it."""
+        if self._draw is None:
+            self._draw = Draw(draw.rows.clone(), {name: noise.clone() for name, noise in draw.noise.items()})
+        else:
+            self._draw.rows.copy_(draw.rows)
+            for name, noise in draw.noise.items():
+                self._draw.noise[name].copy_(noise)
+        if scale is self._scale_given or scale is None:
+            return
+        self._scale_given = scale
+        if self._scale is None:
+            self._scale = ObservationScale(scale.mean.clone(), scale.std.clone())
+        else:
+            self._scale.mean.copy_(scale.mean)
+            self._scale.std.copy_(scale.std)
+
+
+def make_updater(algorithm: Algorithm, buffer: Buffer, meter: Meter) -> Updater:
+    """What makes the algorithm's updates on its device."""
+    if algorithm.period is None or algorithm.device.type != "cuda":
+        return Updater(algorithm, buffer, meter)
+    return ReplayingUpdater(algorithm, buffer, meter, algorithm.period, CudaGraphs(algorithm.device))

@@ -48,7 +48,7 @@ from rich.table import Table
 from seqeval import environments, plugins, storage, study
 from seqeval.buffer import Buffer
 from seqeval.cli import plain_console
-from seqeval.evaluation import Evaluator
+from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.protocol import Meter, make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale

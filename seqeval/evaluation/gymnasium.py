@@ -1,25 +1,14 @@
-"""Episodes of the deterministic policy in environments that training never sees."""
+"""Episodes in Gymnasium's own environments: the backend that every environment has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from seqeval import environments
-from seqeval.streams import stream
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """One replica's E episodes."""
-
-    returns: list[float]  # empty where none was played
-    lengths: list[int]
-    successes: list[bool] | None  # None where the environment reports no success
-    finite: bool  # False where the policy gave an action that is not finite; then nothing of this counts
+from seqeval.evaluation.episodes import Episodes, start_seeds
 
 
 class Evaluator:
@@ -33,24 +22,18 @@ class Evaluator:
         )
 
     def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
-        """The episodes of each replica.
-
-        `act` maps (R, E, observation) to (R, E, action), or to (R, E) where actions are discrete.
-        Episode e of a replica begins from a seed that is drawn from its seed and its `samples` alone. An
-        environment whose episode is over resets itself at the next step and plays on while others are
-        still at it; what it does then is not counted.
-        """
+        """See `episodes.Evaluator`. An environment whose episode is over resets itself at the next step and
+        plays on while others are still at it; what it does then is not counted."""
         replicas, count = len(self.seeds), len(self.seeds) * self.episodes
-        starts = np.concatenate(
-            [
-                stream(seed, "evaluation", n).integers(0, 2**31, self.episodes)
-                for seed, n in zip(self.seeds, samples, strict=True)
-            ]
-        )
+        starts: list[int | None] = [
+            start
+            for seed, n in zip(self.seeds, samples, strict=True)
+            for start in start_seeds(seed, n, self.episodes)
+        ]
         returns, lengths = np.zeros(count), np.zeros(count, np.int64)
         running, finite, successes = np.ones(count, bool), np.ones(count, bool), None
 
-        observations, _ = self._envs.reset(seed=starts.tolist())
+        observations, _ = self._envs.reset(seed=starts)
         while running.any():
             actions = act(observations.reshape(replicas, self.episodes, -1))
             actions = actions.reshape(count, *actions.shape[2:])
@@ -80,13 +63,3 @@ class Evaluator:
 
     def close(self) -> None:
         self._envs.close()
-
-
-class NoEvaluator:
-    """Stands for one where there is no environment: no episodes."""
-
-    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
-        return [Episodes([], [], None, finite=True) for _ in samples]
-
-    def close(self) -> None:
-        """There is nothing to close."""

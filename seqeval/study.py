@@ -30,7 +30,7 @@ from seqeval.types import Dataset, Environment, Row
 
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
-    *("sb3-contrib", "gymnasium-robotics"),  # where they are installed
+    *("sb3-contrib", "gymnasium-robotics", "envpool"),  # where they are installed
 )
 
 
@@ -282,6 +282,7 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(len(dataset))
+        evaluation.check(dataset.env_id, study.evaluation)
         for variant in variants:
             _fit(study, dataset, variant)
         if dataset.name in {about["name"] for about in abouts.values()}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,17 @@ def evaluator(env_id: str | None, seeds: Sequence[int], how: Evaluation) -> Eval
     """Who plays the episodes of replicas of these seeds; where there is no environment, nobody."""
     if env_id is None:
         return Nobody()
-    return import_module(f"seqeval.evaluation.{how.backend}").Evaluator(env_id, seeds, how.episodes)
+    return _backend(how).Evaluator(env_id, seeds, how.episodes)
+
+
+def check(env_id: str | None, how: Evaluation) -> None:
+    """Raises UserError where the backend is not installed, or cannot play in this environment."""
+    if env_id is not None:
+        _backend(how).check(env_id)
+
+
+def _backend(how: Evaluation) -> Any:
+    return import_module(f"seqeval.evaluation.{how.backend}")
 
 
 class Nobody:

@@ -153,7 +153,7 @@ class Asked:
     updates: int
     metrics: list[dict[str, float]]
     train_seconds: float
-    states: list[dict[str, Any]] | None  # what a moment has given till now; None: there was none yet
+    states: list[dict[str, Any]] | None  # that a moment gives till then; None: there are no moments till then
 
 
 class Course:
@@ -240,6 +240,8 @@ class Course:
         if self._evaluations.over():
             self._clock.lap()  # the evaluation's
             yield from self._answered(self._asked)
+        elif states is None:  # nothing to go on from would bring this row again
+            yield from self.rest()
 
     def rest(self) -> Iterator[Row | Moment]:
         """Waits for the rows that are still to come."""

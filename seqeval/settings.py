@@ -157,7 +157,7 @@ class Slurm:
     time_limit: int = 60
     """Minutes. A piece that needs longer is saved shortly before, put into the queue again, and goes on."""
     cpus: int = 1
-    """A piece computes with one thread."""
+    """A piece trains with one thread; with a second CPU it evaluates beside that (see overlap)."""
     gpus: int = 0
     """With 0 pieces run on the CPU."""
     memory: float = 4.0

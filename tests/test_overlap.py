@@ -233,9 +233,7 @@ def test_what_goes_wrong_in_an_evaluation_fails_the_piece_and_says_why(held: Pat
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    with pytest.raises(
-        UserError, match=r"^data · td3_bc · seed 0, 1: the process .* killed \(SIGKILL; "
-    ):
+    with pytest.raises(UserError, match=r"^data · td3_bc · seed 0, 1: the process .* killed \(SIGKILL; "):
         study.run(out, **how)
     killer.join()
 

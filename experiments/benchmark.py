@@ -6,10 +6,12 @@ Five parts, each a table headed by the command that makes it again, and all of i
 
 (a) updates: seed-updates per second of R replicas at Hopper's sizes, drawing the minibatches and their noise
     included; FLOPs of an update's matrix products; the rate that these make, as a share of the machine's; and
-    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how long
-    the updates of the paper's first figure would take there, each algorithm's at the best R measured.
-(b) evaluation: steps per second of R × E episodes, against those of the bare environment that is given the
-    same actions. Every episode has the same length, and the policy is a fresh TD3+BC actor.
+    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how
+    long the updates of the paper's first figure would take there, each algorithm's at the best R measured.
+(b) evaluation: steps per second of R × E episodes in Gymnasium's environments, and in EnvPool's where it is
+    installed and has them, against those of Gymnasium's bare environment that is given the same actions.
+    Every episode has the same length, and the policy is a fresh TD3+BC actor. EnvPool has threads on as many
+    processors as there are: its steps per second of wall time stand beside.
 (c) end to end: `seqeval run` on a small study; what of its time are updates, evaluation, everything else.
 (d) growth: seconds of a seed-update against the dataset's size, all of it visible, and against R.
 (e) start-up: `seqeval --help` and `import seqeval`, the best of some processes, and whether torch is loaded.
@@ -18,6 +20,7 @@ The machine's rate is that of the best float32 product that torch has by any pat
 operator, each at a small and a large size. It is measured in turns with the updates, so that both see the
 same machine, and a share is the median of the turns' shares. One thread; on the CPU the seconds of (a), (b)
 and (d) are those that the process computed in, so that turns of other processes are not counted.
+In (c) evaluation does not overlap training, so that shares of time add up.
 """
 
 from __future__ import annotations
@@ -46,23 +49,26 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from seqeval import environments, plugins, storage, study
+from seqeval import arithmetic, environments, evaluation, plugins, storage, study
 from seqeval.buffer import Buffer
 from seqeval.cli import plain_console
-from seqeval.evaluation import Evaluator
+from seqeval.errors import UserError
 from seqeval.protocol import make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
+from seqeval.settings import Evaluation
 from seqeval.slicing import Steps
 from seqeval.types import Dataset, Spec
 from seqeval.updater import Meter, make_updater
 
 Part = Literal["a", "b", "c", "d", "e"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
+Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
 SPEC, TRANSITIONS = Spec(11, 3), 100_000
 PRODUCTS = {"cpu": (256, 1024), "cuda": (1024, 8192)}  # sizes of the square matrices
 ENVIRONMENTS = ("Hopper-v4?terminate_when_unhealthy=False", "Pendulum-v1?")
+BACKENDS: tuple[Backend, ...] = ("gymnasium", "envpool")
 EPISODES = 10
 FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them each algorithm's
 STUDY = ("--datasets", "hopper-replay", "--algorithms", "bc", "td3_bc", "iql", "--seeds", "0", "1", "2")
@@ -107,7 +113,7 @@ def rate(work: Callable[[], Any], seconds: float, device: str = "cpu") -> float:
 
 def machine(seconds: float, device: str) -> dict[str, float]:
     """FLOP/s of float32 matrix products, by path and size."""
-    onednn = importlib.import_module("seqeval.algos._mlp").ONEDNN and device == "cpu"
+    onednn = arithmetic.ONEDNN and device == "cpu"
     rates = {}
     for size in PRODUCTS[device]:
         a, b, c = (torch.randn(size, size, device=device) for _ in range(3))
@@ -216,17 +222,23 @@ def figure_hours(results: Sequence[Result]) -> float | None:
     return sum(FIGURE / len(best) / speed for speed in best.values()) / 3600
 
 
-def evaluation(options: Options) -> Iterator[Result]:
+def evaluate(options: Options) -> Iterator[Result]:
     for name in ENVIRONMENTS:
         env_id = f"{name}{'' if name.endswith('?') else '&'}max_episode_steps={options.episode_steps}"
-        for replicas in options.replicas:
-            yield alone(_evaluation, env_id, replicas, options)
+        for backend in BACKENDS:
+            try:
+                evaluation.check(env_id, Evaluation(backend=backend))
+            except UserError:
+                continue
+            for replicas in options.replicas:
+                yield alone(_evaluate, env_id, backend, replicas, options)
 
 
-def _evaluation(env_id: str, replicas: int, options: Options) -> Result:
+def _evaluate(env_id: str, backend: Backend, replicas: int, options: Options) -> Result:
     found, seeds = plugins.find("td3_bc"), list(range(replicas))
     agents = make_agents(found, found.Config(), environments.describe(env_id), seeds, 1, torch.device("cpu"))
-    evaluator, env = Evaluator(env_id, seeds, EPISODES), environments.make(env_id)
+    how = Evaluation(episodes=EPISODES, backend=backend)
+    evaluator, env = evaluation.evaluator(env_id, seeds, how), environments.make(env_id)
     actions: list[np.ndarray] = []  # of the first episode
 
     def act(observations: np.ndarray) -> np.ndarray:
@@ -237,14 +249,14 @@ def _evaluation(env_id: str, replicas: int, options: Options) -> Result:
     rounds = []
     for turn in range(options.rounds):
         actions.clear()
-        began = time.process_time()
+        began, began_wall = time.process_time(), time.perf_counter()
         steps = sum(sum(episodes.lengths) for episodes in evaluator(act, [turn] * replicas))
-        speed = steps / (time.process_time() - began)
+        speed, wall = steps / (time.process_time() - began), steps / (time.perf_counter() - began_wall)
         bare = len(actions) * rate(partial(_play, env, actions), options.seconds / 2)
         pace = {"steps_per_second": speed, "bare_steps_per_second": bare, "share": speed / bare}
-        rounds.append(pace | {"steps": steps})
-    about = {"environment": env_id, "replicas": replicas, "episodes": EPISODES}
-    keys = "steps_per_second", "bare_steps_per_second", "share"
+        rounds.append(pace | {"steps_per_second_of_wall_time": wall, "steps": steps})
+    about = {"environment": env_id, "backend": backend, "replicas": replicas, "episodes": EPISODES}
+    keys = "steps_per_second", "bare_steps_per_second", "share", "steps_per_second_of_wall_time"
     return about | medians(rounds, *keys) | {"rounds": rounds}
 
 
@@ -257,6 +269,7 @@ def _play(env: gymnasium.Env, actions: Sequence[np.ndarray]) -> None:
 def end_to_end(options: Options) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--protocol.grow-by", str(options.grow_by), "--evaluation.points", "5", "--jobs", "1")
+        flags += ("--overlap", "off")
         run = ["run", *STUDY, *flags, "--device", "cpu"]
         began = time.perf_counter()
         child = [sys.executable, "-m", "seqeval.cli", *run, "--out", folder]
@@ -344,13 +357,15 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
     ),
     "b": (
         "evaluation",
-        evaluation,
+        evaluate,
         (
             ("environment", lambda r: r["environment"]),
+            ("backend", lambda r: r["backend"]),
             ("R × E", lambda r: f"{r['replicas']} × {r['episodes']}"),
             ("steps/s", lambda r: f"{r['steps_per_second']:.0f}"),
             ("bare steps/s", lambda r: f"{r['bare_steps_per_second']:.0f}"),
             SHARE,
+            ("of wall time", lambda r: f"{r['steps_per_second_of_wall_time']:.0f}"),
         ),
     ),
     "c": (

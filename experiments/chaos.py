@@ -52,14 +52,21 @@ class Kills:
 
 
 def kill_and_go_on(
-    study: Study, out: Path, kills: int, longest: float, jobs: int, save_every: float, seed: int
+    study: Study,
+    out: Path,
+    kills: int,
+    longest: float,
+    jobs: int,
+    save_every: float,
+    seed: int,
+    overlap: launch.Overlap = "auto",
 ) -> Kills:
     """Runs a study to its end, of which the first `kills` attempts are killed, each after up to `longest`
     seconds of training."""
     rng, found = random.Random(seed), {"offline": 0, "online": 0, "between": 0}
     context = multiprocessing.get_context("fork")
     for attempt in range(kills + 1):
-        process = context.Process(target=_run, args=(study, out, jobs, save_every))
+        process = context.Process(target=_run, args=(study, out, jobs, save_every, overlap))
         process.start()
         if attempt == kills:
             process.join()
@@ -76,11 +83,11 @@ def kill_and_go_on(
     return Kills(**found)
 
 
-def _run(study: Study, out: Path, jobs: int, save_every: float) -> None:
+def _run(study: Study, out: Path, jobs: int, save_every: float, overlap: launch.Overlap) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere:
-        launch.run(study, out, jobs, Console(file=nowhere), save_every)
+        launch.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap)
 
 
 def _wait_for_training(process: Any, out: Path) -> None:
@@ -150,6 +157,7 @@ def main(
     jobs: int = 1,
     save_every: float = 0.1,
     seed: int = 0,
+    overlap: launch.Overlap = "auto",
 ) -> int:
     """
     Args:
@@ -159,13 +167,14 @@ def main(
         jobs: As of `seqeval run`.
         save_every: As of `seqeval run`.
         seed: Of the moments.
+        overlap: As of `seqeval run`, of the study that is killed; the one in peace has none.
     """
     console = plain_console(stderr=False)
     for name in ("whole", "killed"):
         shutil.rmtree(out / name, ignore_errors=True)
-    launch.run(study, out / "whole", jobs, Console(stderr=True), save_every)
+    launch.run(study, out / "whole", jobs, Console(stderr=True), save_every, overlap="off")
     began = time.monotonic()
-    count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed)
+    count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed, overlap)
     rows = len(list(RunDirectory(out / "killed").rows()))
     console.print(
         f"{count.all} kills in {time.monotonic() - began:.0f} s: {count.offline} offline, {count.online} "

@@ -33,7 +33,7 @@ def make(env_id: str) -> gymnasium.Env:
     vector, dicts for example, are made one by gymnasium.wrappers.FlattenObservation.
     Raises UserError where there is none of exactly that name, or where it does not take the options.
     """
-    name, options = _split(env_id)
+    name, options = split(env_id)
     flatten = options.pop("flatten_observation", False)
     try:
         with quiet():
@@ -60,11 +60,11 @@ def with_options(env_id: str, options: Mapping[str, Any]) -> str:
         return env_id
     text = "&".join(f"{key}={value!r}" for key, value in options.items())
     written = f"{env_id}{'&' if '?' in env_id else '?'}{text}"
-    _split(written)
+    split(written)
     return written
 
 
-def _split(env_id: str) -> tuple[str, dict[str, Any]]:
+def split(env_id: str) -> tuple[str, dict[str, Any]]:
     """The name and the options of an environment. Raises UserError for what is no option."""
     name, _, text = env_id.partition("?")
     options = {}

@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from seqeval import evaluation as evaluating
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config, Spec
 from seqeval.buffer import Buffer
-from seqeval.evaluation import Episodes, Evaluator, NoEvaluator
+from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.here import Evaluations, Here
 from seqeval.online import TrainingEnvironments
 from seqeval.sampling import Minibatches
 from seqeval.scaling import ObservationScale, RewardScale
@@ -31,6 +34,7 @@ from seqeval.types import Dataset, Discrete, Environment, Reference, Row
 from seqeval.updater import Meter, make_updater
 
 REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
+GLANCE = 0.2  # seconds between two moments while it waits for an evaluation
 OFFLINE_ALONE = Online()
 
 
@@ -84,7 +88,8 @@ class Moment:
     def __init__(self, states: Callable[[], list[dict[str, Any]]]) -> None:
         self.states = states
         """Of each replica all that the rest of its run hangs on, as values that torch.save takes. To be
-        called before the next event is asked for."""
+        called before the next event is asked for. Where rows are still to come of an evaluation, it is what
+        there was when that began: so these rows are there once, whenever it goes on from here."""
 
 
 def events(
@@ -95,9 +100,13 @@ def events(
     labels: dict[str, Any],
     online: Online = OFFLINE_ALONE,
     states: Sequence[Mapping[str, Any]] | None = None,
+    evaluations: Evaluations | None = None,
 ) -> Iterator[Row | Moment]:
     """What happens as `agents` learn from a dataset as it arrives and then online: a row for each replica at
-    each point, and a moment after each update.
+    each point, and a moment after each update, and now and then while it waits for an evaluation.
+
+    The evaluations are made by `evaluations`, which the caller closes, or in turn with the updates where
+    there are none. They are at most one point behind, and rows come in the order of their points.
 
     With `states`, which a moment gave of an equal run, each replica's, it goes on from there; on the CPU as
     if it had never stopped, to the last bit.
@@ -115,8 +124,10 @@ def events(
     room = online.steps if algorithm.learns_online else 0
     rewards = reward_scale(algorithm.config, dataset, protocol)
     buffer = Buffer(dataset, agents.actions, rewards, algorithm.device, room, len(seeds))
-    with closing(_evaluator(dataset, seeds, evaluation)) as evaluator:
-        course = Course(agents, buffer, evaluator, dataset, labels | {"regime": protocol.regime})
+    own = None if evaluations else Here(agents, evaluating.evaluator(dataset.env_id, seeds, evaluation))
+    with nullcontext(evaluations) if own is None else closing(own) as making:
+        assert making is not None, "the caller's or our own"
+        course = Course(agents, buffer, making, dataset, labels | {"regime": protocol.regime})
         if states is not None:
             course.load_states(states)
         handed_over = states is not None and states[0]["environment"] is not None
@@ -129,12 +140,20 @@ def events(
                 agents.observations = _normaliser(buffer, orders, [len(dataset)] * len(seeds), protocol)
             schedule = online.schedule(len(dataset), protocol.window)
             yield from _online(course, buffer, schedule, orders, evaluation, states if handed_over else None)
+        yield from course.rest()
 
 
-def _evaluator(dataset: Dataset, seeds: Sequence[int], evaluation: Evaluation) -> Evaluator | NoEvaluator:
-    if dataset.env_id is None:
-        return NoEvaluator()
-    return Evaluator(dataset.env_id, seeds, evaluation.episodes)
+@dataclass(frozen=True)
+class Asked:
+    """Rows whose episodes are still to come: all else that there is to say in them."""
+
+    phase: str
+    samples: Sequence[int]
+    env_steps: int
+    updates: int
+    metrics: list[dict[str, float]]
+    train_seconds: float
+    states: list[dict[str, Any]] | None  # that a moment gives till then; None: there are no moments till then
 
 
 class Course:
@@ -144,40 +163,54 @@ class Course:
         self,
         agents: Agents,
         buffer: Buffer,
-        evaluator: Evaluator | NoEvaluator,
+        evaluations: Evaluations,
         dataset: Dataset,
         labels: dict[str, Any],
     ) -> None:
         self.agents, self.dataset = agents, dataset
         self.updates = 0
-        self._evaluator, self._labels = evaluator, labels
+        self._evaluations, self._labels = evaluations, labels
         self._meter, self._clock = Meter(), Stopwatch()
         self._updater = make_updater(agents.algorithm, buffer, self._meter)
+        self._train_seconds = 0.0  # since a row was asked for last, up to the clock's last lap
+        self._learning: tuple[Minibatches, TrainingEnvironments | None] | None = None
+        self._asked: Asked | None = None
 
     def learn(
         self,
         minibatches: Minibatches,
         until: int,
         environments: TrainingEnvironments | None = None,
-    ) -> Iterator[Moment]:
+    ) -> Iterator[Row | Moment]:
         """The updates up to `until` of what is drawn; online, between steps in `environments`."""
-
-        def states() -> list[dict[str, Any]]:
-            return [
-                {
-                    "updates": self.updates,
-                    "agent": self.agents.state_of(replica),
-                    "metrics": self._meter.state_of(replica),
-                    "minibatches": minibatches.state_of(replica),
-                    "environment": None if environments is None else environments.state_of(replica),
-                }
-                for replica in range(len(self.agents.algorithm.seeds))
-            ]
-
+        self._learning = minibatches, environments
         for draw in minibatches.until(until):
             self._updater.update(draw, self.agents.observations)
             self.updates += 1
-            yield Moment(states)
+            if self._asked is not None and self._evaluations.over():
+                yield from self._answered(self._asked)
+            yield Moment(self._states)
+
+    def stand_still(self) -> None:
+        """From here on there is nothing to go on from but what was saved before."""
+        self._learning = None
+
+    def _states(self) -> list[dict[str, Any]]:
+        """See `Moment.states`."""
+        if self._asked is not None and self._asked.states is not None:
+            return self._asked.states
+        assert self._learning is not None, "moments come after updates"
+        minibatches, environments = self._learning
+        return [
+            {
+                "updates": self.updates,
+                "agent": self.agents.state_of(replica),
+                "metrics": self._meter.state_of(replica),
+                "minibatches": minibatches.state_of(replica),
+                "environment": None if environments is None else environments.state_of(replica),
+            }
+            for replica in range(len(self.agents.algorithm.seeds))
+        ]
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Takes its part of what a moment gave."""
@@ -186,25 +219,60 @@ class Course:
         device = self.agents.algorithm.device
         self._meter.load_states([state["metrics"] for state in states], device)
 
-    def rows(self, phase: str, samples: Sequence[int], env_steps: int) -> Iterator[Row]:
-        """A row for each replica, which has seen so many samples."""
+    def rows(self, phase: str, samples: Sequence[int], env_steps: int) -> Iterator[Row | Moment]:
+        """Asks for a row of each replica, which has seen so many samples. Gives the rows that were asked for
+        before, and these if they are there at once."""
+        replicas = range(len(self.agents.algorithm.seeds))
+        metrics = self._meter.means(len(replicas))
+        self._train_seconds += self._clock.lap()
+        yield from self.rest()
+        states: list[dict[str, Any]] | None = None
+
+        def of_agents() -> list[dict[str, Any]]:
+            nonlocal states
+            if self._learning is None:
+                return [self.agents.state_of(replica) for replica in replicas]
+            states = self._states()
+            return [state["agent"] for state in states]
+
+        self._evaluations.begin(samples, of_agents)
+        self._meter.clear()
+        self._asked = Asked(phase, samples, env_steps, self.updates, metrics, self._train_seconds, states)
+        self._train_seconds = 0.0
+        if self._evaluations.over():
+            self._clock.lap()  # the evaluation's
+            yield from self._answered(self._asked)
+        elif states is None:  # nothing to go on from would bring this row again
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Row | Moment]:
+        """Waits for the rows that are still to come."""
+        if self._asked is None:
+            return
+        while not self._evaluations.over(GLANCE):
+            if self._asked.states is not None:
+                yield Moment(self._states)
+        self._clock.lap()  # waiting is no training, and evaluations tell their time themselves
+        yield from self._answered(self._asked)
+
+    def _answered(self, asked: Asked) -> Iterator[Row]:
+        """The rows that were asked for."""
+        self._train_seconds += self._clock.lap()
+        episodes, eval_seconds = self._evaluations.take()
+        self._asked = None
         seeds = self.agents.algorithm.seeds
-        metrics = self._meter.take(len(seeds))
-        train_seconds = self._clock.lap() / len(seeds)
-        episodes = self._evaluator(self.agents.act, samples)
-        eval_seconds = self._clock.lap() / len(seeds)
         for replica, seed in enumerate(seeds):
             yield Row(
                 **self._labels,
                 dataset=self.dataset.name,
                 seed=seed,
-                phase=phase,
-                samples=samples[replica],
-                env_steps=env_steps,
-                updates=self.updates,
-                train_seconds=train_seconds,
-                eval_seconds=eval_seconds,
-                **_outcome(episodes[replica], metrics[replica], self.dataset.reference),
+                phase=asked.phase,
+                samples=asked.samples[replica],
+                env_steps=asked.env_steps,
+                updates=asked.updates,
+                train_seconds=asked.train_seconds / len(seeds),
+                eval_seconds=eval_seconds / len(seeds),
+                **_outcome(episodes[replica], asked.metrics[replica], self.dataset.reference),
             )
         self._clock.lap()  # what the caller did with the rows is nobody's time
 
@@ -256,6 +324,7 @@ def _online(
     if not schedule.size and states is None:  # where there is data, the offline phase has this row
         yield from course.rows("online", [0] * len(seeds), env_steps=0)
     if not algorithm.learns_online:
+        course.stand_still()
         for _, samples in due:
             yield from course.rows("online", [samples] * len(seeds), env_steps=0)
         return

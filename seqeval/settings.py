@@ -119,6 +119,9 @@ class Evaluation:
     """E: episodes at each point."""
     every: int | None = None
     """An evaluation every so many transitions instead of at even steps (stream, online)."""
+    backend: Literal["gymnasium", "envpool"] = "gymnasium"
+    """Whose environments they are watched in. envpool: EnvPool's, faster; their returns agree with those of
+    Gymnasium's in distribution alone."""
 
     def __post_init__(self) -> None:
         _at_least_one(self, "evaluation")
@@ -154,7 +157,7 @@ class Slurm:
     time_limit: int = 60
     """Minutes. A piece that needs longer is saved shortly before, put into the queue again, and goes on."""
     cpus: int = 1
-    """A piece computes with one thread."""
+    """A piece trains with one thread; with a second CPU it evaluates beside that (see overlap)."""
     gpus: int = 0
     """With 0 pieces run on the CPU."""
     memory: float = 4.0

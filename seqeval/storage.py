@@ -204,6 +204,7 @@ class RunDirectory:
         self._claim()
         if self.study_file.exists():
             before = self.study()
+            before["evaluation"].setdefault("backend", "gymnasium")  # older directories lack it
             for group in ("protocol", "online", "evaluation"):
                 self._same(before.get(group, {}), study[group], group)
             same = {"precision": before.get("precision", "full")}  # older folders lack it

@@ -6,9 +6,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import distributions, version
 from math import inf
 from pathlib import Path
@@ -16,23 +17,47 @@ from typing import Any
 
 import torch
 
-from seqeval import datasets, environments, plugins, protocol
+from seqeval import datasets, environments, evaluation, plugins, protocol
 from seqeval.agents import Agents
 from seqeval.arithmetic import Arithmetic, of_this_machine
 from seqeval.errors import UserError
+from seqeval.evaluation.beside import Beside
+from seqeval.evaluation.episodes import Evaluator
+from seqeval.evaluation.here import Evaluations, Here, HereAtFirst
 from seqeval.plugins import Variant
-from seqeval.settings import Study
+from seqeval.settings import Evaluation, Study
 from seqeval.storage import Cell, RunDirectory
-from seqeval.types import Dataset, Row
+from seqeval.types import Dataset, Environment, Row
 
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
-    *("sb3-contrib", "gymnasium-robotics"),  # where they are installed
+    *("sb3-contrib", "gymnasium-robotics", "envpool"),  # where they are installed
 )
 
 
 class Stopped(Exception):
     """The work was asked to stop, and has saved itself."""
+
+
+@dataclass(frozen=True)
+class Players:
+    """Agents as those of a piece of work, on the CPU, and what they are evaluated in: for another process."""
+
+    variant: Variant
+    environment: Environment
+    seeds: tuple[int, ...]  # of the replicas
+    updates: int
+    env_id: str
+    evaluation: Evaluation
+
+    def __call__(self) -> tuple[Agents, Evaluator]:
+        found, device = plugins.find(self.variant.algorithm), torch.device("cpu")
+        return (
+            protocol.make_agents(
+                found, self.variant.config, self.environment, self.seeds, self.updates, device
+            ),
+            evaluation.evaluator(self.env_id, self.seeds, self.evaluation),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,11 +101,13 @@ class Work:
         out: RunDirectory,
         save_every: float = inf,
         stop: Callable[[], bool] = lambda: False,
+        overlap: float = inf,
     ) -> Iterator[Row]:
         """Trains the agents and stores their cells; yields each row once it is stored.
 
         Goes on from what was saved, if it was, and saves every so many seconds. Raises Stopped, with all
-        saved, between two updates once `stop` says so.
+        saved, between two updates once `stop` says so. Once evaluations have taken `overlap` seconds, a
+        process of their own makes them, while training goes on; on the CPU that changes no number.
         """
         cells = {seed: out.cell(dataset.name, self.variant.name, seed) for seed in self.seeds}
         labels = {
@@ -98,6 +125,7 @@ class Work:
                 if self.done:
                     assert saved is not None, f"{cell.folder} has changed since the study began"
                     states += saved["states"]
+            evaluations = open_cells.enter_context(closing(self._evaluations(agents, dataset, overlap)))
             study = self.study
             course = protocol.events(
                 agents,
@@ -107,6 +135,7 @@ class Work:
                 labels,
                 study.online,
                 states if self.done else None,
+                evaluations,
             )
             began = last = time.monotonic()
             for event in course:
@@ -123,6 +152,17 @@ class Work:
         last_of = {seed: replica for replica, seed in enumerate(seeds)}
         for seed, cell in cells.items():
             cell.finish({"updates": self.updates} | agents.state_of(last_of[seed]))
+
+    def _evaluations(self, agents: Agents, dataset: Dataset, overlap: float) -> Evaluations:
+        seeds, env_id, how = agents.algorithm.seeds, dataset.env_id, self.study.evaluation
+
+        def here() -> Here:
+            return Here(agents, evaluation.evaluator(env_id, seeds, how))
+
+        if env_id is None or overlap == inf:
+            return here()
+        players = Players(self.variant, environments.of(dataset), seeds, self.updates, env_id, how)
+        return HereAtFirst(here, partial(Beside, players, env_id), overlap)
 
     def _save(
         self, cells: Mapping[int, Cell], states: list[dict[str, Any]], began: float, every: float | None
@@ -253,6 +293,7 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(len(dataset))
+        evaluation.check(dataset.env_id, study.evaluation)
         for variant in variants:
             _fit(study, dataset, variant)
         if dataset.name in {about["name"] for about in abouts.values()}:

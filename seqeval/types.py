@@ -171,6 +171,8 @@ class Row:
     return_mean: float | None  # None where the status is failed, or where there is no environment
     score: float | None  # None too without reference returns: never a guess
     status: str  # "ok", or "failed": this seed's losses or actions were not finite
-    train_seconds: float  # since the row before; the seed's share of its group's wall time
+    # The seed's share of its group's wall time: of training since the row before was asked for, waiting for
+    # evaluations left out; and of this row's evaluation, which may have gone on beside training.
+    train_seconds: float
     eval_seconds: float
     metrics: dict[str, float]  # the algorithm's, averaged over the updates since the row before

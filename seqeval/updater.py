@@ -21,12 +21,12 @@ WARM_UP = 3  # periods whose updates are made before any is captured, as torch a
 
 
 class Meter:
-    """Means of metrics for each replica. They stay on the device until they are taken."""
+    """Means of metrics for each replica. They stay on the device until they are asked for."""
 
     def __init__(self) -> None:
         # Changed in place alone: a captured update adds to them. They begin at -0, as x + -0 is x for all x.
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}  # of what has been added since they were taken
+        self._counts: dict[str, int] = {}  # of what has been added since `clear`
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         for name, values in metrics.items():
@@ -41,7 +41,7 @@ class Meter:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def state_of(self, replica: int) -> dict[str, tuple[float, int]]:
-        """One replica's sums and counts since the last call of `take`."""
+        """One replica's sums and counts since the last call of `clear`."""
         return {name: (float(self._sums[name][replica]), count) for name, count in self._counts.items()}
 
     def load_states(self, states: Sequence[Mapping[str, tuple[float, int]]], device: torch.device) -> None:
@@ -50,13 +50,15 @@ class Meter:
             self._sums[name] = torch.tensor(sums, dtype=torch.float64, device=device)
             self._counts[name] = count
 
-    def take(self, replicas: int) -> list[dict[str, float]]:
-        """Each replica's means since the last call."""
+    def means(self, replicas: int) -> list[dict[str, float]]:
+        """Each replica's since the last call of `clear`."""
         means = {name: (self._sums[name] / count).tolist() for name, count in self._counts.items()}
+        return [{name: values[replica] for name, values in means.items()} for replica in range(replicas)]
+
+    def clear(self) -> None:
         for name in self._counts:
             self._sums[name].fill_(-0.0)
         self._counts = {}
-        return [{name: values[replica] for name, values in means.items()} for replica in range(replicas)]
 
 
 class Updater:

@@ -389,7 +389,7 @@ def test_a_policy_that_is_loaded_twice_acts_the_same_to_the_last_bit(finished_on
 
 
 def test_a_loaded_policy_earns_the_returns_of_its_last_row(finished_once: Path) -> None:
-    from seqeval.evaluation import Evaluator
+    from seqeval.evaluation.gymnasium import Evaluator
 
     for variant in ("bc", "td3"):
         policy = load_policy(finished_once, "pendulum-replay", variant, 1)

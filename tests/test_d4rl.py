@@ -22,7 +22,7 @@ import pytest
 from seqeval import cli, datasets, environments, scores
 from seqeval.datasets import _download, d4rl, embedded
 from seqeval.errors import UserError
-from seqeval.evaluation import Evaluator
+from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.types import Dataset
 
 HOPPER = "hopper-medium-v2"

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from seqeval.evaluation import Evaluator
+from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.streams import stream
 
 SEEDS, EPISODES = [3, 8], 25

@@ -11,14 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [
-    {"errors", "streams"},
+    {"errors", "signals", "streams"},
     {"disk", "operators"},
     {"types", "slicing"},
     {"settings", "scores", "environments", "arithmetic"},
     {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
     {"buffer", "published", "tables"},
-    {"agents", "sampling", "evaluation", "replicas", "datasets"},
-    {"online", "updater"},
+    {"agents", "sampling", "replicas", "datasets"},
+    {"evaluation", "online", "updater"},
     {"protocol", "plugins"},
     {"study", "policy", "check"},
     {"launch"},
@@ -28,7 +28,7 @@ UPWARD = {"settings": {"launch"}}  # a study of its own accord: study.run(out) i
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 HEAVY = (
     *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
-    *("ray", "submitit", "tensorboard"),
+    *("ray", "submitit", "tensorboard", "envpool"),
 )
 
 

@@ -23,7 +23,7 @@ from minari.dataset.minari_storage import MinariStorage
 from seqeval import cli, datasets, environments
 from seqeval.datasets import _write
 from seqeval.errors import UserError
-from seqeval.evaluation import Evaluator
+from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.types import Dataset
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from test_protocol import LABELS, timeless, weights
 from seqeval import environments, plugins, protocol
 from seqeval.agents import Agents
 from seqeval.datasets import load
+from seqeval.evaluation import evaluator
+from seqeval.evaluation.episodes import Episodes
 from seqeval.online import EnvironmentFailed
 from seqeval.protocol import Moment
 from seqeval.settings import Evaluation, Online, Protocol
@@ -60,22 +63,52 @@ def through_a_file(states: Any) -> Any:
     return torch.load(file, weights_only=True)
 
 
+class Late:
+    """Evaluations that are over when they have been asked for so many times, of agents of their own."""
+
+    def __init__(self, agents: Agents, data: Dataset, patience: int) -> None:
+        self._agents, self._patience, self._left = agents, patience, 0
+        self._evaluator = evaluator(data.env_id, agents.algorithm.seeds, POINTS)
+
+    def begin(self, samples: Sequence[int], states: Callable[[], Any]) -> None:
+        self._samples, self._states, self._left = samples, through_a_file(states()), self._patience
+
+    def over(self, seconds: float = 0.0) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def take(self) -> tuple[list[Episodes], float]:
+        assert self._left < 0, "it is not over"
+        self._agents.load_states(self._states)
+        return self._evaluator(self._agents.act, self._samples), 2.0
+
+    def close(self) -> None:
+        self._evaluator.close()
+
+
 def with_stops(
-    name: str, seeds: list[int], data: Dataset, how: Protocol, online: Online, stops: set[int]
+    name: str,
+    seeds: list[int],
+    data: Dataset,
+    how: Protocol,
+    online: Online,
+    stops: set[int],
+    patience: int | None = None,
 ) -> tuple[list[dict], list[bytes]]:
     """The rows and final weights of a run that dies after each of these updates, having last been saved there
-    or, at every other stop, an update before. What came after that is lost."""
+    or, at every other stop, an update before. What came after that is lost. With `patience` evaluations go on
+    beside it for so long."""
     rows: list[Row] = []
     states, saved_rows = None, 0
     for number, stop in enumerate([*sorted(stops), None]):
         agents = start(name, seeds, data, how, online)
         del rows[saved_rows:]
-        updates = 0 if states is None else states[0]["updates"]
-        for event in protocol.events(agents, data, how, POINTS, LABELS, online, states):
+        late = None if patience is None else Late(start(name, seeds, data, how, online), data, patience)
+        for event in protocol.events(agents, data, how, POINTS, LABELS, online, states, late):
             if isinstance(event, Row):
                 rows.append(event)
                 continue
-            updates += 1
+            updates = agents.algorithm.updates
             if stop is not None and updates >= stop - number % 2:
                 states, saved_rows = through_a_file(event.states()), len(rows)
             if updates == stop:
@@ -116,6 +149,51 @@ def test_wherever_and_however_often_it_is_stopped(stops: set[int]) -> None:
     data, online = make_dataset(env_id=SHORT), Online(steps=18)
     whole = with_stops("td3_bc", [0], data, STREAM, online, set())
     assert with_stops("td3_bc", [0], data, STREAM, online, stops) == whole
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("patience", [0, 4, 50])
+def test_rows_that_are_still_to_come_when_it_stops_come_once(regime: str, patience: int) -> None:
+    how, data = REGIMES[regime], make_dataset(env_id=SHORT)
+    whole = with_stops("td3_bc", [3, 1], data, how, Online(), set())
+    assert with_stops("td3_bc", [3, 1], data, how, Online(), set(), patience) == whole
+    assert with_stops("td3_bc", [3, 1], data, how, Online(), {2, 5, 6, 9, 14, 15}, patience) == whole
+
+
+@pytest.mark.parametrize("name", ["td3_bc", "bc"])
+@pytest.mark.parametrize("patience", [0, 4, 50])
+def test_online_too_they_come_once(name: str, patience: int) -> None:
+    data, online = make_dataset(env_id=SHORT), Online(steps=9, updates_per_step=2)
+    whole = with_stops(name, [3, 1], data, STREAM, online, set())
+    stops = {6, 15, 16, *({17, 18, 22, 23, 30, 34} if name == "td3_bc" else set())}
+    assert with_stops(name, [3, 1], data, STREAM, online, set(), patience) == whole
+    assert with_stops(name, [3, 1], data, STREAM, online, stops, patience) == whole
+    nothing = load("none", SHORT)
+    if name == "td3_bc":
+        whole = with_stops(name, [3, 1], nothing, Protocol(), online, set())
+        assert with_stops(name, [3, 1], nothing, Protocol(), online, {1, 3, 9, 16}, patience) == whole
+
+
+def test_an_evaluation_is_at_most_one_point_behind_and_costs_training_no_time() -> None:
+    data = make_dataset(env_id=SHORT)
+    agents, others = (start("td3_bc", [0, 4], data, STREAM, Online()) for _ in range(2))
+    events = protocol.events(agents, data, STREAM, POINTS, LABELS, Online(), None, Late(others, data, 10**3))
+    waited, seen = 0, []
+    for event in events:
+        if isinstance(event, Row):
+            seen.append((event.samples, agents.algorithm.updates))
+            assert event.eval_seconds == 1.0  # its share of two seconds
+            assert 0 < event.train_seconds < 0.5
+        elif event.states()[0]["updates"] < agents.algorithm.updates or waited:
+            waited += 1
+            time.sleep(0.001)  # what the caller does while it waits is no training
+    assert waited > 1000
+    points = sorted({samples for samples, _ in seen})
+    # The rows of a point are there when the next is due, and those of the last at the end.
+    due = [updates for samples, updates in seen if samples != points[0]]
+    assert [samples for samples, _ in seen] == [n for n in points for _ in range(2)]
+    assert due == sorted(due)
+    assert seen[-1][1] == 16
 
 
 def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:

@@ -193,11 +193,12 @@ def test_a_meter_takes_means_in_order_of_arrival_and_keeps_its_place() -> None:
     for value in (1.0, 2.0):
         meter.add({"b": torch.tensor([value, -0.0]), "a": torch.tensor([3.0, math.nan])})
     place = meter._sums["b"].data_ptr()
-    first, second = meter.take(2)
+    first, second = meter.means(2)
+    meter.clear()
     assert list(first.items()) == [("b", 1.5), ("a", 3.0)]
     assert math.copysign(1, second["b"]) == -1
     assert math.isnan(second["a"])
-    assert meter.take(2) == [{}, {}]
+    assert meter.means(2) == [{}, {}]
     meter.add({"a": torch.tensor([0.1, 0.2])})
     assert [meter.state_of(replica) for replica in (0, 1)] == [
         {"a": (pytest.approx(0.1), 1)},
@@ -205,4 +206,4 @@ def test_a_meter_takes_means_in_order_of_arrival_and_keeps_its_place() -> None:
     ]
     meter.add({"b": torch.tensor([7.0, 8.0])})
     assert meter._sums["b"].data_ptr() == place
-    assert list(meter.take(2)[1].items()) == [("a", pytest.approx(0.2)), ("b", 8.0)]
+    assert list(meter.means(2)[1].items()) == [("a", pytest.approx(0.2)), ("b", 8.0)]

@@ -30,6 +30,10 @@ class How:
     """Where the pieces run: on this machine or on a cluster, whose every machine sees OUT."""
     ray: Ray = field(default_factory=Ray)
     slurm: Slurm = field(default_factory=Slurm)
+    overlap: Literal["auto", "on", "off"] = "auto"
+    """on: each piece evaluates in a process beside it while it trains, on the CPU. auto: on a GPU, and where
+    there are more cores than pieces, there once evaluations take more than some seconds; on a cluster
+    where a piece has more than one CPU."""
     log: Literal["tensorboard"] | None = None
     """tensorboard: also write scores, returns and losses for TensorBoard as they come, into
     OUT/tensorboard."""
@@ -45,7 +49,7 @@ class How:
 
         where = {"local": None, "ray": self.ray, "slurm": self.slurm}[self.launcher]
         console = plain_console(stderr=True)
-        rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log)
+        rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log, self.overlap)
         if where is self.slurm and self.slurm.detach:
             return 0
         return show_results(rows, out, out / "curves.png")

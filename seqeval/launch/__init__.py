@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAVE_EVERY = 60.0  # seconds
+OVERLAP_AFTER = 5.0  # seconds that evaluations have taken: about what it takes to start a process for them
+
+Overlap = Literal["auto", "on", "off"]
 
 
 class WorkFailed(Exception):
@@ -41,6 +45,7 @@ def run(
     save_every: float = SAVE_EVERY,
     launcher: Ray | Slurm | None = None,
     log: Literal["tensorboard"] | None = None,
+    overlap: Overlap = "auto",
 ) -> pd.DataFrame:
     """Runs what is not finished of a study in the directory `out`, and returns all of its rows.
 
@@ -55,10 +60,15 @@ def run(
     room there, or in Slurm's queue, by default all at once and each with all the seeds of an algorithm. Where
     Slurm is not waited for, the rows that are returned are those that are there already. `log` writes the
     rows' numbers for TensorBoard too, into OUT/tensorboard.
+
+    With `overlap` on, each piece evaluates in a second process while it trains; that process acts on the CPU,
+    and where training is on the CPU too no number changes. auto: on a GPU, and where there are more cores
+    than pieces beside each other, there once evaluations have taken some seconds; in a cluster where a piece
+    has more than one CPU.
     """
     import pandas as pd
 
-    for _ in rows(study, out, jobs, console, save_every, launcher, log):
+    for _ in rows(study, out, jobs, console, save_every, launcher, log, overlap):
         pass
     detached = isinstance(launcher, Slurm) and launcher.detach
     if detached and next(RunDirectory(Path(out)).rows(), None) is None:
@@ -74,6 +84,7 @@ def rows(
     save_every: float = SAVE_EVERY,
     launcher: Ray | Slurm | None = None,
     log: Literal["tensorboard"] | None = None,
+    overlap: Overlap = "auto",
 ) -> Iterator[Row]:
     """As `run`, but yields each new row as it comes, once it is stored."""
     console = console or Console(stderr=True)
@@ -92,7 +103,7 @@ def rows(
         resolved = resolved.continued(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-        new = _pieces(launcher, resolved, directory, jobs, console, save_every)
+        new = _pieces(launcher, resolved, directory, jobs, console, save_every, overlap)
         yield from new if log is None else _logged(new, directory)
 
 
@@ -125,6 +136,7 @@ def _pieces(
     jobs: int | None,
     console: Console,
     save_every: float,
+    overlap: Overlap,
 ) -> Iterator[Row]:
     """Does what is not finished yet, where the launcher has it."""
     if not resolved.pending(out):
@@ -132,26 +144,39 @@ def _pieces(
     elif isinstance(launcher, Ray):
         from seqeval.launch import ray
 
-        with ray.connected(launcher) as room:
+        after = _overlap_after(overlap, resolved.device, room=False)
+        with ray.connected(launcher, after) as room:
             works = _pending(resolved, out, jobs or room, console)
-            do = partial(ray.rows, works, out, jobs, save_every, launcher)
+            do = partial(ray.rows, works, out, jobs, save_every, after, launcher)
             yield from _finish(works, do, console)
     elif isinstance(launcher, Slurm):
         from seqeval.launch import slurm
 
         works = _pending(resolved, out, jobs or 1, console)
+        after = _overlap_after(overlap, resolved.device, room=launcher.cpus > 1)
         if launcher.detach:
-            slurm.submit(works, out, jobs, save_every, launcher)
+            slurm.submit(works, out, jobs, save_every, after, launcher)
             said = f"pieces in Slurm's queue: {len(works)}; `seqeval status {out.path} --watch` says more"
             console.print(said, highlight=False, markup=False)
         else:
-            do = partial(slurm.rows, works, out, jobs, save_every, launcher)
+            do = partial(slurm.rows, works, out, jobs, save_every, after, launcher)
             yield from _finish(works, do, console)
     else:
         jobs = jobs or (1 if resolved.device == "cuda" else local.cores())
         works = _pending(resolved, out, jobs, console)
-        do = partial(local.rows, works, out, min(jobs, len(works)), save_every)
+        jobs = min(jobs, len(works))
+        on_gpu = resolved.device == "cuda"
+        after = _overlap_after(overlap, resolved.device, room=on_gpu or jobs < local.cores())
+        do = partial(local.rows, works, out, jobs, save_every, after)
         yield from _finish(works, do, console)
+
+
+def _overlap_after(overlap: Overlap, device: str, room: bool) -> float:
+    """Seconds of evaluation after which a piece has a process for it; `room`: a piece has a core to spare."""
+    if overlap == "off" or (overlap == "auto" and not room):
+        return math.inf
+    # On a GPU the two processes round differently: which of them evaluates must not hang on a clock.
+    return OVERLAP_AFTER if overlap == "auto" and device == "cpu" else 0.0
 
 
 def _pending(resolved: Resolved, out: RunDirectory, workers: int, console: Console) -> list[Work]:

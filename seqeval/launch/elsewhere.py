@@ -57,13 +57,15 @@ class Errand:
     parcel: Parcel
     out: Path  # absolute
     save_every: float
+    overlap: float
     folder: Path  # that relative paths, as of datasets, begin at
     data: str | None  # $SEQEVAL_DATA
 
     @classmethod
-    def of(cls, work: Work, out: RunDirectory, save_every: float) -> Errand:
+    def of(cls, work: Work, out: RunDirectory, save_every: float, overlap: float) -> Errand:
         out = RunDirectory(out.path.absolute())
-        return cls(Parcel.of(work, out), out.path, save_every, Path.cwd(), os.environ.get("SEQEVAL_DATA"))
+        data = os.environ.get("SEQEVAL_DATA")
+        return cls(Parcel.of(work, out), out.path, save_every, overlap, Path.cwd(), data)
 
     def do(self, stop: threading.Event) -> Failure | None:
         """Does it, or what is left of it, and returns why it failed if it did. It is saved and ends early
@@ -85,7 +87,8 @@ class Errand:
             os.environ["SEQEVAL_DATA"] = self.data
         if Word.of(self.out).stop:
             return None
-        for _ in worker.do_parcel(0, self.parcel, self.out, put, stop.is_set, self.save_every):
+        how = self.save_every, self.overlap
+        for _ in worker.do_parcel(0, self.parcel, self.out, put, stop.is_set, *how):
             pass
         return failures[0] if failures else None
 

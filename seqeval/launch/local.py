@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from seqeval import signals
 from seqeval.errors import UserError
 from seqeval.launch import worker
 from seqeval.launch.display import Display
@@ -25,7 +25,6 @@ from seqeval.types import Row
 
 TOPOLOGY = Path("/sys/devices/system/cpu")  # where Linux tells which processors share a core
 GLANCE = 0.2  # seconds between two looks at whether to stop, and whether a process has died
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that ask this process to stop
 TRIES = 2  # of a piece whose process dies
 
 
@@ -46,6 +45,7 @@ def rows(
     out: RunDirectory,
     jobs: int,
     save_every: float,
+    overlap: float,
     display: Display,
     stop: threading.Event,
 ) -> Iterator[Row | Failure]:
@@ -55,7 +55,7 @@ def rows(
     themselves and end. With one job the work is done in this process.
     """
     if jobs > 1:
-        yield from _beside_each_other(works, out, jobs, save_every, display, stop)
+        yield from _beside_each_other(works, out, jobs, save_every, overlap, display, stop)
         return
     for piece, work in enumerate(works):
         failures: list[Failure] = []
@@ -65,7 +65,7 @@ def rows(
             if report.failure:
                 failures.append(report.failure)
 
-        yield from worker.do(piece, work, out.path, put, stop.is_set, save_every)
+        yield from worker.do(piece, work, out.path, put, stop.is_set, save_every, overlap)
         yield from failures
 
 
@@ -74,6 +74,7 @@ def _beside_each_other(
     out: RunDirectory,
     jobs: int,
     save_every: float,
+    overlap: float,
     display: Display,
     stop: threading.Event,
 ) -> Iterator[Row | Failure]:
@@ -93,7 +94,7 @@ def _beside_each_other(
         ending = manager.Event()
 
         def start(piece: int) -> BaseProcess:
-            what = piece, Parcel.of(works[piece], out), out.path, reports, ending, save_every
+            what = piece, Parcel.of(works[piece], out), out.path, reports, ending, save_every, overlap
             process = context.Process(target=_do, args=what, daemon=True)
             with _signals_kept_from_children():
                 process.start()
@@ -185,7 +186,9 @@ def _died(work: Work) -> Failure:
     )
 
 
-def _do(piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_every: float) -> None:
+def _do(
+    piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_every: float, overlap: float
+) -> None:
     """A piece of work in a process of its own."""
     _begin_process()
     stop = threading.Event()
@@ -197,32 +200,23 @@ def _do(piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_e
         if ending.is_set():
             stop.set()
 
-    for row in worker.do_parcel(piece, parcel, out, put, stop.is_set, save_every):
+    for row in worker.do_parcel(piece, parcel, out, put, stop.is_set, save_every, overlap):
         put(Report(piece, row=row))
 
 
 @contextmanager
 def _signals_kept_from_children() -> Iterator[None]:
     """A process that is started meanwhile gets no signal before `_begin_process`, which is late: torch comes
-    first. This one gets its own when it is over."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    first."""
+    resource_tracker.ensure_running()  # which unblocks them where it begins
+    with signals.kept_from_children():
         yield
-        return
-    resource_tracker.ensure_running()  # which unblocks both where it begins
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_process() -> None:
     """Of a process of ours: it leaves signals to the one that started it, and ends once that one is gone,
     however that went: nobody hears it then."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signals.ignore()
     parent = multiprocessing.parent_process()
     assert parent is not None, "only for worker processes"
 

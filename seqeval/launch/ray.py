@@ -10,6 +10,7 @@ Tested on two nodes of one machine, with tasks on the CPU; shares of a GPU are h
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -39,13 +40,13 @@ STORE = 80 * 2**20  # bytes of Ray's object store, the least it takes: nothing g
 
 
 @contextmanager
-def connected(settings: Ray) -> Iterator[int]:
+def connected(settings: Ray, overlap: float) -> Iterator[int]:
     """Connects this process to a cluster, unless it is already; gives how many pieces have room there.
 
     Raises UserError where no cluster answers.
     """
     if ray.is_initialized():
-        yield _room(settings)
+        yield _room(settings, overlap)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
     if address not in ("local", "auto"):
@@ -57,7 +58,7 @@ def connected(settings: Ray) -> Iterator[int]:
     except (ConnectionError, RuntimeError) as error:
         raise UserError(f"ray.address: {address}: {' '.join(str(error).split())}") from error
     try:
-        yield _room(settings)
+        yield _room(settings, overlap)
     finally:
         ray.shutdown()
         if threading.current_thread() is threading.main_thread():
@@ -77,10 +78,15 @@ def _knock(address: str) -> None:
         ) from error
 
 
-def _room(settings: Ray) -> int:
+def cpus_per_piece(overlap: float) -> int:
+    """One to train with, and one to evaluate with beside it."""
+    return 1 if overlap == math.inf else 2
+
+
+def _room(settings: Ray, overlap: float) -> int:
     """How many pieces the cluster can run beside each other as it is now."""
     there = ray.cluster_resources()
-    room = there.get("CPU", 0.0)
+    room = there.get("CPU", 0.0) / cpus_per_piece(overlap)
     if settings.gpus_per_piece:
         room = min(room, there.get("GPU", 0.0) / settings.gpus_per_piece)
     return max(1, int(room))
@@ -91,6 +97,7 @@ def rows(
     out: RunDirectory,
     jobs: int | None,
     save_every: float,
+    overlap: float,
     settings: Ray,
     display: Display,
     stop: threading.Event,
@@ -105,7 +112,8 @@ def rows(
         display.say("note: no machine of the cluster has a GPU now; the pieces wait for one")
     Word().leave(out.path)
     follower = Follower(works, out)
-    task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_piece, max_retries=settings.retries)(_do)
+    cpus = cpus_per_piece(overlap)
+    task = ray.remote(num_cpus=cpus, num_gpus=settings.gpus_per_piece, max_retries=settings.retries)(_do)
     waiting, running = list(range(len(works))), dict[Any, int]()
     try:
         while waiting or running:
@@ -114,7 +122,7 @@ def rows(
                 waiting.clear()
             while waiting and (jobs is None or len(running) < jobs):
                 piece = waiting.pop(0)
-                running[task.remote(Errand.of(works[piece], out, save_every))] = piece
+                running[task.remote(Errand.of(works[piece], out, save_every, overlap))] = piece
             # Before the files are read: what a piece has stored is there once it is over.
             over = ray.wait(list(running), timeout=GLANCE)[0] if running else []
             for piece in running.values():

@@ -90,7 +90,12 @@ class Piece(Checkpointable):
 
 
 def submit(
-    works: Sequence[Work], out: RunDirectory, jobs: int | None, save_every: float, settings: Slurm
+    works: Sequence[Work],
+    out: RunDirectory,
+    jobs: int | None,
+    save_every: float,
+    overlap: float,
+    settings: Slurm,
 ) -> list[submitit.Job[Failure | None]]:
     """Puts all the work into the queue, of which `jobs` pieces may run at a time; a job for each piece.
 
@@ -111,7 +116,9 @@ def submit(
             slurm_signal_delay_s=WARNING,
             slurm_additional_parameters={key: value or True for key, value in more.items()},
         )
-        submitted = executor.submit_array([Piece(Errand.of(work, out, save_every)) for work in works])
+        submitted = executor.submit_array(
+            [Piece(Errand.of(work, out, save_every, overlap)) for work in works]
+        )
     except (RuntimeError, OSError) as error:  # no Slurm here, or one that says no
         raise UserError(f"launcher slurm: {' '.join(str(error).split())}") from error
     Word(jobs=tuple(job.job_id for job in submitted)).leave(out.path)
@@ -123,6 +130,7 @@ def rows(
     out: RunDirectory,
     jobs: int | None,
     save_every: float,
+    overlap: float,
     settings: Slurm,
     display: Display,
     stop: threading.Event,
@@ -134,7 +142,7 @@ def rows(
     themselves and end, and those that wait are cancelled.
     """
     follower = Follower(works, out)
-    left = dict(enumerate(submit(works, out, jobs, save_every, settings)))
+    left = dict(enumerate(submit(works, out, jobs, save_every, overlap, settings)))
     queue = Queue([job.job_id for job in left.values()])
     stopping = False
     try:

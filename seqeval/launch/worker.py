@@ -51,13 +51,14 @@ def do(
     put: Callable[[Report], None],
     stop: Callable[[], bool],
     save_every: float,
+    overlap: float,
 ) -> Iterator[Row]:
     """Does a piece of work with one thread, yields its rows as they are stored, and hands reports to `put`,
     the last of them when it is over: because it is done, because it failed, or because `stop` said so and it
     has saved itself.
 
-    One thread is not only the fastest way to use the cores: it makes the numbers independent of how many
-    pieces run beside each other.
+    `save_every` and `overlap` are as `Work.rows` has them. One thread is not only the fastest way to use the
+    cores: it makes the numbers independent of how many pieces run beside each other.
     """
     threads, failure, updates = torch.get_num_threads(), None, 0
     torch.set_num_threads(1)
@@ -72,7 +73,7 @@ def do(
                 agents = part.agents(dataset)
                 latest = Latest(len(agents.algorithm.seeds))
                 with _heartbeat(piece, agents, latest, put):
-                    for row in part.rows(agents, dataset, RunDirectory(out), save_every, stop):
+                    for row in part.rows(agents, dataset, RunDirectory(out), save_every, stop, overlap):
                         latest.add(row)
                         yield row
         updates = work.updates
@@ -119,6 +120,7 @@ def do_parcel(
     put: Callable[[Report], None],
     stop: Callable[[], bool],
     save_every: float,
+    overlap: float,
 ) -> Iterator[Row]:
     """As `do`."""
     try:
@@ -128,7 +130,7 @@ def do_parcel(
         write_down(failure, parcel.cells)
         put(Report(piece, over=True, failure=failure))
         return
-    yield from do(piece, work, out, put, stop, save_every)
+    yield from do(piece, work, out, put, stop, save_every, overlap)
 
 
 def cells(work: Work, out: RunDirectory) -> tuple[Cell, ...]:

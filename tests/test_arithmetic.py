@@ -106,6 +106,15 @@ def test_fast_gives_other_numbers_and_its_folder_goes_on_with_it_alone(tmp_path:
     assert fast == pytest.approx(full, rel=0.02)
 
 
+@needs_bfloat16
+def test_a_process_that_evaluates_beside_training_computes_so_too(tmp_path: Path) -> None:
+    returns = [
+        with_precision("fast").run(tmp_path / overlap, jobs=1, overlap=overlap)["return_mean"].tolist()
+        for overlap in ("off", "on")
+    ]
+    assert returns[0] == returns[1]
+
+
 def test_where_fast_gains_nothing_it_says_so(tmp_path: Path, monkeypatch) -> None:
     from seqeval.study import resolve
 

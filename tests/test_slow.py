@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from test_algos import NAMES, batches, flat
 
-from seqeval import Evaluation, Protocol, Study, plugins
+from seqeval import Evaluation, Protocol, Study, arithmetic, plugins
 from seqeval.algorithm import Algorithm, select_replica
-from seqeval.types import Spec
+from seqeval.types import Precision, Spec
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +48,26 @@ def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
     scores = study.run(tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
     assert scores.iloc[0] < 15  # one update on a thousand transitions
     assert scores.iloc[-3:].mean() > least
+
+
+@pytest.mark.skipif(not arithmetic.has_bfloat16(), reason="this processor has no products of bfloat16")
+@pytest.mark.parametrize("name", ["bc", "td3_bc"])
+def test_fast_precision_stays_inside_the_spread_of_the_demos_seeds(name: str, tmp_path: Path) -> None:
+    def of_seeds(precision: Precision) -> pd.Series:
+        study = Study(
+            datasets=("pendulum-replay",),
+            algorithms=(name,),
+            seeds=(0, 1, 2),
+            protocol=Protocol(start=1000, grow_by=4),
+            evaluation=Evaluation(points=10),
+            precision=precision,
+            device="cpu",
+        )
+        return study.run(tmp_path / precision, jobs=1).groupby("seed")["score"].mean()
+
+    full, fast = of_seeds("full"), of_seeds("fast")
+    assert full.min() <= fast.mean() <= full.max()
+    assert (fast != full).all()
 
 
 def test_bc_clones_a_good_policy_from_real_data(shared: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ Five parts, each a table headed by the command that makes it again, and all of i
 (d) growth: seconds of a seed-update against the dataset's size, all of it visible, and against R.
 (e) start-up: `seqeval --help` and `import seqeval`, the best of some processes, and whether torch is loaded.
 
+(g) cores: seed-updates per second of wall time of two processes at once, against one's alone.
+
 The machine's rate is that of the best float32 product that torch has by any path: `torch.mm` and oneDNN's
 operator, each at a small and a large size. It is measured in turns with the updates, so that both see the
 same machine, and a share is the median of the turns' shares. One thread; on the CPU the seconds of (a), (b)
@@ -36,6 +38,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -58,10 +61,10 @@ from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
 from seqeval.settings import Evaluation
 from seqeval.slicing import Steps
-from seqeval.types import Dataset, Spec
+from seqeval.types import Dataset, Precision, Spec
 from seqeval.updater import Meter, make_updater
 
-Part = Literal["a", "b", "c", "d", "e"]
+Part = Literal["a", "b", "c", "d", "e", "g"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
 Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
@@ -70,6 +73,7 @@ PRODUCTS = {"cpu": (256, 1024), "cuda": (1024, 8192)}  # sizes of the square mat
 ENVIRONMENTS = ("Hopper-v4?terminate_when_unhealthy=False", "Pendulum-v1?")
 BACKENDS: tuple[Backend, ...] = ("gymnasium", "envpool")
 EPISODES = 10
+SEEDS = 5  # of each process of part g
 FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them each algorithm's
 STUDY = ("--datasets", "hopper-replay", "--algorithms", "bc", "td3_bc", "iql", "--seeds", "0", "1", "2")
 STARTS = {  # arguments of Python, and seconds that they may take
@@ -80,11 +84,13 @@ STARTS = {  # arguments of Python, and seconds that they may take
 
 @dataclass(frozen=True)
 class Options:
-    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e")
+    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "g")
     algorithms: tuple[Algorithm, ...] = ("bc", "td3_bc", "iql", "awac", "cql")
-    """Of the parts a and d."""
+    """Of the parts a, d and g."""
     replicas: tuple[int, ...] = (1, 5, 20, 60)
     """R, in the parts a, b and d."""
+    precision: Precision = "full"
+    """Of part a; the machine's rate stays that of float32 on the CPU."""
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 2_000_000)
     """Transitions of the datasets of part d."""
     rounds: int = 5
@@ -193,6 +199,11 @@ def updates(options: Options) -> Iterator[Result]:
 
 
 def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
+    with arithmetic.using(arithmetic.of_this_machine(device, options.precision)):
+        return _updates_in_turns(name, replicas, device, options)
+
+
+def _updates_in_turns(name: str, replicas: int, device: str, options: Options) -> Result:
     flops = importlib.import_module(f"seqeval.algos.{name}").flops(SPEC, plugins.find(name).Config())
     update = training(name, replicas, TRANSITIONS, device)
     rate(update, options.seconds / 2, device)
@@ -205,7 +216,8 @@ def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
         best = max(products.values())
         turn = {"updates_per_second": speed, "machine_flops_per_second": best}
         rounds.append(turn | {"share": speed * flops / best, "products": products})
-    about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops}
+    how = {"precision": options.precision} | arithmetic.current().plain()
+    about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | how
     keys = "updates_per_second", "machine_flops_per_second", "share"
     return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}
 
@@ -318,6 +330,43 @@ def _growth(name: str, cases: Sequence[tuple[int, int]], device: str, options: O
     ]
 
 
+def cores(options: Options) -> Iterator[Result]:
+    for name in options.algorithms:
+        with ExitStack() as processes:
+            one, other = (
+                processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _prepare, (name,)))
+                for _ in range(2)
+            )
+            for process in (one, other):
+                process.submit(_pace, options.seconds).result()
+            rounds = []
+            for _ in range(options.rounds):
+                single = one.submit(_pace, options.seconds).result()
+                both = [process.submit(_pace, options.seconds) for process in (one, other)]
+                turn = {"alone": single, "together": sum(pace.result() for pace in both)}
+                rounds.append(turn | {"times": turn["together"] / single})
+        about = {"algorithm": name, "replicas": SEEDS}
+        yield about | medians(rounds, "alone", "together", "times") | {"rounds": rounds}
+
+
+_work: Callable[[], None]  # of a process of part g
+
+
+def _prepare(name: str) -> None:
+    global _work
+    torch.set_num_threads(1)
+    _work = training(name, SEEDS, TRANSITIONS, "cpu")
+
+
+def _pace(seconds: float) -> float:
+    """Seed-updates per second of wall time."""
+    began, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - began < seconds:
+        _work()
+        count += 1
+    return SEEDS * count / (time.perf_counter() - began)
+
+
 def start_up(options: Options) -> Iterator[Result]:
     for what, (arguments, target) in STARTS.items():
         rounds = []
@@ -393,6 +442,17 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
             ("target", lambda r: f"{r['target']}"),
             ("met", lambda r: "yes" if r["met"] else "no"),
             ("loads torch", lambda r: "yes" if r["loads_torch"] else "no"),
+        ),
+    ),
+    "g": (
+        "two processes at once",
+        cores,
+        (
+            ("algorithm", lambda r: r["algorithm"]),
+            ("R", lambda r: str(r["replicas"])),
+            ("updates/s alone", lambda r: f"{r['alone']:.0f}"),
+            ("both", lambda r: f"{r['together']:.0f}"),
+            ("times", lambda r: f"{r['times']:.2f}"),
         ),
     ),
 }

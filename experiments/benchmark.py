@@ -280,9 +280,8 @@ def _play(env: gymnasium.Env, actions: Sequence[np.ndarray]) -> None:
 
 def end_to_end(options: Options) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
-        flags = ("--protocol.grow-by", str(options.grow_by), "--evaluation.points", "5")
-        flags = (*flags, "--jobs", "1", "--overlap", "off")
-        run = ["run", *STUDY, *flags, "--device", "cpu"]
+        grown = ("--protocol.grow-by", str(options.grow_by), "--evaluation.points", "5")
+        run = ["run", *STUDY, *grown, "--jobs", "1", "--overlap", "off", "--device", "cpu"]
         began = time.perf_counter()
         child = [sys.executable, "-m", "seqeval.cli", *run, "--out", folder]
         subprocess.run(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)

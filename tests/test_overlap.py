@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from cluster import RAISES, differences, silent
 
-from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, launch
+from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, launch, signals
 from seqeval.launch import WorkFailed, local
 from seqeval.settings import Ray, Slurm
 from seqeval.storage import RunDirectory
@@ -209,7 +209,11 @@ def test_a_study_that_ends_waits_for_no_evaluation_and_leaves_none_behind(
     out = held / number.name
     with begin(held, out, jobs=1) as study:
         (evaluator,) = wait_for(lambda: beside(study.pid))
+        for ignored in signals.ASK_TO_STOP:
+            os.kill(evaluator, ignored)
         wait_for(lambda: saved_behind(out, 2))
+        time.sleep(1.0)  # by now training waits: it has come to the next point
+        assert not gone(evaluator)
         if number == signal.SIGINT:  # as a terminal does: to all of them
             os.killpg(study.pid, number)
         else:

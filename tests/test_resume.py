@@ -174,6 +174,29 @@ def test_online_too_they_come_once(name: str, patience: int) -> None:
         assert with_stops(name, [3, 1], nothing, Protocol(), online, {1, 3, 9, 16}, patience) == whole
 
 
+def test_from_every_moment_there_is_it_goes_on_to_the_same_rows() -> None:
+    """Also from those at which it waits, and where the policy does not learn online."""
+    data, online = make_dataset(env_id=SHORT), Online(steps=9)
+    whole, _ = with_stops("bc", [3], data, STREAM, online, set())
+
+    def events(states: Any) -> Iterator[Row | Moment]:
+        agents, others = (start("bc", [3], data, STREAM, online) for _ in range(2))
+        late = Late(others, data, 3)
+        return protocol.events(agents, data, STREAM, POINTS, LABELS, online, states, late)
+
+    rows, moments = list[Row](), []
+    for event in events(None):
+        if isinstance(event, Row):
+            rows.append(event)
+        else:
+            moments.append((len(rows), through_a_file(event.states())))
+    assert [timeless(row) for row in rows] == whole
+    assert len(moments) > 16
+    for there, states in moments[-8:]:
+        more = [event for event in events(states) if isinstance(event, Row)]
+        assert [timeless(row) for row in (*rows[:there], *more)] == whole
+
+
 def test_an_evaluation_is_at_most_one_point_behind_and_costs_training_no_time() -> None:
     data = make_dataset(env_id=SHORT)
     agents, others = (start("td3_bc", [0, 4], data, STREAM, Online()) for _ in range(2))

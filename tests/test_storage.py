@@ -51,7 +51,7 @@ FAILED = replace(
 STUDY: dict[str, Any] = {
     "protocol": {"start": 100, "grow_by": 1, "window": None},
     "online": {"steps": 0},
-    "evaluation": {"points": 2, "episodes": 10},
+    "evaluation": {"points": 2, "episodes": 10, "backend": "gymnasium"},
     "precision": "full",
     "arithmetic": {"cpu": {"kernels": "blas", "operands": "float32"}},
     "datasets": {

@@ -5,9 +5,9 @@ each environment. An environment's numbers hang on its own seed and actions alon
 environments of the pool or the number of threads. They are not those of Gymnasium's: other generators draw
 the start states, and rewards are float32.
 
-The name of an environment promises little: EnvPool's Pendulum-v1 and Ant-v4 are not Gymnasium's, with equal
-spaces and limits (of EnvPool 1.2.5). So those alone are taken of which the tests show that, step by step from
-the same states, they do the same.
+The name of an environment promises little: in EnvPool 1.2.5 Pendulum-v1 has the spaces and the limit of
+Gymnasium's, and moves otherwise where its speed is limited. So those alone are taken of which the tests show
+that, step by step from the same states, they do the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ except ImportError as error:
 
 ALIKE = tuple(
     f"{name}-{version}"
-    for name in ("HalfCheetah", "Hopper", "InvertedPendulum", "Swimmer", "Walker2d")
+    for name in ("Ant", "HalfCheetah", "Hopper", "InvertedPendulum", "Swimmer", "Walker2d")
     for version in ("v4", "v5")
 )
 OPTIONS = ("max_episode_steps", "terminate_when_unhealthy")

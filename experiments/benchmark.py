@@ -6,8 +6,8 @@ Five parts, each a table headed by the command that makes it again, and all of i
 
 (a) updates: seed-updates per second of R replicas at Hopper's sizes, drawing the minibatches and their noise
     included; FLOPs of an update's matrix products; the rate that these make, as a share of the machine's; and
-    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how long
-    the updates of the paper's first figure would take there, each algorithm's at the best R measured.
+    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how
+    long the updates of the paper's first figure would take there, each algorithm's at the best R measured.
 (b) evaluation: steps per second of R × E episodes, against those of the bare environment that is given the
     same actions. Every episode has the same length, and the policy is a fresh TD3+BC actor.
 (c) end to end: `seqeval run` on a small study; what of its time are updates, evaluation, everything else.
@@ -424,10 +424,8 @@ def main() -> None:
         found = about["parts"][part] = measure(part, options, console)
         if part == "a" and (hours := figure_hours(found["results"])) is not None:
             found["figure_hours"] = hours
-            told = (
-                f"updates of the paper's first figure, {FIGURE / 1e6:.0f} million, on this GPU: {hours:.1f} h"
-            )
-            console.print(told, highlight=False)
+            figure = f"the {FIGURE / 1e6:.0f} million updates of the paper's first figure"
+            console.print(f"{figure}, on this GPU: {hours:.1f} h", highlight=False)
         options.out.write_text(json.dumps(about, indent=2) + "\n")
     console.print(f"all of it: {options.out}", highlight=False)
 

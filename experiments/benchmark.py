@@ -498,10 +498,8 @@ def main() -> None:
         found = about["parts"][part] = measure(part, options, console)
         if part == "a" and (hours := figure_hours(found["results"])) is not None:
             found["figure_hours"] = hours
-            told = (
-                f"updates of the paper's first figure, {FIGURE / 1e6:.0f} million, on this GPU: {hours:.1f} h"
-            )
-            console.print(told, highlight=False)
+            figure = f"the {FIGURE / 1e6:.0f} million updates of the paper's first figure"
+            console.print(f"{figure}, on this GPU: {hours:.1f} h", highlight=False)
         options.out.write_text(json.dumps(about, indent=2) + "\n")
     console.print(f"all of it: {options.out}", highlight=False)
 

@@ -139,6 +139,22 @@ def test_the_papers_reward_scale_is_of_the_full_dataset() -> None:
     assert protocol.reward_scale(config, hopper, PRESETS["strict"][0]).factor == pytest.approx(1000 / 900)
 
 
+def test_a_decaying_adam_is_torchs_with_a_schedule(float64: None) -> None:
+    from seqeval.algos._networks import Adam, cosine_decay
+
+    mine, its = (torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2))
+    ours = Adam(mine, 0.1, decay_over=5)
+    theirs = torch.optim.Adam(its.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(theirs, lambda made: cosine_decay(made + 1, 5))
+    for step in range(5):
+        ours.descend((mine[0] - step).square().sum(1))
+        theirs.zero_grad()
+        (its[0] - step).square().sum().backward()
+        theirs.step()
+        schedule.step()
+        torch.testing.assert_close(mine[0], its[0], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["bc", "iql"])
 def test_learning_rates_decay_by_a_cosine_to_nothing(name: str) -> None:
     from seqeval.algos._networks import cosine_decay

@@ -204,6 +204,8 @@ def test_a_meter_takes_means_in_order_of_arrival_and_keeps_its_place() -> None:
         {"a": (pytest.approx(0.1), 1)},
         {"a": (pytest.approx(0.2), 1)},
     ]
-    meter.add({"b": torch.tensor([7.0, 8.0])})
+    meter.add({"b": torch.tensor([7.0, -0.0])})
     assert meter._sums["b"].data_ptr() == place
-    assert list(meter.means(2)[1].items()) == [("a", pytest.approx(0.2)), ("b", 8.0)]
+    last = meter.means(2)[1]
+    assert list(last.items()) == [("a", pytest.approx(0.2)), ("b", 0.0)]
+    assert math.copysign(1, last["b"]) == -1

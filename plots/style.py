@@ -88,7 +88,7 @@ def lines_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], Line]:
 
     Lines are called as `aggregate.labels` does; studies have dashes of their own where labels name them.
     """
-    pairs = list(dict.fromkeys(zip(rows["variant"], rows["study"], strict=True)))
+    pairs = aggregate.variants(rows)
     called = aggregate.labels(pairs)
     named = any(called[pair] != pair[0] for pair in pairs)
     looks = lines(pairs, {study: study if named else "" for _, study in pairs})
@@ -212,6 +212,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
         with context(), disk.replacing(file) as partial:  # the context is for the types of the fonts
             figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
+        figure.set_layout_engine("none")  # laid out once, and so alike in both
     return paths
 
 

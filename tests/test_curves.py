@@ -185,6 +185,16 @@ def test_png_and_pdf_lie_side_by_side_and_are_the_same_bytes_again(tmp_path: Pat
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
+def test_png_and_pdf_are_laid_out_alike(tmp_path: Path) -> None:
+    figure = curves.figure(rows(), ABOUT)
+    places = []
+    for ending in (".png", ".pdf"):
+        style.save(figure, tmp_path / f"c{ending}")  # each time as both
+        places.append([ax.get_position().bounds for ax in figure.axes])
+    assert places[0] == places[1]
+    assert places[0] != [ax.get_position().bounds for ax in curves.figure(rows(), ABOUT).axes]
+
+
 def both_phases() -> pd.DataFrame:
     return pd.concat([rows(datasets=("one",)), rows(datasets=("one",), phase="online", points=(3500, 4000))])
 

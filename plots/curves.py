@@ -117,7 +117,7 @@ def figure(
     styles = _with_remarks(styles_of(rows), rows)
     both = {*rows["phase"].unique()} == {"offline", "online"}
     with style.context():
-        drawn = Figure(figsize=(width, 0.7 + (LOW if lines < 3 else LOWER) * lines))
+        drawn = Figure(figsize=(width, 0.53 + (LOW if lines < 3 else LOWER) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         unit = None

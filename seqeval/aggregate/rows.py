@@ -73,12 +73,19 @@ def frozen(rows: pd.DataFrame) -> set[tuple[str, str, str]]:
 
 
 def shortfalls(rows: pd.DataFrame) -> list[str]:
-    """A line for each seed that is not all there (`incomplete`), in words."""
-    return _in_words(incomplete(rows))
+    """In words, each seed that is not all there (`incomplete`), and each line that is not (`unfinished`)."""
+    return _seeds_in_words(incomplete(rows)) + _lines_in_words(unfinished(rows))
 
 
-def _in_words(seeds: list[tuple[Any, ...]]) -> list[str]:
+def _seeds_in_words(seeds: list[tuple[Any, ...]]) -> list[str]:
     return [f"{dataset}, {variant}, seed {seed}: {why}" for dataset, variant, _, seed, why in seeds]
+
+
+def _lines_in_words(lines: pd.DataFrame) -> list[str]:
+    return [
+        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['planned']}"
+        for line in lines.to_dict("records")
+    ]
 
 
 def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -152,7 +159,7 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     if rows.empty:
         raise UserError(f"no seed is left for statistics; {'; '.join(notes)}")
     wrong = incomplete(rows)
-    seeds = _in_words(wrong)
+    seeds = _seeds_in_words(wrong)
     if seeds and not leave_out:
         finish = "" if all(each[4].startswith("failed") for each in wrong) else "finish the study, or "
         raise UserError(
@@ -163,10 +170,7 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     if rows.empty:
         raise UserError(f"{seeds[0]}: no seed is left for statistics; finish the study")
     short = unfinished(rows)
-    lines = [
-        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['planned']}"
-        for line in short.to_dict("records")
-    ]
+    lines = _lines_in_words(short)
     if lines and not leave_out:
         raise UserError(
             f"{_first(lines)}: statistics want finished studies; finish it, or leave such lines out with "

@@ -2,7 +2,7 @@
 
     python experiments/benchmark.py [--parts a b] [--algorithms td3_bc] [--out bench.json]
 
-Five parts, each a table headed by the command that makes it again, and all of it as JSON:
+Seven parts, each a table headed by the command that makes it again, and all of it as JSON:
 
 (a) updates: seed-updates per second of R replicas at Hopper's sizes, drawing the minibatches and their noise
     included; FLOPs of an update's matrix products; the rate that these make, as a share of the machine's; and
@@ -15,7 +15,8 @@ Five parts, each a table headed by the command that makes it again, and all of i
 (c) end to end: `seqeval run` on a small study; what of its time are updates, evaluation, everything else.
 (d) growth: seconds of a seed-update against the dataset's size, all of it visible, and against R.
 (e) start-up: `seqeval --help` and `import seqeval`, the best of some processes, and whether torch is loaded.
-
+(f) statistics: every figure, the table and the report of a large study that nobody trained, each as a whole
+    process; and in one process its rows loaded, the IQM along x with 500 repetitions, and this drawn. Once.
 (g) cores: seed-updates per second of wall time of two processes at once, against one's alone.
 
 The machine's rate is that of the best float32 product that torch has by any path: `torch.mm` and oneDNN's
@@ -44,6 +45,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -51,20 +53,23 @@ import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from seqeval.plots import style
+from seqeval.plots.aggregate import plot
 
-from seqeval import arithmetic, environments, evaluation, plugins, storage, study
+from seqeval import aggregate, arithmetic, environments, evaluation, plugins, published, storage, study
 from seqeval.buffer import Buffer
 from seqeval.cli import plain_console
+from seqeval.cli.results import figures
 from seqeval.errors import UserError
 from seqeval.protocol import make_agents
 from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
-from seqeval.settings import Evaluation
+from seqeval.settings import Evaluation, Protocol, Study
 from seqeval.slicing import Steps
-from seqeval.types import Dataset, Precision, Spec
+from seqeval.types import Dataset, Precision, Reference, Row, Spec
 from seqeval.updater import Meter, make_updater
 
-Part = Literal["a", "b", "c", "d", "e", "g"]
+Part = Literal["a", "b", "c", "d", "e", "f", "g"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
 Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
@@ -84,7 +89,7 @@ STARTS = {  # arguments of Python, and seconds that they may take
 
 @dataclass(frozen=True)
 class Options:
-    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "g")
+    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "f", "g")
     algorithms: tuple[Algorithm, ...] = ("bc", "td3_bc", "iql", "awac", "cql")
     """Of the parts a, d and g."""
     replicas: tuple[int, ...] = (1, 5, 20, 60)
@@ -101,6 +106,8 @@ class Options:
     """Length of the episodes of part b."""
     grow_by: int = 16
     """γ of the study of part c: the larger, the shorter it is."""
+    shape: tuple[int, int, int, int] = (12, 5, 5, 200)
+    """Datasets, algorithms, seeds and points of the study of part f."""
     out: Path = Path("runs/benchmark.json")
 
 
@@ -381,6 +388,109 @@ def start_up(options: Options) -> Iterator[Result]:
         yield {"what": what} | best | {"loads_torch": "torch" in modules, "rounds": rounds}
 
 
+def drawing(options: Options) -> Iterator[Result]:
+    with tempfile.TemporaryDirectory() as folder:
+        made, slower, out = (Path(folder) / name for name in ("made-up", "slower", "out"))
+        make_up(made, *options.shape, grow_by=1)
+        make_up(slower, *options.shape, grow_by=2)
+        for what, cpu, wall in alone(_stages, made, out):
+            yield _seconds(what, cpu, wall, made)
+        commands: dict[str, list[Path | str]] = {
+            f"plot --figure {name}": [made, "--out", out / f"{name}.png"] for name in ("curves", *figures())
+        }
+        commands["plot --figure sensitivity"].insert(1, slower)  # which compares studies
+        commands |= {"table": [made], "report": [made, "--out", out / "page.html"]}
+        for what, arguments in commands.items():
+            child = [sys.executable, "-m", "seqeval.cli", *what.split(), *map(str, arguments)]
+            before, began = os.times(), time.perf_counter()
+            subprocess.run(child, stdout=subprocess.DEVNULL, check=True)
+            wall, after = time.perf_counter() - began, os.times()
+            cpu = after.children_user + after.children_system - before.children_user - before.children_system
+            yield _seconds(f"seqeval {what}", cpu, wall, made)
+
+
+def _seconds(what: str, cpu: float, wall: float, made: Path) -> Result:
+    runs, rows = 0, 0
+    for file in made.glob("cells/*/*/*/rows.jsonl"):
+        runs, rows = runs + 1, rows + file.read_text().count("\n")
+    return {"what": what, "cpu_seconds": cpu, "seconds": wall, "runs": runs, "rows": rows}
+
+
+def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
+    """CPU seconds and seconds of what makes up a figure, in turn."""
+    found = []
+
+    def timed(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        cpu, began = time.process_time(), time.perf_counter()
+        result = work(*arguments)
+        found.append((what, time.process_time() - cpu, time.perf_counter() - began))
+        return result
+
+    sizes = style.transitions({"": storage.RunDirectory(made).study()})
+    rows = timed("load", storage.frame, [made])
+    table = timed("IQM along x", aggregate.along, rows, sizes, ["iqm"])
+    looks = style.lines_over_datasets(rows)
+    timed("draw it", lambda: style.save(style.panel(plot, table, looks, style.counts(rows)), out / "iqm.png"))
+    return found
+
+
+def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, grow_by: int) -> None:
+    """A run directory as if a study on D4RL's datasets had been run: its curves rise, with noise."""
+    abouts = {
+        name: about
+        | {"name": name, "given": name, "logged_in": None, "episodes": 1000, "digest": name, "notes": []}
+        for name, about in list(published.datasets("fig1").items())[:datasets]
+    }
+    asked = Study(
+        tuple(abouts),
+        ("bc", "td3_bc", "iql", "awac", "cql")[:algorithms],
+        tuple(range(seeds)),
+        Protocol(grow_by=grow_by),
+        evaluation=Evaluation(points=points - 1),
+    )
+    variants = plugins.parse_all(asked.algorithms)
+    resolved = study.Resolved(asked, abouts, variants, "cpu", arithmetic.of_this_machine("cpu"))
+    directory = storage.RunDirectory(out)
+    directory.admit(resolved.describe())
+    rng = np.random.default_rng(0)
+    with mock.patch.object(os, "fsync"):  # it may be lost in a power cut
+        for name, about in abouts.items():
+            scale, size = Reference(**about["reference"]), about["transitions"]
+            seen = 5000 + np.rint(np.linspace(0, 1, points) * (size - 5000)).astype(int)
+            for variant in resolved.variants:
+                level = rng.uniform(20, 100)
+                for seed in asked.seeds:
+                    cell = directory.cell(name, variant.name, seed)
+                    cell.begin()
+                    for n in map(int, seen):
+                        score = level * (1 - np.exp(-5 * n / size)) + rng.normal(0, 5, EPISODES)
+                        returns = scale.minimum + score / 100 * (scale.maximum - scale.minimum)
+                        cell.append(
+                            Row(
+                                study=out.name,
+                                dataset=name,
+                                algorithm=variant.algorithm,
+                                variant=variant.name,
+                                seed=seed,
+                                phase="offline",
+                                regime="stream",
+                                samples=n,
+                                env_steps=0,
+                                updates=n // grow_by,
+                                episode_returns=returns.tolist(),
+                                episode_lengths=[1000] * EPISODES,
+                                episode_successes=None,
+                                return_mean=float(returns.mean()),
+                                score=scale.score(float(returns.mean())),
+                                status="ok",
+                                train_seconds=rng.random(),
+                                eval_seconds=rng.random(),
+                                metrics={f"metric_{i}": rng.random() for i in range(5)},
+                            )
+                        )
+                    cell.finish({})
+
+
 # Of each part: its name, how it is measured, and the columns of its table.
 Column = tuple[str, Callable[[Result], str]]
 WORK: tuple[Column, ...] = (
@@ -441,6 +551,17 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
             ("target", lambda r: f"{r['target']}"),
             ("met", lambda r: "yes" if r["met"] else "no"),
             ("loads torch", lambda r: "yes" if r["loads_torch"] else "no"),
+        ),
+    ),
+    "f": (
+        "statistics",
+        drawing,
+        (
+            ("work", lambda r: r["what"]),
+            ("CPU seconds", lambda r: f"{r['cpu_seconds']:.2f}"),
+            ("seconds", lambda r: f"{r['seconds']:.2f}"),
+            ("runs", lambda r: f"{r['runs']}"),
+            ("rows", lambda r: f"{r['rows']}"),
         ),
     ),
     "g": (

@@ -108,16 +108,16 @@ def figure(
     algorithms.
     """
     rows = aggregate.with_values(beside_data(rows, datasets))
-    names = list(dict.fromkeys(rows["dataset"]))
+    names = list(rows["dataset"].unique())
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
     # A letter is about 0.56 as wide as high, and a panel has four fifths of its column.
     title = min(max(0.8 * 72 * width / columns / (0.56 * max(map(len, names))), 5), 8)
     styles = _with_remarks(styles_of(rows), rows)
-    both = set(rows["phase"]) == {"offline", "online"}
+    both = {*rows["phase"].unique()} == {"offline", "online"}
     with style.context():
-        drawn = Figure(figsize=(width, 0.7 + (LOW if lines < 3 else LOWER) * lines))
+        drawn = Figure(figsize=(width, 0.53 + (LOW if lines < 3 else LOWER) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         unit = None
@@ -163,7 +163,7 @@ def beside_data(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -
     for name, scratch in rows[without].groupby("dataset", sort=False):
         hosts = [
             host
-            for host in dict.fromkeys(rows.loc[~without, "dataset"])
+            for host in rows.loc[~without, "dataset"].unique()
             if datasets[host]["env_id"] == datasets[name]["env_id"]
         ]
         for host in hosts:
@@ -195,11 +195,9 @@ def styles_of(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
     """Studies that meet in a panel with one variant are told apart: by their regimes if these differ, else by
     their names. What was learnt from scratch is always called so."""
     scratch = rows["study"].str.endswith(FROM_SCRATCH)
-    beside = dict.fromkeys(rows.loc[scratch, "study"])
+    beside = rows.loc[scratch, "study"].unique()
     called = {study: "from scratch" if len(beside) == 1 else study for study in beside}
-    return style.lines(
-        zip(rows["variant"], rows["study"], strict=True), _names_of_studies(rows[~scratch]) | called
-    )
+    return style.lines(aggregate.variants(rows), _names_of_studies(rows[~scratch]) | called)
 
 
 def _with_remarks(

@@ -51,7 +51,7 @@ def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tupl
     for axis, key in AXES.items():
         values = {name: _settings(study)[key] for name, study in studies.items()}
         table[axis] = table["study"].map(values)
-    datasets, variants = list(dict.fromkeys(rows["dataset"])), list(dict.fromkeys(rows["variant"]))
+    datasets, variants = list(rows["dataset"].unique()), list(rows["variant"].unique())
     longest = 0.06 * max(map(len, variants))
     width = 0.2 + len(variants) * max(0.4 * table["gamma"].nunique(), 0.9, longest)
     height = 0.75 + 0.26 * table["K"].nunique()

@@ -18,6 +18,7 @@ from seqeval import aggregate, disk
 
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
 PANEL = (0.62 * TEXT_WIDTH, 2.2)  # a figure of one panel, without its legend
+ROW = 0.17  # inches of height of a row of a legend
 
 # Okabe & Ito's palette (https://jfly.uni-koeln.de/color/), its yellow left out: too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -88,7 +89,7 @@ def lines_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], Line]:
 
     Lines are called as `aggregate.labels` does; studies have dashes of their own where labels name them.
     """
-    pairs = list(dict.fromkeys(zip(rows["variant"], rows["study"], strict=True)))
+    pairs = aggregate.variants(rows)
     called = aggregate.labels(pairs)
     named = any(called[pair] != pair[0] for pair in pairs)
     looks = lines(pairs, {study: study if named else "" for _, study in pairs})
@@ -149,15 +150,14 @@ def panel(
     with context():
         figure = Figure(figsize=PANEL)
         handles, labels = plot(frame, figure.subplots(), looks).get_legend_handles_labels()
-        rows = legend_above(figure, dict(zip(labels, handles, strict=True)), len(labels))
-        figure.set_figheight(figure.get_figheight() + 0.17 * rows)
+        legend_above(figure, dict(zip(labels, handles, strict=True)), len(labels))
         figure.supxlabel(about, fontsize=7)
     return figure
 
 
-def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> int:
-    """A legend above all panels of a figure, in at most so many columns and in fewer where it would be wider
-    than the figure. Returns how many rows it has."""
+def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> None:
+    """A legend above all panels of a figure, which grows by it, in at most so many columns and in fewer where
+    it would be wider than the figure."""
     for wide in range(min(most, len(handles)), 0, -1):
         rows = math.ceil(len(handles) / wide)
         legend = figure.legend(
@@ -172,7 +172,7 @@ def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> in
         if wide == 1 or legend.get_window_extent().width < figure.bbox.width:
             break
         legend.remove()
-    return rows
+    figure.set_figheight(figure.get_figheight() + ROW * rows)
 
 
 def counts(rows: pd.DataFrame) -> str:
@@ -212,6 +212,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
         with context(), disk.replacing(file) as partial:  # the context is for the types of the fonts
             figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
+        figure.set_layout_engine("none")  # laid out once, and so alike in both
     return paths
 
 

@@ -22,7 +22,7 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -264,17 +264,38 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
         twice = next(name for name in names if names.count(name) > 1)
         which = " and ".join(str(path) for path, name in zip(paths, names, strict=True) if name == twice)
         raise UserError(f"{which} have one name, by which studies are told apart; rename or leave out one")
-    flat = []
-    for path, name in zip(paths, names, strict=True):
-        directory = RunDirectory(path)
-        directory.study()
-        found = list(directory.rows())
-        if not found:
-            raise UserError(f"{path}: no rows yet")
-        for row in found:
-            metrics = {k: math.nan if v is None else v for k, v in row.pop("metrics").items()}
-            flat.append(row | {"study": name} | {f"train/{key}": value for key, value in metrics.items()})
-    return pd.DataFrame(flat).astype({"score": float, "return_mean": float})
+    columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
+    return pd.DataFrame(columns).astype({"score": float, "return_mean": float})
+
+
+def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
+    """The rows of a run directory, metrics beside the fields. Raises UserError where there are none."""
+    directory = RunDirectory(path)
+    directory.study()
+    row = None
+    for row in directory.rows():
+        metrics = row.pop("metrics")
+        row["study"] = study
+        yield row | {f"train/{key}": math.nan if v is None else v for key, v in metrics.items()}
+    if row is None:
+        raise UserError(f"{path}: no rows yet")
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows turned round, NaN where one lacks a column. No row is kept: so many small objects take the garbage
+    collector longer than what is done with them."""
+    columns: dict[str, list[Any]] = {}
+    size = 0
+    for row in rows:
+        for key, value in row.items():
+            column = columns.setdefault(key, [])
+            if len(column) < size:
+                column += [math.nan] * (size - len(column))
+            column.append(value)
+        size += 1
+    for column in columns.values():
+        column += [math.nan] * (size - len(column))
+    return columns
 
 
 def export_table(directory: Path, to: Path) -> int:

@@ -59,7 +59,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for name, measure in measures.items():
         each = aggregate.means(measure).rename(columns={"seeds": "runs"})
         parts.append(each.assign(measure=name, statistic="mean", datasets=1))
-        shared = _of_every_line(measure[measure["dataset"].isin(set(same["dataset"]))])
+        shared = _of_every_line(measure[measure["dataset"].isin(same["dataset"].unique())])
         if shared["dataset"].nunique() > 1:
             over = aggregate.across(shared)
             over = over[over["statistic"].isin(STATISTICS)]
@@ -77,8 +77,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def _in_order_of(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Datasets and lines as they first come in the rows, the statistics over datasets behind these."""
-    datasets = [*dict.fromkeys(rows["dataset"]), ""]
-    lines = list(dict.fromkeys(zip(rows["variant"], rows["study"], strict=True)))
+    datasets, lines = [*rows["dataset"].unique(), ""], aggregate.variants(rows)
     places = [
         (
             list(MEASURES).index(each["measure"]),
@@ -196,7 +195,7 @@ class Printed(NamedTuple):
 def _printed(table: pd.DataFrame) -> Iterator[Printed]:
     for measure, part in table.groupby("measure", sort=False):
         frozen = {(each.variant, each.study) for each in part[part["frozen"]].itertuples()}
-        called = aggregate.labels(list(zip(part["variant"], part["study"], strict=True)))
+        called = aggregate.labels(aggregate.variants(part))
         on_datasets = part[part["dataset"] != ""]
         seeds = int(on_datasets["runs"].mode().max())
         several = part["unit"].nunique() > 1

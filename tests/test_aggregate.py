@@ -77,6 +77,9 @@ def test_a_seed_that_stops_early_is_told() -> None:
     scores = {key: value for key, value in FULL.items() if key != ("a", 1, 9)}
     assert aggregate.shortfalls(rows(scores)) == ["d, a, seed 1: ends at n = 5, others at 9"]
     assert aggregate.shortfalls(rows(FULL)) == []
+    assert aggregate.shortfalls(rows(FULL).assign(planned=9)) == []
+    told = aggregate.shortfalls(rows(FULL).assign(planned=20))
+    assert told == ["d, a: ends at n = 9 of 20", "d, b: ends at n = 9 of 20"]
 
 
 def test_a_dataset_without_scores_is_in_returns() -> None:

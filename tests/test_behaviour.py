@@ -8,6 +8,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import gymnasium
 import h5py
 import numpy as np
 import pytest
+from stable_baselines3.common.logger import Logger
 
 from seqeval import behaviour, cli, datasets
 from seqeval.behaviour.agent import build, find_algorithm
@@ -130,6 +132,14 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[...,
         return error
 
     return call
+
+
+def test_a_training_leaves_no_folder_of_a_logger_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    behaviour.make(TD3, ["random"], tmp_path / "out")
+    assert list(tmp_path.glob("SB3-*")) == []
 
 
 # --- what the files hold ---
@@ -409,7 +419,9 @@ def test_a_replay_buffer_is_filled_as_the_agent_fills_it(tmp_path: Path) -> None
     log = Log("Push-v0", 100)
     env = Logged(gymnasium.make("Push-v0"), log)
     recipe = replace(SAC, settings=SMALL | {"buffer_size": 70})
-    agent = build(recipe, env).learn(100)
+    agent = build(recipe, env)
+    agent.set_logger(Logger(None, []))
+    agent.learn(100)
     other = build(recipe, gymnasium.make("Push-v0"))
     behaviour.training._fill(other, log)
     one, two = agent.replay_buffer, other.replay_buffer

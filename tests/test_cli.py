@@ -21,7 +21,7 @@ from conftest import Ended, Seqeval, refused
 from seqeval import Study, cli, datasets, disk, load_policy, plugins
 from seqeval.agents import Agents
 from seqeval.errors import UserError
-from seqeval.launch import local
+from seqeval.launch import WorkFailed, local
 from seqeval.launch.worker import Failure
 from seqeval.storage import frame
 from seqeval.types import Row
@@ -316,6 +316,31 @@ def test_a_piece_that_cannot_go_on_leaves_the_others_finished_and_word_of_why(
     )
     assert (out / "cells/pendulum-replay/bc/seed-0/policy.pt").exists()
     assert (out / "cells/mine/bc/seed-0/error.txt").read_text() == why + "\n"
+    header, line, figure = ended.out.splitlines()
+    assert header.split()[:2] == ["dataset", "algorithm"]
+    assert line.split()[:4] == ["pendulum-replay", "bc", "offline", "score"]
+    assert figure == f"figure: {out}/curves.png and {out}/curves.pdf"
+
+
+def test_a_piece_that_breaks_off_is_in_the_table_as_far_as_it_came(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, calls = plugins.find("td3_bc"), iter(range(9))
+    update = found.update
+
+    def update_once(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise ZeroDivisionError
+        return update(*arguments)
+
+    monkeypatch.setattr(found, "update", update_once)
+    with pytest.raises(WorkFailed, match=r"(?s)td3 · seed 0:\nTraceback.*ZeroDivisionError"):
+        cli.main([str(argument) for argument in study(tmp_path / "run", algorithms=(TD3, BC))])
+    _, *lines, note, figure = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["bc", "td3"]
+    assert ["20000" in line.split() for line in lines] == [True, False]
+    assert note == "note: pendulum-replay, td3: ends at n = 19900 of 20000"
+    assert figure.startswith("figure: ")
 
 
 def stop(seqeval: Seqeval, out: Path) -> Ended:

@@ -133,6 +133,18 @@ def test_twelve_panels_and_a_long_legend_fit_a_page() -> None:
         assert extent.x1 <= figure.bbox.width
 
 
+@pytest.mark.parametrize("datasets", [1, 3, 12])
+def test_a_long_legend_makes_the_figure_higher_and_no_panel_lower(datasets: int) -> None:
+    names = [f"dataset-{number}" for number in range(datasets)]
+    heights = []
+    for count in (2, 12):
+        variants = [f"an-algorithm-with-a-long-name-{number}" for number in range(count)]
+        figure = curves.figure(rows(variants, datasets=names), dict.fromkeys(names, ABOUT["two"]))
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert heights[1] == pytest.approx(heights[0], rel=0.07)
+
+
 def test_lines_of_two_studies_are_kept_apart() -> None:
     figure = curves.figure(pd.concat([rows(study="s"), rows(study="t", seeds=(0, 1))]), ABOUT)
     assert legend(figure)[:-1] == ["bc (s)", "bc (t)", "mine (s)", "mine (t)"]
@@ -183,6 +195,16 @@ def test_png_and_pdf_lie_side_by_side_and_are_the_same_bytes_again(tmp_path: Pat
     assert paths[1].read_bytes()[:5] == b"%PDF-"
     again = style.save(curves.figure(rows(), ABOUT), tmp_path / "d.pdf")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def test_png_and_pdf_are_laid_out_alike(tmp_path: Path) -> None:
+    figure = curves.figure(rows(), ABOUT)
+    places = []
+    for ending in (".png", ".pdf"):
+        style.save(figure, tmp_path / f"c{ending}")  # each time as both
+        places.append([ax.get_position().bounds for ax in figure.axes])
+    assert places[0] == places[1]
+    assert places[0] != [ax.get_position().bounds for ax in curves.figure(rows(), ABOUT).axes]
 
 
 def both_phases() -> pd.DataFrame:

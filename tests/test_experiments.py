@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from seqeval.cli.results import figures
 from seqeval.study import processor
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -88,7 +89,7 @@ def test_the_demo_ends_with_a_table_and_the_figure(tmp_path: Path) -> None:
 
 BENCHMARK = [
     *("--algorithms", "bc", "--replicas", "2", "--sizes", "1000", "2000", "--rounds", "2"),
-    *("--seconds", "0.02", "--episode-steps", "10", "--grow-by", "55000"),
+    *("--seconds", "0.02", "--episode-steps", "10", "--grow-by", "55000", "--shape", "2", "2", "2", "3"),
 ]
 
 
@@ -104,7 +105,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
 def test_the_benchmark_heads_each_table_with_what_makes_it_again(benchmark: tuple[Any, str]) -> None:
     found, printed = benchmark
     assert found["processor"] == processor()
-    assert list(found["parts"]) == list("abcde")
+    assert list(found["parts"]) == list("abcdefg")
     for name, part in found["parts"].items():
         assert part["command"] == f"python experiments/benchmark.py --parts {name} {' '.join(BENCHMARK)}"
         assert len([line for line in printed.splitlines() if line.endswith(part["command"])]) == 1
@@ -140,6 +141,14 @@ def test_the_benchmark_tells_how_long_the_papers_figure_would_take_on_a_gpu(monk
     assert hours(found) == pytest.approx(seconds / 3600)
     assert hours(found[3:]) is None
     assert hours([result for result in found if result["device"] == "cpu"]) is None
+
+
+def test_the_benchmark_sets_two_processes_against_one(benchmark: tuple[Any, str]) -> None:
+    (result,) = benchmark[0]["parts"]["g"]["results"]
+    assert (result["algorithm"], result["replicas"], len(result["rounds"])) == ("bc", 5, 2)
+    for turn in result["rounds"]:
+        assert turn["times"] == pytest.approx(turn["together"] / turn["alone"])
+        assert 0.1 < turn["times"] < 4
 
 
 def test_the_benchmark_measures_evaluation_against_the_bare_environment(benchmark: tuple[Any, str]) -> None:
@@ -180,3 +189,17 @@ def test_the_benchmark_starts_processes_that_load_no_torch(benchmark: tuple[Any,
         assert result["seconds"] == min(result["rounds"]) > 0
         assert result["met"] == (result["seconds"] < result["target"])
         assert not result["loads_torch"]
+
+
+def test_the_benchmark_draws_every_figure_of_a_study_that_nobody_trained(benchmark: tuple[Any, str]) -> None:
+    results = benchmark[0]["parts"]["f"]["results"]
+    drawn = {r["what"].removeprefix("seqeval plot --figure ") for r in results if "--figure" in r["what"]}
+    assert drawn == {"curves", *figures()}
+    others = [r["what"] for r in results if "--figure" not in r["what"]]
+    assert others == ["load", "IQM along x", "draw it", "seqeval table", "seqeval report"]
+    for result in results:
+        assert (result["runs"], result["rows"]) == (2 * 2 * 2, 2 * 2 * 2 * 3)
+        assert 0 < result["cpu_seconds"] < 60
+        assert result["seconds"] > 0
+    whole = [r["cpu_seconds"] for r in results if r["what"].startswith("seqeval")]
+    assert min(whole) > 0.2  # a process that has imported pandas

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, study
@@ -428,6 +429,7 @@ def learned(env_id: str, n_envs: int, total: int, make: Any) -> tuple[Any, list[
     logs = [Log(env_id, total) for _ in range(n_envs)]
     envs = DummyVecEnv([lambda log=log: Logged(environments.make(env_id), log) for log in logs])
     model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 writes into them
+    model.set_logger(Logger(None, []))
     model.learn(total)
     envs.close()
     return model, [log.rows(0, log.size) for log in logs]

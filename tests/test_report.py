@@ -746,6 +746,22 @@ def test_the_curves_are_the_means_and_ranges_of_the_rows(browser: Browser, pages
 
 
 @in_a_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_word_online_is_whole_however_short_the_phase(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    said = study([about(name) for name in ("one", "two", "three")], ["mine"], [0], steps=20)
+    page = tmp_path / "page.html"
+    page.write_text(page_of(said, rows_of(said)))
+    browser.open(page, width)
+    box = "document.querySelector('.plot').getBoundingClientRect()"
+    words = "[...document.querySelectorAll('.plot')[0].querySelectorAll('.annotation-text')]"
+    ends = browser.get(f"{words}.map((w) => [w.textContent, w.getBoundingClientRect().right - {box}.right])")
+    assert [word for word, _ in ends] == ["offline", "online"]
+    assert max(end for _, end in ends) <= 0
+
+
+@in_a_browser
 def test_the_controls_choose_what_is_drawn(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["two"])
     rows = rows_of(TWO)

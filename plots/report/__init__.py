@@ -137,7 +137,7 @@ def _header(title: str, rows: pd.DataFrame, datasets: Mapping[str, Study]) -> st
     data = [name for name, about in datasets.items() if about["transitions"]]
     on = f" on {counted(len(data), 'dataset')}" if data else ""
     said = "how well each does, as a function of how much it has seen" + (
-        " of the data, and then online" if data and set(rows["phase"]) == {"offline", "online"} else ""
+        " of the data, and then online" if data and {*rows["phase"].unique()} == {"offline", "online"} else ""
     )
     links = (
         ("curves", "Curves"),

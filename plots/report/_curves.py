@@ -30,7 +30,7 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     rows = aggregate.with_values(curves.beside_data(rows, datasets))
     styles = curves.styles_of(rows)
     numbers = {key: number for number, key in enumerate(styles)}
-    names = list(dict.fromkeys(rows["dataset"]))
+    names = list(rows["dataset"].unique())
     frozen = aggregate.frozen(rows)
     grids: dict[tuple[int, ...], int] = {}
     lines = []
@@ -51,7 +51,7 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
                     "runs": runs,
                 }
             )
-    scored = set(rows.loc[rows["unit"] == "score", "dataset"])
+    scored = set(rows.loc[rows["unit"] == "score", "dataset"].unique())
     return {
         "grids": [list(grid) for grid in grids],
         "looks": [

@@ -147,7 +147,7 @@ def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section
         return [Missing("Scores over datasets", f"{error}.")]
     finals, areas = aggregate.finals(whole), aggregate.areas(whole)
     found = _improvement("Probability of improvement", finals, notes, lines)
-    names = set(whole["dataset"])
+    names = set(whole["dataset"].unique())
     if len(names) == 1:
         left = "".join(f"; {note}" for note in notes)
         why = f"Wants two datasets with scores, and there is one, {names.pop()}{left}."

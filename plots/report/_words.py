@@ -137,11 +137,11 @@ def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study that have no rows, and lines that end before they should."""
     seeds = asked(study)
     short = aggregate.unfinished(rows).set_index(["dataset", "variant"])
+    there = set(rows[["dataset", "variant", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     found = []
     for dataset in study["datasets"]:
         for variant in study["algorithms"]:
-            line = rows[(rows["dataset"] == dataset) & (rows["variant"] == variant)]
-            missing = [str(seed) for seed in seeds if seed not in set(line["seed"])]
+            missing = [str(seed) for seed in seeds if (dataset, variant, seed) not in there]
             if missing:
                 of = counted(len(seeds), "seed")
                 found.append(f"{dataset}, {variant}: {len(missing)} of {of} missing ({listed(missing)})")

@@ -222,6 +222,7 @@
     }
     for (const line of lines) if (!hidden.has(line.look)) drawn.push(...traces(line, shown, place));
 
+    let right = 10; // pixels beside the axes
     const shapes = [];
     const annotations = [];
     const upright = (n, dash) =>
@@ -255,6 +256,9 @@
         upright(dataset.transitions, "5px,3px");
         if (!dataset.segments.length) above(dataset.transitions, "right", "offline");
         above(dataset.transitions, "left", "online");
+        // The word is some 38 wide, and of a short phase wider than what is left of the axes.
+        const left = (range[1] - dataset.transitions) / (range[1] - range[0]);
+        right = Math.max(right, 42 - left * (panel.plot.clientWidth - 100));
       }
     }
     if (shown.phase !== "online") {
@@ -275,7 +279,7 @@
     const layout = {
       width: panel.plot.clientWidth,
       height: panel.plot.clientHeight,
-      margin: { l: 36, r: 10, t: annotations.length ? 22 : 8, b: one ? 44 : 24 },
+      margin: { l: 36, r: right, t: annotations.length ? 22 : 8, b: one ? 44 : 24 },
       paper_bgcolor: css("--paper"),
       plot_bgcolor: css("--paper"),
       font: { family: css("--sans"), size: 12, color: ink },

@@ -8,7 +8,7 @@ never beyond. Complete rows are wanted, as for measures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy as np
 import pandas as pd
@@ -103,22 +103,29 @@ def overtakings(rows: pd.DataFrame, repetitions: int = OF_CROSSINGS) -> pd.DataF
     lines = _lines(rows)
     called = labels([key[1:3] for key in lines])
     found = []
-    for one, other in combinations(lines, 2):
-        if one[0] != other[0] or one[3] != other[3]:
-            continue
-        grid = _union([lines[one][0], lines[other][0]])
-        if not len(grid):
-            continue
-        curves = [_means(_interpolate(grid, *lines[key]), key[:3], repetitions) for key in (one, other)]
-        ahead = np.sign(curves[0] - curves[1])
-        if ahead[0, -1] == 0:
-            continue
-        sign = ahead[0, -1]
-        since = _since(grid, sign * (curves[0] - curves[1]))
-        winner, loser = (one, other) if sign > 0 else (other, one)
-        holds = float(np.isfinite(since[1:]).mean())
-        names = called[winner[1:3]], called[loser[1:3]]
-        found.append((one[0], one[3], *names, *bootstrap.interval(since), holds))
+    for _, of_dataset in groupby(lines, key=lambda key: key[0]):
+        mine = list(of_dataset)
+        # Most are compared on their own points: their means are drawn anew once, and not for each pair.
+        own = {key: _means(lines[key][1], key[:3], repetitions) for key in mine} if len(mine) > 1 else {}
+        for one, other in combinations(mine, 2):
+            grid = _union([lines[one][0], lines[other][0]])
+            if one[3] != other[3] or not len(grid):
+                continue
+            means = [
+                own[key]
+                if np.array_equal(grid, lines[key][0])
+                else _means(_interpolate(grid, *lines[key]), key[:3], repetitions)
+                for key in (one, other)
+            ]
+            lead = means[0] - means[1]
+            sign = np.sign(lead[0, -1])
+            if sign == 0:
+                continue
+            since = _since(grid, sign * lead)
+            winner, loser = (one, other) if sign > 0 else (other, one)
+            holds = float(np.isfinite(since[1:]).mean())
+            names = called[winner[1:3]], called[loser[1:3]]
+            found.append((one[0], one[3], *names, *bootstrap.interval(since), holds))
     columns = ["dataset", "unit", "ahead", "behind", "estimate", "low", "high", "holds"]
     return pd.DataFrame(found, columns=columns)
 

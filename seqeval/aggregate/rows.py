@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from seqeval.errors import UserError
 
 LINE = ["dataset", "variant", "study"]  # what makes a line of a figure
+
+
+def variants(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each (variant, study) of rows, or of a table of statistics, in the order of first sight."""
+    return list(rows[["variant", "study"]].drop_duplicates().itertuples(index=False, name=None))
 
 
 def with_values(rows: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +35,7 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 
 def unevaluated(rows: pd.DataFrame) -> list[str]:
     """The datasets without an environment to evaluate in: rows that are ok, none with a return or a score."""
-    valued = set(rows.loc[rows["score"].notna() | rows["return_mean"].notna(), "dataset"])
+    valued = rows.loc[rows["score"].notna() | rows["return_mean"].notna(), "dataset"].unique()
     return [name for name in rows.loc[rows["status"] == "ok", "dataset"].unique() if name not in valued]
 
 
@@ -66,36 +73,54 @@ def frozen(rows: pd.DataFrame) -> set[tuple[str, str, str]]:
 
 
 def shortfalls(rows: pd.DataFrame) -> list[str]:
-    """A line for each seed that is not all there (`incomplete`), in words."""
-    return _in_words(incomplete(rows))
+    """In words, each seed that is not all there (`incomplete`), and each line that is not (`unfinished`)."""
+    return _seeds_in_words(incomplete(rows)) + _lines_in_words(unfinished(rows))
 
 
-def _in_words(seeds: list[tuple[Any, ...]]) -> list[str]:
+def _seeds_in_words(seeds: list[tuple[Any, ...]]) -> list[str]:
     return [f"{dataset}, {variant}, seed {seed}: {why}" for dataset, variant, _, seed, why in seeds]
+
+
+def _lines_in_words(lines: pd.DataFrame) -> list[str]:
+    return [
+        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['planned']}"
+        for line in lines.to_dict("records")
+    ]
 
 
 def incomplete(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """(dataset, variant, study, seed, why) of each seed that failed, has a value missing, does not come as
     far as its line does, or lacks points on the way that others of its line have."""
     rows = with_values(rows)
+    n, lines = rows["samples"], rows.groupby(LINE, sort=False)
+    of_line = rows.assign(
+        place=lines.ngroup(),
+        points=lines["samples"].transform("nunique"),
+        end=lines["samples"].transform("max"),
+        failed=n.where(rows["status"] != "ok"),
+        missing=n.where(rows["value"].isna() & (rows["unit"] != "none")),
+    )
+    seeds = of_line.groupby(["place", *LINE, "seed"], sort=False).agg(
+        points=("points", "first"),
+        end=("end", "first"),
+        failed=("failed", "min"),
+        missing=("missing", "min"),
+        reached=("samples", "max"),
+        has=("samples", "nunique"),
+    )
     found = []
-    for line, of_line in rows.groupby(LINE, sort=False):
-        points, end = of_line["samples"].nunique(), of_line["samples"].max()
-        for seed, mine in of_line.groupby("seed", sort=False):
-            failed = mine.loc[mine["status"] != "ok", "samples"]
-            missing = mine.loc[mine["value"].isna() & (mine["unit"] != "none"), "samples"]
-            reached, has = mine["samples"].max(), mine["samples"].nunique()
-            if len(failed):
-                why = f"failed from n = {failed.min()} on"
-            elif len(missing):
-                why = f"no value at n = {missing.min()}"
-            elif reached < end:
-                why = f"ends at n = {reached}, others at {end}"
-            elif has < points:
-                why = f"lacks {points - has} of {points} points"
-            else:
-                continue
-            found.append((*line, seed, why))
+    for seed in seeds.reset_index().sort_values("place", kind="stable").to_dict("records"):
+        if not math.isnan(seed["failed"]):
+            why = f"failed from n = {seed['failed']:.0f} on"
+        elif not math.isnan(seed["missing"]):
+            why = f"no value at n = {seed['missing']:.0f}"
+        elif seed["reached"] < seed["end"]:
+            why = f"ends at n = {seed['reached']}, others at {seed['end']}"
+        elif seed["has"] < seed["points"]:
+            why = f"lacks {seed['points'] - seed['has']} of {seed['points']} points"
+        else:
+            continue
+        found.append((*(seed[name] for name in LINE), seed["seed"], why))
     return found
 
 
@@ -107,7 +132,9 @@ def with_planned(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -
         for name, study in studies.items()
         for dataset, about in study["datasets"].items()
     }
-    return rows.assign(planned=[ends[key] for key in zip(rows["study"], rows["dataset"], strict=True)])
+    each = ["study", "dataset"]
+    planned = [ends[key] for key in rows[each].drop_duplicates().itertuples(index=False, name=None)]
+    return rows.assign(planned=np.take(planned, rows.groupby(each, sort=False).ngroup()))
 
 
 def unfinished(rows: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +159,7 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     if rows.empty:
         raise UserError(f"no seed is left for statistics; {'; '.join(notes)}")
     wrong = incomplete(rows)
-    seeds = _in_words(wrong)
+    seeds = _seeds_in_words(wrong)
     if seeds and not leave_out:
         finish = "" if all(each[4].startswith("failed") for each in wrong) else "finish the study, or "
         raise UserError(
@@ -143,10 +170,7 @@ def complete(rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame,
     if rows.empty:
         raise UserError(f"{seeds[0]}: no seed is left for statistics; finish the study")
     short = unfinished(rows)
-    lines = [
-        f"{line['dataset']}, {line['variant']}: ends at n = {line['end']} of {line['planned']}"
-        for line in short.to_dict("records")
-    ]
+    lines = _lines_in_words(short)
     if lines and not leave_out:
         raise UserError(
             f"{_first(lines)}: statistics want finished studies; finish it, or leave such lines out with "
@@ -174,10 +198,11 @@ def comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The offline rows for statistics over datasets, and a note for each thing to know: those of the datasets
     that have scores and that every line is on. Raises UserError where none is left."""
     notes = []
-    if online_alone := sorted(set(rows["dataset"]) - set(rows.loc[rows["phase"] == "offline", "dataset"])):
+    offline = rows[rows["phase"] == "offline"]
+    if online_alone := sorted({*rows["dataset"].unique()} - {*offline["dataset"].unique()}):
         notes.append(f"no offline phase, so not in statistics over datasets: {', '.join(online_alone)}")
-    rows = with_values(rows[rows["phase"] == "offline"])
-    unscored = sorted(set(rows.loc[rows["unit"] != "score", "dataset"]))
+    rows = with_values(offline)
+    unscored = sorted(rows.loc[rows["unit"] != "score", "dataset"].unique())
     if unscored:
         notes.append(f"no scores, so not in statistics over datasets: {', '.join(unscored)}")
     rows = rows[rows["unit"] == "score"]

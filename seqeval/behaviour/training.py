@@ -115,12 +115,16 @@ class Training:
 
 def train(recipe: Recipe, folder: Path, console: Console) -> Training:
     """Trains the agent of a recipe to its last step, from wherever `folder` says that it is."""
+    from stable_baselines3.common.logger import Logger
+
     training = Training(recipe, folder)
     if not training.over:
         title = f"training {recipe.algorithm} in {recipe.env_id}"
         with progress(console, title, recipe.steps) as tell, closing(environments.make(recipe.env_id)) as env:
             done = training.log.size
             agent = training.agent(Logged(env, training.log))
+            if not recipe.settings.keys() & {"verbose", "tensorboard_log"}:
+                agent.set_logger(Logger(None, []))  # its own would leave an empty folder SB3-… behind in /tmp
             # Stable-Baselines3 adds the steps already done to those asked for: schedules stay as they were.
             agent.learn(recipe.steps - done, _watch(training, agent, tell), reset_num_timesteps=done == 0)
             training.save(agent)

@@ -30,7 +30,8 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     from seqeval.storage import RunDirectory
 
     console = plain_console(stderr=False)
-    about = RunDirectory(out).study()["datasets"]
+    study = RunDirectory(out).study()
+    about, rows = study["datasets"], aggregate.with_planned(rows, {out.resolve().name: study})
     console.print(final_table(aggregate.final(rows), about, aggregate.frozen(rows)))
     for line in aggregate.shortfalls(rows):
         console.print(f"note: {line}", highlight=False, markup=False)

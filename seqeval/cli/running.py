@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -44,12 +45,19 @@ class How:
                 raise UserError(f"{name}: its settings mean nothing without --launcher {name}")
 
     def run(self, study: Study, out: Path) -> int:
-        """Runs a study, prints the table, draws the curves, and returns the exit code."""
+        """Runs a study, prints the table, draws the curves, and returns the exit code. Where pieces fail,
+        table and curves are of what there is, and what it raises comes after them."""
         from seqeval import launch
+        from seqeval.storage import frame
 
         where = {"local": None, "ray": self.ray, "slurm": self.slurm}[self.launcher]
         console = plain_console(stderr=True)
-        rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log, self.overlap)
+        try:
+            rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log, self.overlap)
+        except (launch.WorkFailed, launch.WorkUndone):
+            with suppress(UserError, OSError):  # no rows yet, or a full disk: the failure itself says more
+                show_results(frame([out]), out, out / "curves.png")
+            raise
         if where is self.slurm and self.slurm.detach:
             return 0
         return show_results(rows, out, out / "curves.png")

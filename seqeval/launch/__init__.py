@@ -37,6 +37,10 @@ class WorkFailed(Exception):
     """Pieces of a study raised; the message holds their tracebacks. The others are finished and stored."""
 
 
+class WorkUndone(UserError):
+    """As WorkFailed, of pieces that met nothing but what the user can put right; a line for each."""
+
+
 def run(
     study: Study,
     out: str | Path,
@@ -53,8 +57,8 @@ def run(
     on it. Every piece is saved every so many seconds, and goes on from there when the same study is run
     again. Called with more than one job from a script, the call must stand under `if __name__ ==
     "__main__":`, since the pieces run in fresh processes. Raises UserError before anything is trained, for
-    whatever the user can put right, and WorkFailed at the end if a piece failed. Ctrl-C, or a SIGTERM, raises
-    KeyboardInterrupt when the pieces have saved themselves, a second one at once.
+    whatever the user can put right, and WorkFailed or WorkUndone at the end if a piece failed. Ctrl-C, or a
+    SIGTERM, raises KeyboardInterrupt when the pieces have saved themselves, a second one at once.
 
     The pieces run on this machine, or where `launcher` has them: on a Ray cluster, by default as many as have
     room there, or in Slurm's queue, by default all at once and each with all the seeds of an algorithm. Where
@@ -207,7 +211,7 @@ def _finish(
                 yield event
     if failures:
         text = "\n".join(failure.text for failure in failures)
-        raise UserError(text) if all(failure.users for failure in failures) else WorkFailed(text)
+        raise WorkUndone(text) if all(failure.users for failure in failures) else WorkFailed(text)
     if stop.is_set():
         raise KeyboardInterrupt
 

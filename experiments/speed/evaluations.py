@@ -1,0 +1,66 @@
+"""Part b: steps of evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import gymnasium
+import numpy as np
+import torch
+
+from seqeval import environments, evaluation, plugins
+from seqeval.errors import UserError
+from seqeval.protocol import make_agents
+from seqeval.settings import Evaluation
+
+from .measuring import alone, medians, rate
+from .options import EPISODES, Backend, Options, Result
+
+ENVIRONMENTS = ("Hopper-v4?terminate_when_unhealthy=False", "Pendulum-v1?")
+BACKENDS: tuple[Backend, ...] = ("gymnasium", "envpool")
+
+
+def evaluate(options: Options) -> Iterator[Result]:
+    for name in ENVIRONMENTS:
+        env_id = f"{name}{'' if name.endswith('?') else '&'}max_episode_steps={options.episode_steps}"
+        for backend in BACKENDS:
+            try:
+                evaluation.check(env_id, Evaluation(backend=backend))
+            except UserError:
+                continue
+            for replicas in options.replicas:
+                yield alone(_evaluate, env_id, backend, replicas, options)
+
+
+def _evaluate(env_id: str, backend: Backend, replicas: int, options: Options) -> Result:
+    found, seeds = plugins.find("td3_bc"), list(range(replicas))
+    agents = make_agents(found, found.Config(), environments.describe(env_id), seeds, 1, torch.device("cpu"))
+    how = Evaluation(episodes=EPISODES, backend=backend)
+    evaluator, env = evaluation.evaluator(env_id, seeds, how), environments.make(env_id)
+    actions: list[np.ndarray] = []  # of the first episode
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        chosen = agents.act(observations)
+        actions.append(chosen[0, 0])
+        return chosen
+
+    rounds = []
+    for turn in range(options.rounds):
+        actions.clear()
+        began, began_wall = time.process_time(), time.perf_counter()
+        steps = sum(sum(episodes.lengths) for episodes in evaluator(act, [turn] * replicas))
+        speed, wall = steps / (time.process_time() - began), steps / (time.perf_counter() - began_wall)
+        bare = len(actions) * rate(partial(_play, env, actions), options.seconds / 2)
+        pace = {"steps_per_second": speed, "bare_steps_per_second": bare, "share": speed / bare}
+        rounds.append(pace | {"steps_per_second_of_wall_time": wall, "steps": steps})
+    about = {"environment": env_id, "backend": backend, "replicas": replicas, "episodes": EPISODES}
+    keys = "steps_per_second", "bare_steps_per_second", "share", "steps_per_second_of_wall_time"
+    return about | medians(rounds, *keys) | {"rounds": rounds}
+
+
+def _play(env: gymnasium.Env, actions: Sequence[np.ndarray]) -> None:
+    env.reset(seed=0)
+    for action in actions:
+        env.step(action)

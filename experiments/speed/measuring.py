@@ -1,0 +1,115 @@
+"""Speeds of the machine and of updates, as several parts measure them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqeval import arithmetic, environments, plugins
+from seqeval.buffer import Buffer
+from seqeval.protocol import make_agents
+from seqeval.sampling import Minibatches
+from seqeval.scaling import RewardScale
+from seqeval.slicing import Steps
+from seqeval.types import Dataset
+from seqeval.updater import Meter, make_updater
+
+from .options import SPEC
+
+PRODUCTS = {"cpu": (256, 1024), "cuda": (1024, 8192)}  # sizes of the square matrices
+
+
+def rate(work: Callable[[], Any], seconds: float, device: str = "cpu") -> float:
+    """How often the work is done in a second; two at a time, since TD3+BC's actor learns every other time."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    began, count = clock(), 0
+    while not count or clock() - began < seconds:
+        work()
+        work()
+        count += 2
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return count / (clock() - began)
+
+
+def machine(seconds: float, device: str) -> dict[str, float]:
+    """FLOP/s of float32 matrix products, by path and size."""
+    onednn = arithmetic.ONEDNN and device == "cpu"
+    rates = {}
+    for size in PRODUCTS[device]:
+        a, b, c = (torch.randn(size, size, device=device) for _ in range(3))
+        paths: dict[str, Callable[[], Any]] = {"torch.mm": partial(torch.mm, a, b, out=c)}
+        if onednn:
+            multiply = torch.ops.mkldnn._linear_pointwise
+            paths["oneDNN"] = partial(multiply, a, b, None, "none", [], "")
+        for path, work in paths.items():
+            work()
+            rates[f"{path} {size}"] = 2.0 * size**3 * rate(work, seconds, device)
+    return rates
+
+
+def training(name: str, replicas: int, transitions: int, device: str) -> Callable[[], None]:
+    """One update of R replicas as the protocol makes it, its minibatch drawn from all of a random dataset."""
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((2, transitions, SPEC.observation_size), np.float32)
+    dataset = Dataset(
+        name="random",
+        env_id="Hopper-v4",
+        observations=normal[0],
+        next_observations=normal[1],
+        actions=2 * rng.random((transitions, SPEC.action_size), np.float32) - 1,
+        rewards=rng.random(transitions, np.float32),
+        terminated=rng.random(transitions) < 0.01,
+        truncated=np.zeros(transitions, bool),
+        episode=np.zeros(transitions, np.int32),
+        episode_returns=np.zeros(1),
+        episode_complete=np.ones(1, bool),
+        segments=(transitions,),
+        reference=None,
+        digest="",
+    )
+    found, seeds = plugins.find(name), list(range(replicas))
+    schedule = Steps((transitions,), 10**9, window=None)
+    agents = make_agents(
+        found, found.Config(), environments.of(dataset), seeds, schedule.updates, torch.device(device)
+    )
+    algorithm = agents.algorithm
+    buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
+    orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
+    minibatches = Minibatches(
+        algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+    )
+    draws, updater = minibatches.until(schedule.updates), make_updater(algorithm, buffer, Meter())
+    return lambda: updater.update(next(draws), agents.observations)
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a fresh process with one thread: no other part's memory is in its way."""
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def devices() -> list[str]:
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most that this process has held, or torch on its GPU; None where the platform does not tell."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def medians(rounds: Sequence[dict[str, float]], *keys: str) -> dict[str, float]:
+    return {key: statistics.median(turn[key] for turn in rounds) for key in keys}

@@ -1,0 +1,138 @@
+"""Parts a, d and g: updates, by algorithm, replicas, size of the data, and processes at once."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from typing import Any, get_args
+
+import torch
+
+from seqeval import arithmetic, plugins
+
+from .measuring import alone, devices, machine, medians, peak_bytes, rate, training
+from .options import SPEC, TRANSITIONS, Algorithm, Options, Result
+
+SEEDS = 5  # of each process of part g
+FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them each algorithm's
+
+
+def updates(options: Options) -> Iterator[Result]:
+    for device in devices():
+        for name in options.algorithms:
+            for replicas in options.replicas:
+                yield alone(_updates, name, replicas, device, options)
+
+
+def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
+    with arithmetic.using(arithmetic.of_this_machine(device, options.precision)):
+        return _updates_in_turns(name, replicas, device, options)
+
+
+def _updates_in_turns(name: str, replicas: int, device: str, options: Options) -> Result:
+    flops = importlib.import_module(f"seqeval.algos.{name}").flops(SPEC, plugins.find(name).Config())
+    update = training(name, replicas, TRANSITIONS, device)
+    rate(update, options.seconds / 2, device)
+    rounds: list[dict[str, Any]] = []
+    for _ in range(options.rounds):
+        before = machine(options.seconds / 10, device)
+        speed = replicas * rate(update, options.seconds, device)
+        after = machine(options.seconds / 10, device)
+        products = {key: (before[key] + after[key]) / 2 for key in before}
+        best = max(products.values())
+        turn = {"updates_per_second": speed, "machine_flops_per_second": best}
+        rounds.append(turn | {"share": speed * flops / best, "products": products})
+    how = {"precision": options.precision} | arithmetic.current().plain()
+    about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | how
+    keys = "updates_per_second", "machine_flops_per_second", "share"
+    return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}
+
+
+def figure_hours(results: Sequence[Result]) -> float | None:
+    """Hours of updates of the paper's first figure on a GPU; None unless all five algorithms ran on one."""
+    best: dict[str, float] = {}
+    for result in results:
+        if result["device"] == "cuda":
+            name, speed = result["algorithm"], result["updates_per_second"]
+            best[name] = max(speed, best.get(name, 0.0))
+    if best.keys() != set(get_args(Algorithm)):
+        return None
+    return sum(FIGURE / len(best) / speed for speed in best.values()) / 3600
+
+
+def growth(options: Options) -> Iterator[Result]:
+    for device in devices():
+        for name in options.algorithms:
+            by_size = [(1, size) for size in options.sizes]
+            by_replicas = [(replicas, TRANSITIONS) for replicas in options.replicas]
+            for along, cases in (("transitions", by_size), ("replicas", by_replicas)):
+                results = alone(_growth, name, cases, device, options)
+                yield from ({"along": along} | result for result in results)
+
+
+def _growth(name: str, cases: Sequence[tuple[int, int]], device: str, options: Options) -> list[Result]:
+    """In turns, so that each case sees the same machine."""
+    works = [training(name, *case, device) for case in cases]
+    for work in works:
+        rate(work, options.seconds / 2, device)
+    rounds = [
+        [
+            1 / (replicas * rate(work, options.seconds, device))
+            for (replicas, _), work in zip(cases, works, strict=True)
+        ]
+        for _ in range(options.rounds)
+    ]
+    return [
+        {
+            "algorithm": name,
+            "device": device,
+            "replicas": replicas,
+            "transitions": transitions,
+            "seconds_per_update": statistics.median(turn[place] for turn in rounds),
+            "times_the_first": statistics.median(turn[place] / turn[0] for turn in rounds),
+            "rounds": [turn[place] for turn in rounds],
+        }
+        for place, (replicas, transitions) in enumerate(cases)
+    ]
+
+
+def cores(options: Options) -> Iterator[Result]:
+    for name in options.algorithms:
+        with ExitStack() as processes:
+            one, other = (
+                processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _prepare, (name,)))
+                for _ in range(2)
+            )
+            for process in (one, other):
+                process.submit(_pace, options.seconds).result()
+            rounds = []
+            for _ in range(options.rounds):
+                single = one.submit(_pace, options.seconds).result()
+                both = [process.submit(_pace, options.seconds) for process in (one, other)]
+                turn = {"alone": single, "together": sum(pace.result() for pace in both)}
+                rounds.append(turn | {"times": turn["together"] / single})
+        about = {"algorithm": name, "replicas": SEEDS}
+        yield about | medians(rounds, "alone", "together", "times") | {"rounds": rounds}
+
+
+_work: Callable[[], None]  # of a process of part g
+
+
+def _prepare(name: str) -> None:
+    global _work
+    torch.set_num_threads(1)
+    _work = training(name, SEEDS, TRANSITIONS, "cpu")
+
+
+def _pace(seconds: float) -> float:
+    """Seed-updates per second of wall time."""
+    began, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - began < seconds:
+        _work()
+        count += 1
+    return SEEDS * count / (time.perf_counter() - began)

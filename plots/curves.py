@@ -73,6 +73,7 @@ def plot(
         ax.hlines(behaviour, borders[:-1], borders[1:], color="#666666", linestyle="--", lw=0.9, zorder=1)
     elif behaviour is not None:
         ax.axhline(behaviour, color="#666666", linestyle="--", linewidth=0.9, zorder=1)
+        ax.autoscale_view(scalex=False)  # a margin for it too: inside of the limits it asks for none
     if end is not None and _goes_on(rows):
         ax.axvline(end, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
         for side, name in (("right", "offline "), ("left", " online")):

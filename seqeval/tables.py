@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """A float a measure, for a document with the package booktabs.
+    """A float a measure, for a document with the package booktabs; a comment where it needs another engine.
 
     Intervals stand beneath their numbers. Lines that do not fit side by side into 5.5 inches, and those of
     another study with the same variants, go on below.
@@ -158,7 +159,8 @@ def latex(table: pd.DataFrame) -> str:
                 lines.append(latex_row(["", *map(_latex_interval, shown)]))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    text = "\n".join(parts)
+    return latex_engine(text) + text
 
 
 FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {"latex": latex, "markdown": markdown, "csv": csv}
@@ -303,11 +305,30 @@ _LATEX = {
     "\u2212": "$-$",
     "\u2014": "---",
 } | {each: f"\\{each}" for each in "&%$#_{}"}
+_GREEK = {
+    "αβγδεζηθικλμ": "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu",
+    "νξπρςστυφχψω": "nu xi pi rho varsigma sigma tau upsilon varphi chi psi omega",
+    "ΓΔΘΛΞΠΣΥΦΨΩ": "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+}
+_LATEX |= {
+    letter: rf"$\{name}$"
+    for letters, names in _GREEK.items()
+    for letter, name in zip(letters, names.split(), strict=True)
+}
+_PUNCTUATION = "‐‑‒–—―‘’“”†‡•…‰€™←↑→↓"  # that LaTeX has without a package
 
 
 def latex_text(text: str) -> str:
-    """A name or a sentence as LaTeX prints it."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    """A name or a sentence as LaTeX prints it: Greek letters too, and Latin ones with whatever accents."""
+    return "".join(_LATEX.get(letter, letter) for letter in unicodedata.normalize("NFC", text))
+
+
+def latex_engine(latex: str) -> str:
+    """A line to stand above a table, a comment, where pdfLaTeX cannot print what is in it; else empty."""
+    beyond = dict.fromkeys(letter for letter in latex if letter > "\u017f" and letter not in _PUNCTUATION)
+    if not beyond:
+        return ""
+    return f"% pdfLaTeX has no {' '.join(beyond)}: take XeLaTeX or LuaLaTeX, and a font that has them\n"
 
 
 def _markdown(text: str) -> str:

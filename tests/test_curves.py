@@ -91,6 +91,15 @@ def test_the_datas_own_mean_is_dashed_in_the_panels_unit() -> None:
     assert dashed == [25.0, 50.0]
 
 
+@pytest.mark.parametrize("below", [0.1, 1.0, 30.0])
+def test_the_datas_own_mean_has_a_margin(below: float) -> None:
+    data = rows(variants=("bc",), datasets=("one",))
+    mean = data["score"].min() - below
+    ax = curves.plot(data, behaviour=mean)
+    low, high = ax.get_ylim()
+    assert mean - low >= 0.04 * (high - low)
+
+
 def test_a_line_that_lost_a_seed_is_dotted_from_there_and_says_so() -> None:
     data = rows(variants=("bc",), datasets=("one",))
     data.loc[(data["seed"] == 2) & (data["samples"] == 3000), ["score", "return_mean", "status"]] = (

@@ -263,6 +263,24 @@ def test_names_are_escaped_in_latex() -> None:
     assert r" & x\_1 & 100\%\&\{\#\$\} \\" in text
 
 
+def named(*variants: str) -> str:
+    return tables.latex(collected(made_up.rows(variants)))
+
+
+def test_greek_and_accented_names_are_what_pdflatex_prints() -> None:
+    text = named("γ=4, λ", "Ωmega", "Zoe\N{COMBINING DIAERESIS}", "naïve–2")
+    assert r" & $\gamma$=4, $\lambda$ & $\Omega$mega & Zoë & naïve–2 \\" in text
+    assert not text.startswith("%")
+
+
+def test_other_names_stay_and_the_file_says_which_engine_prints_them() -> None:
+    text = named("强化学习", "имя", "x")
+    said, first, *_ = text.splitlines()
+    assert said == "% pdfLaTeX has no 强 化 学 习 и м я: take XeLaTeX or LuaLaTeX, and a font that has them"
+    assert first.startswith(r"\begin{table}")
+    assert r" & 强化学习 & имя & x \\" in text
+
+
 def test_names_are_escaped_in_markdown() -> None:
     text = tables.markdown(collected(odd()))
     assert r"| \[a\]\_b%c\&d\#e\$f\{g\}\~h^i\\j\<k\>\|l -m\*\` |" in text
@@ -319,7 +337,8 @@ def test_latex_has_the_commands_of_booktabs_and_of_latex_alone() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles_with_booktabs_alone_and_fits_a_page(tmp_path: Path) -> None:
-    parts = [odd(), unequal(), many(9), many(3, ("stream", "again"))]
+    foreign = made_up.rows(("γ, λ, ς, Υ", "Ωmega", "Zoë", "naïve–2"))
+    parts = [odd(), unequal(), many(9), many(3, ("stream", "again")), foreign]
     paper = [
         r"\documentclass{article}",
         r"\usepackage{booktabs}",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from seqeval.tables import latex_row, latex_text
+from seqeval.tables import latex_engine, latex_row, latex_text
 
 MINUS, NEVER, NOTHING = "\u2212", "never", "\u2014"
 
@@ -103,7 +103,7 @@ def _html(cell: Cell, place: int, texts: int) -> str:
 def latex(table: Table) -> str:
     """For the package booktabs, as the page shows it."""
     columns = "l" * table.texts + "r" * (len(table.head) - table.texts)
-    return "\n".join(
+    text = "\n".join(
         [
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
@@ -115,6 +115,7 @@ def latex(table: Table) -> str:
             "",
         ]
     )
+    return latex_engine(text) + text
 
 
 def _latex_cell(cell: Cell) -> str:

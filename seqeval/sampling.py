@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +56,9 @@ class Minibatches:
         }
         each = sum(math.prod(n.shape) for n in noise.values())
         self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, each)))
+        # A GPU is faster than one core draws dropout's masks for it. Streams know nothing of each other, and
+        # NumPy lets threads fill arrays beside each other.
+        self._map = ThreadPoolExecutor().map if device.type == "cuda" else map
         self._block: list[Draw] = []
         self._block_began = 0, self._random_states()
 
@@ -94,33 +99,36 @@ class Minibatches:
             if not self._block:
                 self._block = self._draw_block()
             self.drawn += 1
-            yield self._block.pop()
+            rows, noise = self._block.pop()
+            dtype = torch.get_default_dtype()
+            yield Draw(rows, {name: values.to(dtype) for name, values in noise.items()})
 
     def _draw_block(self) -> list[Draw]:
         self._block_began = self.drawn, self._random_states()
         return self._draw(min(self._block_size, self.schedules[0].updates - self.drawn))
 
     def _draw(self, count: int) -> list[Draw]:
-        """The draws of the next updates, last first."""
-        span = self.drawn, self.drawn + count
-        rows = [
-            order[schedule.positions(*span, rng, self.batch_size)]
-            for schedule, order, rng in zip(self.schedules, self.orders, self._streams, strict=True)
+        """The draws of the next updates, last first; their noise as `draw_noise` gives it."""
+        of_replica = partial(self._draw_of, count)
+        drawn = list(self._map(of_replica, range(len(self.schedules))))
+        noises = {
+            name: upload(_side_by_side([noise[name] for _, noise in drawn]), self.device).unbind()
+            for name in self.noise
+        }
+        rows = upload(_side_by_side([rows for rows, _ in drawn]), self.device).unbind()
+        return [
+            Draw(rows[u], {name: noise[u] for name, noise in noises.items()}) for u in reversed(range(count))
         ]
-        blocks = {
-            name: upload(
-                _side_by_side([draw_noise(noise, count, rng) for rng in self._noise_streams[name]]),
-                self.device,
-            )
-            .to(torch.get_default_dtype())
-            .unbind()
+
+    def _draw_of(self, count: int, replica: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """One replica's rows (count, B), and its noise."""
+        span, rng = (self.drawn, self.drawn + count), self._streams[replica]
+        positions = self.schedules[replica].positions(*span, rng, self.batch_size)
+        noise = {
+            name: draw_noise(noise, count, self._noise_streams[name][replica])
             for name, noise in self.noise.items()
         }
-        updates = upload(_side_by_side(rows), self.device).unbind()
-        return [
-            Draw(updates[u], {name: block[u] for name, block in blocks.items()})
-            for u in reversed(range(count))
-        ]
+        return self.orders[replica][positions], noise
 
 
 def _side_by_side(of_replicas: list[np.ndarray]) -> np.ndarray:
@@ -129,7 +137,7 @@ def _side_by_side(of_replicas: list[np.ndarray]) -> np.ndarray:
 
 
 def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise of `count` updates: (count, *shape) float32."""
+    """Noise of `count` updates: (count, *shape) float32, or bool."""
     shape = (count, *noise.shape)
     if noise.kind == "normal":
         return rng.standard_normal(shape, np.float32)
@@ -138,5 +146,4 @@ def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray
     # Four decisions from each 64-bit word: dropout asks for very many.
     size = math.prod(noise.shape)
     bits = rng.integers(0, 2**64, (count, -(-size // 4)), np.uint64).view(np.uint16)
-    chosen = bits[:, :size] < round(noise.probability * 2**16)
-    return chosen.reshape(shape).astype(np.float32)
+    return (bits[:, :size] < round(noise.probability * 2**16)).reshape(shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,14 @@ def test_a_seed_draws_the_same_whoever_runs_beside_it_and_however_it_is_blocked(
         for name in NOISE:
             assert torch.equal(many.noise[name][1], one.noise[name][0])
     assert not torch.equal(together[0].rows[0], together[0].rows[1])
+
+
+def test_threads_draw_what_one_draws() -> None:
+    alone, threaded = make_minibatches([4, 0, 9]), make_minibatches([4, 0, 9])
+    threaded._map = ThreadPoolExecutor(3).map
+    for one, other in zip(alone.until(68), threaded.until(68), strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert all(torch.equal(noise, other.noise[name]) for name, noise in one.noise.items())
 
 
 def test_noise_is_distributed_as_declared() -> None:

@@ -208,7 +208,7 @@ class RunDirectory:
             for group in ("protocol", "online", "evaluation"):
                 self._same(before.get(group, {}), study[group], group)
             same = {"precision": before.get("precision", "full")}  # older folders lack it
-            self._same(same, {"precision": study["precision"]}, "study")
+            self._same(same, {"precision": study["precision"]})
             for kind in ("datasets", "algorithms"):
                 for name in before[kind].keys() & study[kind].keys():
                     self._same(_identity(before[kind][name]), _identity(study[kind][name]), name)
@@ -220,7 +220,7 @@ class RunDirectory:
             }
         disk.save_json(self.study_file, study)
 
-    def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str) -> None:
+    def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> None:
         # Both sides as JSON has them: a tuple is a list there.
         here = json.loads(json.dumps(here))
         # An algorithm's code first: where its file has changed, that explains whatever else differs.
@@ -231,8 +231,9 @@ class RunDirectory:
                         f"{self.path}: {group!r} was other data there; rename one, or give another --out"
                     )
                 same = "the file as it was" if key == "code" else "the same value"
+                name = f"{group}.{key}" if group else key
                 raise UserError(
-                    f"{self.path}: {group}.{key} is {there.get(key)!r} there and {here.get(key)!r} now; "
+                    f"{self.path}: {name} is {there.get(key)!r} there and {here.get(key)!r} now; "
                     f"give another --out, or {same}"
                 )
 

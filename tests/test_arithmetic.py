@@ -97,7 +97,7 @@ def test_fast_gives_other_numbers_and_its_folder_goes_on_with_it_alone(tmp_path:
     with_precision("fast").run(tmp_path / "fast", jobs=1)
     assert recorded(tmp_path / "fast")["precision"] == "fast"
     assert recorded(tmp_path / "fast")["arithmetic"]["cpu"]["operands"] == "bfloat16"
-    with pytest.raises(UserError, match=r"study\.precision is 'fast' there and 'full' now"):
+    with pytest.raises(UserError, match="fast: precision is 'fast' there and 'full' now"):
         STUDY.run(tmp_path / "fast", jobs=1)
     STUDY.run(tmp_path / "full", jobs=1)
     assert recorded(tmp_path / "full")["arithmetic"]["cpu"]["operands"] == "float32"

@@ -117,7 +117,7 @@ def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
         assert row["metrics"].keys() == {"loss"}
     resolved = json.loads((out / "study.json").read_text())
     assert resolved["protocol"]["start"] == 19_900
-    assert resolved["evaluation"] == {"points": 2, "episodes": 2, "every": None}
+    assert resolved["evaluation"] == {"points": 2, "episodes": 2, "every": None, "backend": "gymnasium"}
     assert resolved["algorithms"]["bc"]["config"]["hidden"] == [8, 8]
     assert resolved["runs"][0]["seeds"] == [0]
     assert {"torch", "gymnasium", "seqeval-rl"} <= resolved["runs"][0]["versions"].keys()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def beside(pid: int) -> list[int]:
     """The processes that evaluate for a process or for one that it has started."""
     found = []
     for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        evaluates = b"evaluation import beside" in Path(f"/proc/{child}/cmdline").read_bytes()
-        found += [child] if evaluates else beside(child)
+        with suppress(OSError):  # it has ended
+            evaluates = b"evaluation import beside" in Path(f"/proc/{child}/cmdline").read_bytes()
+            found += [child] if evaluates else beside(child)
     return found
 
 

@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -519,7 +520,9 @@ def test_a_file_that_changes_while_a_study_runs_fails_its_own_piece_alone(mine: 
     plugins._load.cache_clear()  # as in another process
     mine.write_text(MINE + "# saved again\n")
     reports: list[worker.Report] = []
-    assert not list(worker.do_parcel(0, parcel, mine.parent / "out", reports.append, lambda: False, 60.0))
+    assert not list(
+        worker.do_parcel(0, parcel, mine.parent / "out", reports.append, lambda: False, 60.0, inf)
+    )
     (report,) = reports
     assert report.over
     assert report.failure is not None

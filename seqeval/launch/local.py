@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -208,7 +209,8 @@ def _do(
 def _signals_kept_from_children() -> Iterator[None]:
     """A process that is started meanwhile gets no signal before `_begin_process`, which is late: torch comes
     first."""
-    resource_tracker.ensure_running()  # which unblocks them where it begins
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # which unblocks them where it begins
     with signals.kept_from_children():
         yield
 

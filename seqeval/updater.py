@@ -106,17 +106,13 @@ class Updater:
 
 def _side_by_side(batches: Sequence[Batch]) -> Batch:
     """Along the replica axis; of one alone nothing is copied."""
-    one, *others = batches
+    first, *others = batches
     if not others:
-        return one
-
-    def joined(values: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(values))
-
-    noise = {name: joined([batch.noise[name] for batch in batches]) for name in one.noise}
-    fields = [field.name for field in dataclasses.fields(one) if field.name != "noise"]
+        return first
+    names = [field.name for field in dataclasses.fields(Batch) if field.name != "noise"]
     return Batch(
-        **{name: joined([getattr(batch, name) for batch in batches]) for name in fields}, noise=noise
+        **{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names},
+        noise={name: torch.cat([batch.noise[name] for batch in batches]) for name in first.noise},
     )
 
 

@@ -27,7 +27,7 @@ from seqeval.updater import ReplayingUpdater, Share, Updater
 
 STREAM = Protocol(start=20, grow_by=4)
 POINTS = Evaluation(points=3, episodes=1)
-OFFLINE = Online()
+OFFLINE, ONLINE = Online(), Online(steps=5, updates_per_step=2)
 OWN = [name for name in plugins.names() if ":" not in name]
 
 
@@ -155,17 +155,16 @@ CASES: list[tuple[str, dict[str, Any], list[Dataset]]] = [
 ]
 
 
-@pytest.mark.parametrize("online", [OFFLINE, Online(steps=5, updates_per_step=2)], ids=["offline", "online"])
 @pytest.mark.parametrize(
     ("name", "changes", "datasets"), CASES, ids=[":".join([name, *changes]) for name, changes, _ in CASES]
 )
 def test_together_each_does_what_it_does_alone(
-    name: str, changes: dict[str, Any], datasets: list[Dataset], online: Online, joined: list
+    name: str, changes: dict[str, Any], datasets: list[Dataset], joined: list
 ) -> None:
     """Rows and normalisers are due at other updates where sizes differ; there are other seeds on each."""
     seeds = [[3, 1], [1], [0, 3]]
     members = [
-        Member(name, data, mine, online=online, changes=changes)
+        Member(name, data, mine, online=ONLINE, changes=changes)
         for data, mine in zip(datasets, seeds, strict=False)
     ]
     expected = alone(members)
@@ -190,8 +189,8 @@ def test_in_every_regime(regime: Any, joined: list) -> None:
 @pytest.mark.parametrize("name", ["td3_bc", "noisy"])
 def test_who_was_saved_at_another_update_catches_up_first(name: str, joined: list) -> None:
     """One stopped before its first row, one between two, one online and one never begun."""
-    online, stops = Online(steps=5, updates_per_step=2), [3, 9, 22, None]
-    members = [Member(name, data, [3, 1], online=online) for data in [EQUAL[0]] * 4]
+    stops = [3, 9, 22, None]
+    members = [Member(name, data, [3, 1], online=ONLINE) for data in [EQUAL[0]] * 4]
     expected = alone(members)
     for member, stop in zip(members, stops, strict=True):
         member.stop = stop

@@ -69,9 +69,10 @@ def run(
 
     With `group` an algorithm's agents on several datasets are one piece, where observations and actions have
     the same sizes: they make each update together, which fills a GPU better, and on the CPU changes no
-    number. All these datasets are in memory at once. An algorithm whose updates hang on how many there will
-    be, as with a decaying learning rate, is grouped over datasets of equally many. Online, where they act
-    between updates, the agents on each dataset learn by themselves.
+    number. All these datasets are in memory at once, and with overlap each has a process that evaluates. An
+    algorithm whose updates hang on how many there will be, as where a learning rate falls, is grouped over
+    datasets of equally many. Online, where they act between updates, the agents on each dataset learn by
+    themselves.
     """
     import pandas as pd
 

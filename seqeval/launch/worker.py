@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from seqeval import arithmetic, datasets
-from seqeval.agents import Agents
 from seqeval.errors import UserError
 from seqeval.lockstep import Due, in_lockstep
 from seqeval.storage import Cell, RunDirectory
@@ -65,12 +64,12 @@ def do(
     directory, title = RunDirectory(out), work.title
     torch.set_num_threads(1)
 
-    def course(part: Part, dataset: Dataset, agents: Agents) -> Generator[Row | Due, None, None]:
+    def course(going: Going) -> Generator[Row | Due, None, None]:
         nonlocal title
         try:
-            yield from part.rows(agents, dataset, directory, save_every, stop, overlap)
+            yield from going.part.rows(going.agents, going.dataset, directory, save_every, stop, overlap)
         except Exception:
-            title = part.title  # whose it is
+            title = going.part.title  # whose it is
             raise
 
     try:
@@ -78,26 +77,13 @@ def do(
             return
         # They may have been begun already, by a process that died since.
         parts = [left for part in work.parts for left in part.remaining(directory)]
-        data = {part.dataset: _load(part) for part in parts}
+        data = _load(parts)
         with arithmetic.using(work.parts[0].arithmetic):
-            agents = [part.agents(data[part.dataset]) for part in parts]
-            latest = [Latest(part) for part in parts]
-            courses = [
-                course(part, data[part.dataset], mine) for part, mine in zip(parts, agents, strict=True)
-            ]
-            finished = work.updates - sum(part.updates * part.replicas for part in parts)
-
-            def report() -> Report:
-                made = sum(
-                    max(part.done, mine.algorithm.updates) * part.replicas
-                    for part, mine in zip(parts, agents, strict=True)
-                )
-                return Report(piece, finished + made, in_words(latest))
-
-            with _heartbeat(report, put):
-                for row in in_lockstep(courses):
-                    for each in latest:
-                        each.add(row)
+            going = [Going(part, data[part.dataset]) for part in parts]
+            with _heartbeat(piece, work, going, put):
+                for row in in_lockstep([course(each) for each in going]):
+                    for each in going:
+                        each.latest.add(row)
                     yield row
         if all(cell.finished for cell in work.cells(directory)):
             updates = work.updates
@@ -155,9 +141,28 @@ def do_parcel(
     yield from do(piece, work, out, put, stop, save_every, overlap)
 
 
-def _load(part: Part) -> Dataset:
-    study = part.study
-    return datasets.load(part.dataset, study.env, study.protocol.data_rules, study.trust_pickle)
+class Going:
+    """A part of a piece, at work."""
+
+    def __init__(self, part: Part, dataset: Dataset) -> None:
+        self.part, self.dataset = part, dataset
+        self.agents, self.latest = part.agents(dataset), Latest(part)
+
+    @property
+    def left(self) -> int:
+        """Updates of all its replicas that are still to be made."""
+        made = max(self.part.done, self.agents.algorithm.updates)
+        return (self.part.updates - made) * self.part.replicas
+
+
+def _load(parts: Sequence[Part]) -> dict[str, Dataset]:
+    """Their datasets, each of them once, by the names that the user gave."""
+    data: dict[str, Dataset] = {}
+    for part in parts:
+        if part.dataset not in data:
+            how = part.study.env, part.study.protocol.data_rules, part.study.trust_pickle
+            data[part.dataset] = datasets.load(part.dataset, *how)
+    return data
 
 
 def write_down(failure: Failure, cells: Sequence[Cell]) -> None:
@@ -197,13 +202,16 @@ def in_words(latest: Sequence[Latest]) -> str:
 
 
 @contextmanager
-def _heartbeat(report: Callable[[], Report], put: Callable[[Report], None]) -> Iterator[None]:
+def _heartbeat(
+    piece: int, work: Work, going: Sequence[Going], put: Callable[[Report], None]
+) -> Iterator[None]:
     """Reports now and then how far the agents are, from beside the training."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            put(report())
+            made = work.updates - sum(each.left for each in going)
+            put(Report(piece, made, in_words([each.latest for each in going])))
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

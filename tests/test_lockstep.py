@@ -109,7 +109,7 @@ class Member:
                 yield event
             elif isinstance(event, Due):
                 yield event
-            elif isinstance(event, Moment) and event.states()[0]["updates"] == self.stop:
+            elif isinstance(event, Moment) and self.agents.algorithm.updates == self.stop:
                 self.saved = through_a_file(event.states()), len(self.rows)
                 return
 

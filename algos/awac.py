@@ -69,6 +69,10 @@ class AWAC(Algorithm):
         normal = Noise("normal", (self.config.batch_size, self.spec.action_size))
         return {"next_action": normal, "action": normal}
 
+    @classmethod
+    def counts_down(cls, config: Config) -> bool:
+        return False
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1

@@ -58,6 +58,10 @@ class BC(Algorithm):
             f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)
         }
 
+    @classmethod
+    def counts_down(cls, config: Config) -> bool:
+        return config.decay_learning_rate
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         self.updates += 1
         masks = [batch.noise[name] for name in self.noise]

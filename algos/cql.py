@@ -86,6 +86,10 @@ class CQL(Algorithm):
             "uniform": Noise("uniform", many),
         }
 
+    @classmethod
+    def counts_down(cls, config: Config) -> bool:
+        return False
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c, noise = self.config, batch.noise
         self.updates += 1

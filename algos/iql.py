@@ -66,6 +66,10 @@ class IQL(Algorithm):
         self.actor_optimiser = Adam(self.actor, config.learning_rate, decay_over=decay_over)
         self.critic_optimiser = Adam(self.critics, config.learning_rate)
 
+    @classmethod
+    def counts_down(cls, config: Config) -> bool:
+        return config.decay_learning_rate
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1

@@ -73,6 +73,10 @@ class TD3BC(Algorithm):
     def period(self) -> int:
         return self.config.policy_delay
 
+    @classmethod
+    def counts_down(cls, config: Config) -> bool:
+        return False
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1

@@ -60,13 +60,14 @@ def kill_and_go_on(
     save_every: float,
     seed: int,
     overlap: launch.Overlap = "auto",
+    group: bool = False,
 ) -> Kills:
     """Runs a study to its end, of which the first `kills` attempts are killed, each after up to `longest`
     seconds of training."""
     rng, found = random.Random(seed), {"offline": 0, "online": 0, "between": 0}
     context = multiprocessing.get_context("fork")
     for attempt in range(kills + 1):
-        process = context.Process(target=_run, args=(study, out, jobs, save_every, overlap))
+        process = context.Process(target=_run, args=(study, out, jobs, save_every, overlap, group))
         process.start()
         if attempt == kills:
             process.join()
@@ -83,11 +84,11 @@ def kill_and_go_on(
     return Kills(**found)
 
 
-def _run(study: Study, out: Path, jobs: int, save_every: float, overlap: launch.Overlap) -> None:
+def _run(study: Study, out: Path, jobs: int, save_every: float, overlap: launch.Overlap, group: bool) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere:
-        launch.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap)
+        launch.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap, group=group)
 
 
 def _wait_for_training(process: Any, out: Path) -> None:
@@ -158,6 +159,7 @@ def main(
     save_every: float = 0.1,
     seed: int = 0,
     overlap: launch.Overlap = "auto",
+    group: bool = False,
 ) -> int:
     """
     Args:
@@ -168,13 +170,14 @@ def main(
         save_every: As of `seqeval run`.
         seed: Of the moments.
         overlap: As of `seqeval run`, of the study that is killed; the one in peace has none.
+        group: Likewise.
     """
     console = plain_console(stderr=False)
     for name in ("whole", "killed"):
         shutil.rmtree(out / name, ignore_errors=True)
     launch.run(study, out / "whole", jobs, Console(stderr=True), save_every, overlap="off")
     began = time.monotonic()
-    count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed, overlap)
+    count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed, overlap, group)
     rows = len(list(RunDirectory(out / "killed").rows()))
     console.print(
         f"{count.all} kills in {time.monotonic() - began:.0f} s: {count.offline} offline, {count.online} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from seqeval.types import Environment
 class Agents:
     """R agents that act in an environment's own units.
 
-    `observations` is None where the algorithm sees observations as they are.
+    `observations` is None where the algorithm sees observations as they are. While the agents learn as some
+    of another algorithm's replicas, theirs keeps but the number of updates: what has been learnt there is
+    brought here once something is asked of the agents.
     """
 
     def __init__(self, algorithm: Algorithm, environment: Environment) -> None:
@@ -28,9 +30,22 @@ class Agents:
             self.observations = ObservationScale.identity(
                 len(algorithm.seeds), environment.observation_size, algorithm.device
             )
+        self._elsewhere: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+
+    def learnt_elsewhere(self, updates: int, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """The agents have made so many updates, and the `states` of the replicas that they now are can be had
+        till the next."""
+        self.algorithm.updates, self._elsewhere = updates, states
+
+    def come_home(self) -> None:
+        """Brings here what has been learnt elsewhere."""
+        if self._elsewhere is not None:
+            self.algorithm.load_states(self._elsewhere())
+            self._elsewhere = None
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
+        self.come_home()
         with torch.no_grad():
             return self.actions.to_environment(self.algorithm.act(self._seen(observations))).cpu().numpy()
 
@@ -39,6 +54,7 @@ class Agents:
 
         (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
         """
+        self.come_home()
         with torch.no_grad():
             return self.algorithm.explore(self._seen(observations), self._tensor(noise))
 
@@ -52,6 +68,7 @@ class Agents:
 
     def state_of(self, replica: int) -> dict[str, Any]:
         """All that one agent has learnt, for `load_states` of agents like these."""
+        self.come_home()
         scale = (
             None
             if self.observations is None

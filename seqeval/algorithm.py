@@ -133,6 +133,14 @@ class Algorithm(_Learner, ABC):
         """
         return None
 
+    @classmethod
+    def counts_down(cls, config: Any) -> bool:
+        """Whether `total_updates` changes what an update does, as where a learning rate falls until the last.
+
+        Where it does, agents on datasets that differ in their number of updates do not learn together.
+        """
+        return True
+
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient update of every replica. Returns metrics, each (R,), detached, left on the device."""

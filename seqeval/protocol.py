@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from seqeval.algorithm import Algorithm, Config, Spec
 from seqeval.buffer import Buffer
 from seqeval.evaluation.episodes import Episodes
 from seqeval.evaluation.here import Evaluations, Here
+from seqeval.lockstep import Due, in_lockstep
 from seqeval.online import TrainingEnvironments
 from seqeval.sampling import Minibatches
 from seqeval.scaling import ObservationScale, RewardScale
@@ -31,7 +32,7 @@ from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.slicing import Interaction, Schedule, arrival_order, window_start
 from seqeval.streams import stream
 from seqeval.types import Dataset, Discrete, Environment, Reference, Row
-from seqeval.updater import Meter, make_updater
+from seqeval.updater import Meter, Share
 
 REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
 GLANCE = 0.2  # seconds between two moments while it waits for an evaluation
@@ -47,9 +48,13 @@ def make_agents(
     device: torch.device,
 ) -> Agents:
     """Fresh agents for an environment."""
+    return Agents(algorithm(spec(environment), config, seeds, total_updates, device), environment)
+
+
+def spec(environment: Environment) -> Spec:
+    """What algorithms know of an environment."""
     discrete = isinstance(environment.actions, Discrete)
-    spec = Spec(environment.observation_size, environment.actions.size, discrete)
-    return Agents(algorithm(spec, config, seeds, total_updates, device), environment)
+    return Spec(environment.observation_size, environment.actions.size, discrete)
 
 
 def replicas(protocol: Protocol, seeds: Sequence[int], size: int) -> list[tuple[int, Schedule]]:
@@ -117,6 +122,21 @@ def events(
     protocol does not fit the dataset, before anything is trained, and EnvironmentFailed where a training
     environment raises.
     """
+    what = agents, dataset, protocol, evaluation, labels, online, states, evaluations
+    return in_lockstep([course_of(*what)])
+
+
+def course_of(
+    agents: Agents,
+    dataset: Dataset,
+    protocol: Protocol,
+    evaluation: Evaluation,
+    labels: dict[str, Any],
+    online: Online = OFFLINE_ALONE,
+    states: Sequence[Mapping[str, Any]] | None = None,
+    evaluations: Evaluations | None = None,
+) -> Generator[Row | Moment | Due, None, None]:
+    """As `events`, for `in_lockstep`: updates are not made but due."""
     algorithm, seeds = agents.algorithm, agents.algorithm.seeds
     order_of = {seed: _arrival_order(protocol, dataset, seed) for seed in dict.fromkeys(seeds)}
     schedules = [schedule for _, schedule in replicas(protocol, list(order_of), len(dataset))]
@@ -171,7 +191,7 @@ class Course:
         self.updates = 0
         self._evaluations, self._labels = evaluations, labels
         self._meter, self._clock = Meter(), Stopwatch()
-        self._updater = make_updater(agents.algorithm, buffer, self._meter)
+        self._share = Share(buffer, self._meter, len(agents.algorithm.seeds))
         self._train_seconds = 0.0  # since a row was asked for last, up to the clock's last lap
         self._learning: tuple[Minibatches, TrainingEnvironments | None] | None = None
         self._asked: Asked | None = None
@@ -181,11 +201,15 @@ class Course:
         minibatches: Minibatches,
         until: int,
         environments: TrainingEnvironments | None = None,
-    ) -> Iterator[Row | Moment]:
+    ) -> Iterator[Row | Moment | Due]:
         """The updates up to `until` of what is drawn; online, between steps in `environments`."""
         self._learning = minibatches, environments
         for draw in minibatches.until(until):
-            self._updater.update(draw, self.agents.observations)
+            due = Due(self.agents, self._share, draw, self.updates, alone=environments is not None)
+            self._train_seconds += self._clock.lap()
+            yield due
+            self._clock.lap()  # other courses' too
+            self._train_seconds += due.seconds
             self.updates += 1
             if self._asked is not None and self._evaluations.over():
                 yield from self._answered(self._asked)
@@ -285,7 +309,7 @@ def _offline(
     protocol: Protocol,
     evaluation: Evaluation,
     states: Sequence[Mapping[str, Any]] | None,
-) -> Iterator[Row | Moment]:
+) -> Iterator[Row | Moment | Due]:
     """The data arrives and is learnt from."""
     agents, algorithm = course.agents, course.agents.algorithm
     batch_size, noise = algorithm.config.batch_size, algorithm.noise
@@ -316,7 +340,7 @@ def _online(
     orders: Sequence[np.ndarray],
     evaluation: Evaluation,
     states: Sequence[Mapping[str, Any]] | None,
-) -> Iterator[Row | Moment]:
+) -> Iterator[Row | Moment | Due]:
     """The agents go on in environments, and learn from what they see there and from the data."""
     agents, algorithm = course.agents, course.agents.algorithm
     seeds, config = algorithm.seeds, algorithm.config

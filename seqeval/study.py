@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -24,19 +24,16 @@ from seqeval.errors import UserError
 from seqeval.evaluation.beside import Beside
 from seqeval.evaluation.episodes import Evaluator
 from seqeval.evaluation.here import Evaluations, Here, HereAtFirst
+from seqeval.lockstep import Due
 from seqeval.plugins import Variant
 from seqeval.settings import Evaluation, Study
 from seqeval.storage import Cell, RunDirectory
-from seqeval.types import Dataset, Environment, Row
+from seqeval.types import Dataset, Environment, Row, Spec
 
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
     *("sb3-contrib", "gymnasium-robotics", "envpool"),  # where they are installed
 )
-
-
-class Stopped(Exception):
-    """The work was asked to stop, and has saved itself."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Players:
 
 
 @dataclass(frozen=True)
-class Work:
+class Part:
     """Seeds of one variant on one dataset, trained together. Those that go on were saved at one update."""
 
     study: Study
@@ -69,17 +66,26 @@ class Work:
     dataset_name: str
     variant: Variant
     seeds: tuple[int, ...]
+    spec: Spec
     updates: int  # of each replica
     replicas_of_seed: int  # more than one where a seed trains an agent for each size
     device: str
     arithmetic: Arithmetic
-    done: int = 0  # updates that were made before it was stopped
+    done: int = 0  # updates of each replica that were made before it was stopped
 
     @property
     def title(self) -> str:
-        return f"{self.dataset_name} · {self.variant.name} · seed {', '.join(map(str, self.seeds))}"
+        return _title([self.dataset_name], self.variant, self.seeds)
 
-    def remaining(self, out: RunDirectory) -> list[Work]:
+    @property
+    def replicas(self) -> int:
+        return len(self.seeds) * self.replicas_of_seed
+
+    def cells(self, out: RunDirectory) -> list[Cell]:
+        """Where its seeds are kept."""
+        return [out.cell(self.dataset_name, self.variant.name, seed) for seed in self.seeds]
+
+    def remaining(self, out: RunDirectory) -> list[Part]:
         """What of it is not finished as things stand now, in parts that go on from one update."""
         unfinished = _unfinished(out, self.dataset_name, self.variant.name, self.seeds)
         return [replace(self, seeds=seeds, done=done) for done, seeds in unfinished.items()]
@@ -102,14 +108,15 @@ class Work:
         save_every: float = inf,
         stop: Callable[[], bool] = lambda: False,
         overlap: float = inf,
-    ) -> Iterator[Row]:
-        """Trains the agents and stores their cells; yields each row once it is stored.
+    ) -> Generator[Row | Due, None, None]:
+        """Trains the agents, whose updates are due to the caller (see `lockstep`), and stores their cells;
+        yields each row once it is stored.
 
-        Goes on from what was saved, if it was, and saves every so many seconds. Raises Stopped, with all
-        saved, between two updates once `stop` says so. Once evaluations have taken `overlap` seconds, a
+        Goes on from what was saved, if it was, and saves every so many seconds. Ends between two updates once
+        `stop` says so, with all saved and no cell finished. Once evaluations have taken `overlap` seconds, a
         process of their own makes them, while training goes on; on the CPU that changes no number.
         """
-        cells = {seed: out.cell(dataset.name, self.variant.name, seed) for seed in self.seeds}
+        cells = dict(zip(self.seeds, self.cells(out), strict=True))
         labels = {
             "study": out.path.resolve().name,
             "algorithm": self.variant.algorithm,
@@ -127,7 +134,7 @@ class Work:
                     states += saved["states"]
             evaluations = open_cells.enter_context(closing(self._evaluations(agents, dataset, overlap)))
             study = self.study
-            course = protocol.events(
+            course = protocol.course_of(
                 agents,
                 dataset,
                 study.protocol,
@@ -142,11 +149,13 @@ class Work:
                 if isinstance(event, Row):
                     cells[event.seed].append(event)
                     yield event
+                elif isinstance(event, Due):
+                    yield event
                 elif (stopping := stop()) or time.monotonic() - last > save_every:
                     self._save(cells, event.states(), began, None if stopping else save_every)
                     last = time.monotonic()
                     if stopping:
-                        raise Stopped
+                        return
         seeds = agents.algorithm.seeds
         # Of a seed's replicas the last has seen all of the data.
         last_of = {seed: replica for replica, seed in enumerate(seeds)}
@@ -175,6 +184,38 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Work:
+    """A piece of work: parts of one variant whose updates are made together. Most have one part."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def title(self) -> str:
+        names = dict.fromkeys(part.dataset_name for part in self.parts)
+        seeds = sorted({seed for part in self.parts for seed in part.seeds})
+        return _title(list(names), self.parts[0].variant, seeds)
+
+    @property
+    def updates(self) -> int:
+        """Of all replicas together."""
+        return sum(part.updates * part.replicas for part in self.parts)
+
+    @property
+    def done(self) -> int:
+        """Those of them that were made before it was stopped."""
+        return sum(part.done * part.replicas for part in self.parts)
+
+    def cells(self, out: RunDirectory) -> list[Cell]:
+        """Where it is kept."""
+        return [cell for part in self.parts for cell in part.cells(out)]
+
+
+def _title(datasets: Sequence[str], variant: Variant, seeds: Sequence[int]) -> str:
+    more = f" and {len(datasets) - 1} more" if len(datasets) > 1 else ""
+    return f"{datasets[0]}{more} · {variant.name} · seed {', '.join(map(str, seeds))}"
+
+
+@dataclass(frozen=True)
 class Resolved:
     """A study whose every name has been looked up and whose every value has been checked.
 
@@ -183,6 +224,7 @@ class Resolved:
 
     study: Study
     datasets: dict[str, dict[str, Any]]  # by the name the user gave; see `_about`
+    specs: dict[str, Spec]  # likewise
     variants: list[Variant]
     device: str
     arithmetic: Arithmetic
@@ -209,25 +251,30 @@ class Resolved:
         """With the arithmetic that its run directory was begun with; `recorded` is what that holds."""
         return replace(self, arithmetic=Arithmetic.restored(recorded["arithmetic"][self.device]))
 
-    def pending(self, out: RunDirectory, workers: int = 1) -> list[Work]:
-        """What is not finished yet. Seeds stay together, unless workers would be idle.
+    def pending(self, out: RunDirectory, workers: int = 1, group: bool = False) -> list[Work]:
+        """What is not finished yet. Seeds stay together, unless workers would be idle; with `group` datasets
+        do, where the agents on them can be updated together.
 
         On the CPU a seed's numbers are the same, to the last bit, in whatever company it trains; on a GPU
         they are not, so there the number of workers splits nothing.
         """
-        todo = []
+        todo: list[Part] = []
         for given, about in self.datasets.items():
             for variant in self.variants:
                 each = len(self.study.protocol.schedules(about["transitions"]))
                 name, seeds, updates = about["name"], self.study.seeds, self._updates(about, variant)
-                how = self.device, self.arithmetic
-                todo += Work(self.study, given, name, variant, seeds, updates, each, *how).remaining(out)
-        parts = -(-workers // len(todo)) if todo and self.device == "cpu" else 1
-        return [
-            replace(work, seeds=work.seeds[part::parts])
-            for work in todo
-            for part in range(min(parts, len(work.seeds)))
+                how = self.specs[given], updates, each, self.device, self.arithmetic
+                todo += Part(self.study, given, name, variant, seeds, *how).remaining(out)
+        together: dict[Any, list[Part]] = {}
+        for number, part in enumerate(todo):
+            together.setdefault(_company(part) if group else number, []).append(part)
+        shares = -(-workers // len(together)) if todo and self.device == "cpu" else 1
+        works = [
+            Work(tuple(replace(part, seeds=mine) for part in parts if (mine := part.seeds[share::shares])))
+            for parts in together.values()
+            for share in range(shares)
         ]
+        return [work for work in works if work.parts]
 
     def _updates(self, about: Mapping[str, Any], variant: Variant) -> int:
         """How many each replica makes on a dataset."""
@@ -263,6 +310,13 @@ class Resolved:
         }
 
 
+def _company(part: Part) -> tuple[Any, ...]:
+    """What parts have in common that can be updated together."""
+    variant = part.variant
+    total = part.updates if plugins.find(variant.algorithm).counts_down(variant.config) else None
+    return variant.name, part.spec, total
+
+
 def _unfinished(
     out: RunDirectory, dataset: str, variant: str, seeds: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
@@ -290,6 +344,7 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
             raise UserError("device: torch finds no CUDA device here; use --device cpu")
         device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     abouts: dict[str, dict[str, Any]] = {}
+    specs: dict[str, Spec] = {}
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(len(dataset))
@@ -299,7 +354,8 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
         if dataset.name in {about["name"] for about in abouts.values()}:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         abouts[given] = _about(given, dataset, study.protocol.order)
-    return Resolved(study, abouts, variants, device, of_this_machine(device, study.precision))
+        specs[given] = protocol.spec(environments.of(dataset))
+    return Resolved(study, abouts, specs, variants, device, of_this_machine(device, study.precision))
 
 
 def _fit(study: Study, dataset: Dataset, variant: Variant) -> None:

@@ -7,7 +7,9 @@ host goes on to the next: it waits for the GPU where a row is due, and not betwe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from seqeval.algorithm import Algorithm
 from seqeval.buffer import Buffer
 from seqeval.sampling import Draw
 from seqeval.scaling import ObservationScale
+from seqeval.types import Batch
 
 WARM_UP = 3  # periods whose updates are made before any is captured, as torch advises
 
@@ -61,15 +64,56 @@ class Meter:
         self._counts = {}
 
 
+class Share(NamedTuple):
+    """Some neighbours among an algorithm's replicas: what they draw from, and where their metrics go."""
+
+    buffer: Buffer
+    meter: Meter
+    replicas: int
+
+
+class Drawn(NamedTuple):
+    """What a share's replicas draw for one update, and how they see observations."""
+
+    draw: Draw
+    scale: ObservationScale | None
+
+
 class Updater:
     """From what was drawn to a minibatch, the agents' update and its metrics, as Python makes them."""
 
-    def __init__(self, algorithm: Algorithm, buffer: Buffer, meter: Meter) -> None:
-        self.algorithm, self.buffer, self.meter = algorithm, buffer, meter
+    def __init__(self, algorithm: Algorithm, shares: Sequence[Share]) -> None:
+        """The shares are all of the algorithm's replicas, in their order."""
+        self.algorithm, self.shares = algorithm, shares
 
-    def update(self, draw: Draw, scale: ObservationScale | None) -> None:
-        """Makes one update; `scale` as the agents see observations."""
-        self.meter.add(self.algorithm.update(self.buffer.batch(draw.rows, scale, draw.noise)))
+    def update(self, drawn: Sequence[Drawn]) -> None:
+        """Makes one update of what each share has drawn."""
+        self._make(drawn)
+
+    def _make(self, drawn: Sequence[Drawn]) -> Iterable[str]:
+        """Makes it, and returns the names of its metrics."""
+        batches = [
+            share.buffer.batch(draw.rows, scale, draw.noise)
+            for share, (draw, scale) in zip(self.shares, drawn, strict=True)
+        ]
+        metrics = self.algorithm.update(_side_by_side(batches))
+        first = 0
+        for share in self.shares:
+            mine = slice(first, first := first + share.replicas)
+            share.meter.add({name: values[mine] for name, values in metrics.items()})
+        return metrics
+
+
+def _side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Along the replica axis; of one alone nothing is copied."""
+    first, *others = batches
+    if not others:
+        return first
+    names = [field.name for field in dataclasses.fields(Batch) if field.name != "noise"]
+    return Batch(
+        **{name: torch.cat([getattr(batch, name) for batch in batches]) for name in names},
+        noise={name: torch.cat([batch.noise[name] for batch in batches]) for name in first.noise},
+    )
 
 
 class CudaGraphs:
@@ -105,25 +149,27 @@ class ReplayingUpdater(Updater):
     """
 
     def __init__(
-        self, algorithm: Algorithm, buffer: Buffer, meter: Meter, period: int, graphs: CudaGraphs
+        self, algorithm: Algorithm, shares: Sequence[Share], period: int, graphs: CudaGraphs
     ) -> None:
-        super().__init__(algorithm, buffer, meter)
+        super().__init__(algorithm, shares)
         self._period, self._graphs = period, graphs
         self._to_warm_up = WARM_UP * period
-        self._draw: Draw | None = None
-        self._scale: ObservationScale | None = None
-        self._scale_given: ObservationScale | None = None  # of which `_scale` is a copy
+        self._placed: list[Placed] = []  # of each share
         self._names: tuple[str, ...] = ()  # of the metrics of the update made last
         # By update modulo period: what replays it, and the names of its metrics.
         self._captured: dict[int, tuple[Callable[[], None], tuple[str, ...]]] = {}
 
-    def update(self, draw: Draw, scale: ObservationScale | None) -> None:
-        self._place(draw, scale)
+    def update(self, drawn: Sequence[Drawn]) -> None:
+        if not self._placed:
+            self._placed = [Placed(mine) for mine in drawn]
+        for placed, mine in zip(self._placed, drawn, strict=True):
+            placed.take(mine)
         phase = self.algorithm.updates % self._period
         if phase in self._captured:
             replay, names = self._captured[phase]
             replay()
-            self.meter.count(names)
+            for share in self.shares:
+                share.meter.count(names)
             self.algorithm.updates += 1
         elif self._to_warm_up:
             self._to_warm_up -= 1
@@ -134,31 +180,33 @@ class ReplayingUpdater(Updater):
             replay()
 
     def _work(self) -> None:
-        assert self._draw is not None
-        metrics = self.algorithm.update(self.buffer.batch(self._draw.rows, self._scale, self._draw.noise))
-        self.meter.add(metrics)
-        self._names = tuple(metrics)
-
-    def _place(self, draw: Draw, scale: ObservationScale | None) -> None:
-        """Copies what is given to where captured updates find it."""
-        if self._draw is None:
-            self._draw = Draw(draw.rows.clone(), {name: noise.clone() for name, noise in draw.noise.items()})
-        else:
-            self._draw.rows.copy_(draw.rows)
-            for name, noise in draw.noise.items():
-                self._draw.noise[name].copy_(noise)
-        if scale is self._scale_given or scale is None:
-            return
-        self._scale_given = scale
-        if self._scale is None:
-            self._scale = ObservationScale(scale.mean.clone(), scale.std.clone())
-        else:
-            self._scale.mean.copy_(scale.mean)
-            self._scale.std.copy_(scale.std)
+        self._names = tuple(self._make([placed.drawn for placed in self._placed]))
 
 
-def make_updater(algorithm: Algorithm, buffer: Buffer, meter: Meter) -> Updater:
+class Placed:
+    """Where captured updates find what a share has drawn."""
+
+    def __init__(self, drawn: Drawn) -> None:
+        (rows, noise), scale = drawn
+        self._scale_given = scale  # of which the placed one is a copy
+        if scale is not None:
+            scale = ObservationScale(scale.mean.clone(), scale.std.clone())
+        self.drawn = Drawn(Draw(rows.clone(), {name: each.clone() for name, each in noise.items()}), scale)
+
+    def take(self, drawn: Drawn) -> None:
+        """Copies it there."""
+        (rows, noise), scale = self.drawn
+        rows.copy_(drawn.draw.rows)
+        for name, each in drawn.draw.noise.items():
+            noise[name].copy_(each)
+        if scale is not None and drawn.scale is not None and drawn.scale is not self._scale_given:
+            self._scale_given = drawn.scale
+            scale.mean.copy_(drawn.scale.mean)
+            scale.std.copy_(drawn.scale.std)
+
+
+def make_updater(algorithm: Algorithm, shares: Sequence[Share]) -> Updater:
     """What makes the algorithm's updates on its device."""
     if algorithm.period is None or algorithm.device.type != "cuda":
-        return Updater(algorithm, buffer, meter)
-    return ReplayingUpdater(algorithm, buffer, meter, algorithm.period, CudaGraphs(algorithm.device))
+        return Updater(algorithm, shares)
+    return ReplayingUpdater(algorithm, shares, algorithm.period, CudaGraphs(algorithm.device))

@@ -17,7 +17,7 @@ from test_protocol import LABELS
 from test_resume import SHORT
 from test_updater import CASES, ONLINE
 
-from seqeval import environments, plugins, protocol
+from seqeval import environments, lockstep, plugins, protocol
 from seqeval.agents import Agents
 from seqeval.algorithm import Noise
 from seqeval.protocol import Moment
@@ -90,7 +90,7 @@ def test_replayed_updates_are_those_that_python_makes(
     replayed = run(agents, online)
     assert len(captures) == agents.algorithm.period
     assert agents.algorithm.updates == 101 + (0 if name == "bc" else 2 * online.steps)
-    monkeypatch.setattr(protocol, "make_updater", Updater)
+    monkeypatch.setattr(lockstep, "make_updater", Updater)
     by_python = run(start(name, changes, online), online)
     assert len(captures) == agents.algorithm.period
     if online is OFFLINE:

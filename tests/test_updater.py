@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, final
@@ -16,16 +16,15 @@ from test_algos import NAMES
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
 
-from seqeval import environments, plugins, protocol, updater
+from seqeval import environments, lockstep, plugins, protocol, updater
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config
-from seqeval.buffer import Buffer
 from seqeval.check import SPECS, Kit
 from seqeval.operators import Recorder, Trace
 from seqeval.protocol import Moment
 from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.types import Row
-from seqeval.updater import WARM_UP, Meter, ReplayingUpdater, Updater
+from seqeval.updater import WARM_UP, Meter, ReplayingUpdater, Share, Updater
 
 STREAM = Protocol(start=20, grow_by=4)  # on 120 transitions: 26 updates
 ONLINE = Online(steps=7, updates_per_step=2, mix=0.5)
@@ -66,12 +65,12 @@ def replay(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
     """From here on every run replays, by way of the graphs that are added to the list."""
     made: list[RecordedGraphs] = []
 
-    def make(algorithm: Algorithm, buffer: Buffer, meter: Meter) -> Updater:
+    def make(algorithm: Algorithm, shares: Sequence[Share]) -> Updater:
         made.append(RecordedGraphs())
         assert algorithm.period is not None
-        return ReplayingUpdater(algorithm, buffer, meter, algorithm.period, made[-1])
+        return ReplayingUpdater(algorithm, shares, algorithm.period, made[-1])
 
-    monkeypatch.setattr(protocol, "make_updater", make)
+    monkeypatch.setattr(lockstep, "make_updater", make)
     return made
 
 
@@ -144,14 +143,13 @@ def test_what_stands_for_a_graph_sees_as_little_of_python(monkeypatch: pytest.Mo
 
 def test_a_gpu_is_for_what_declares_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updater, "CudaGraphs", RecordedGraphs)
-    buffer: Any = None
     kinds = {}
     for name in ("td3_bc", "sb3:TD3"):
         for device in ("cpu", "cuda"):
             found = plugins.find(name)
             algorithm = found(SPECS["continuous"][0], found.Config(), [0], 10, torch.device("cpu"))
             algorithm.device = torch.device(device)
-            kinds[name, device] = type(updater.make_updater(algorithm, buffer, Meter()))
+            kinds[name, device] = type(updater.make_updater(algorithm, []))
     assert kinds.pop(("td3_bc", "cuda")) is ReplayingUpdater
     assert set(kinds.values()) == {Updater}
 

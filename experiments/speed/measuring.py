@@ -21,7 +21,7 @@ from seqeval.sampling import Minibatches
 from seqeval.scaling import RewardScale
 from seqeval.slicing import Steps
 from seqeval.types import Dataset
-from seqeval.updater import Meter, make_updater
+from seqeval.updater import Drawn, Meter, Share, make_updater
 
 from .options import SPEC
 
@@ -88,8 +88,9 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     minibatches = Minibatches(
         algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
-    draws, updater = minibatches.until(schedule.updates), make_updater(algorithm, buffer, Meter())
-    return lambda: updater.update(next(draws), agents.observations)
+    draws = minibatches.until(schedule.updates)
+    updater = make_updater(algorithm, [Share(buffer, Meter(), replicas)])
+    return lambda: updater.update([Drawn(next(draws), agents.observations)])
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -25,6 +25,10 @@ class How:
     jobs: int | None = None
     """Pieces of work beside each other; by default one a core, on a GPU one, on a Ray cluster as many as
     there is room for, in Slurm's queue all at once."""
+    group: bool = False
+    """Agents on datasets with the same sizes of observations and actions, as D4RL's of one environment, make
+    each update together, in one piece of work: to fill a GPU, which a few agents cannot. All these datasets
+    are in memory at once."""
     save_every: float = 60.0
     """Seconds from one checkpoint of each piece to the next."""
     launcher: Literal["local", "ray", "slurm"] = "local"
@@ -52,8 +56,9 @@ class How:
 
         where = {"local": None, "ray": self.ray, "slurm": self.slurm}[self.launcher]
         console = plain_console(stderr=True)
+        how = self.save_every, where, self.log, self.overlap, self.group
         try:
-            rows = launch.run(study, out, self.jobs, console, self.save_every, where, self.log, self.overlap)
+            rows = launch.run(study, out, self.jobs, console, *how)
         except (launch.WorkFailed, launch.WorkUndone):
             with suppress(UserError, OSError):  # no rows yet, or a full disk: the failure itself says more
                 show_results(frame([out]), out, out / "curves.png")

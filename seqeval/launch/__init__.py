@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from seqeval.errors import UserError
-from seqeval.launch import elsewhere, local, worker
+from seqeval.launch import elsewhere, local
 from seqeval.launch.display import Display
 from seqeval.launch.worker import Failure
 from seqeval.settings import Ray, Slurm, Study
@@ -50,6 +50,7 @@ def run(
     launcher: Ray | Slurm | None = None,
     log: Literal["tensorboard"] | None = None,
     overlap: Overlap = "auto",
+    group: bool = False,
 ) -> pd.DataFrame:
     """Runs what is not finished of a study in the directory `out`, and returns all of its rows.
 
@@ -69,10 +70,17 @@ def run(
     and where training is on the CPU too no number changes. auto: on a GPU, and where there are more cores
     than pieces beside each other, there once evaluations have taken some seconds; in a cluster where a piece
     has more than one CPU.
+
+    With `group` an algorithm's agents on several datasets are one piece, where observations and actions have
+    the same sizes: they make each update together, which fills a GPU better, and on the CPU changes no
+    number. All these datasets are in memory at once, and with overlap each has a process that evaluates. An
+    algorithm whose updates hang on how many there will be, as where a learning rate falls, is grouped over
+    datasets of equally many. Online, where they act between updates, the agents on each dataset learn by
+    themselves.
     """
     import pandas as pd
 
-    for _ in rows(study, out, jobs, console, save_every, launcher, log, overlap):
+    for _ in rows(study, out, jobs, console, save_every, launcher, log, overlap, group):
         pass
     detached = isinstance(launcher, Slurm) and launcher.detach
     if detached and next(RunDirectory(Path(out)).rows(), None) is None:
@@ -89,6 +97,7 @@ def rows(
     launcher: Ray | Slurm | None = None,
     log: Literal["tensorboard"] | None = None,
     overlap: Overlap = "auto",
+    group: bool = False,
 ) -> Iterator[Row]:
     """As `run`, but yields each new row as it comes, once it is stored."""
     console = console or Console(stderr=True)
@@ -107,7 +116,7 @@ def rows(
         resolved = resolved.continued(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-        new = _pieces(launcher, resolved, directory, jobs, console, save_every, overlap)
+        new = _pieces(launcher, resolved, directory, jobs, console, save_every, overlap, group)
         yield from new if log is None else _logged(new, directory)
 
 
@@ -141,6 +150,7 @@ def _pieces(
     console: Console,
     save_every: float,
     overlap: Overlap,
+    group: bool,
 ) -> Iterator[Row]:
     """Does what is not finished yet, where the launcher has it."""
     if not resolved.pending(out):
@@ -150,13 +160,13 @@ def _pieces(
 
         after = _overlap_after(overlap, resolved.device, room=False)
         with ray.connected(launcher, after) as room:
-            works = _pending(resolved, out, jobs or room, console)
+            works = _pending(resolved, out, jobs or room, group, console)
             do = partial(ray.rows, works, out, jobs, save_every, after, launcher)
             yield from _finish(works, do, console)
     elif isinstance(launcher, Slurm):
         from seqeval.launch import slurm
 
-        works = _pending(resolved, out, jobs or 1, console)
+        works = _pending(resolved, out, jobs or 1, group, console)
         after = _overlap_after(overlap, resolved.device, room=launcher.cpus > 1)
         if launcher.detach:
             slurm.submit(works, out, jobs, save_every, after, launcher)
@@ -167,7 +177,7 @@ def _pieces(
             yield from _finish(works, do, console)
     else:
         jobs = jobs or (1 if resolved.device == "cuda" else local.cores())
-        works = _pending(resolved, out, jobs, console)
+        works = _pending(resolved, out, jobs, group, console)
         jobs = min(jobs, len(works))
         on_gpu = resolved.device == "cuda"
         after = _overlap_after(overlap, resolved.device, room=on_gpu or jobs < local.cores())
@@ -183,16 +193,18 @@ def _overlap_after(overlap: Overlap, device: str, room: bool) -> float:
     return OVERLAP_AFTER if overlap == "auto" and device == "cpu" else 0.0
 
 
-def _pending(resolved: Resolved, out: RunDirectory, workers: int, console: Console) -> list[Work]:
+def _pending(
+    resolved: Resolved, out: RunDirectory, workers: int, group: bool, console: Console
+) -> list[Work]:
     """What is not finished, and in words what of it was begun."""
-    works = resolved.pending(out, workers)
-    for work in works:
-        if work.done:
-            at = f"goes on after {work.done} of {work.updates} updates"
-            console.print(f"note: {work.title}: {at}", highlight=False, markup=False)
-        elif any(cell.checkpoint.exists() for cell in worker.cells(work, out)):
+    works = resolved.pending(out, workers, group)
+    for part in (part for work in works for part in work.parts):
+        if part.done:
+            at = f"goes on after {part.done} of {part.updates} updates"
+            console.print(f"note: {part.title}: {at}", highlight=False, markup=False)
+        elif any(cell.checkpoint.exists() for cell in part.cells(out)):
             what = "what was saved of it cannot be used; it begins again"
-            console.print(f"note: {work.title}: {what}", highlight=False, markup=False)
+            console.print(f"note: {part.title}: {what}", highlight=False, markup=False)
     return works
 
 

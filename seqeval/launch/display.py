@@ -29,9 +29,8 @@ class Display:
             TextColumn("{task.fields[score]}"),
         )
         self._works, self._console = works, console
-        self._replicas = [len(work.seeds) * work.replicas_of_seed for work in works]
-        self._done = [work.done * count for work, count in zip(works, self._replicas, strict=True)]
-        self._total = sum(work.updates * count for work, count in zip(works, self._replicas, strict=True))
+        self._done = [work.done for work in works]
+        self._total = sum(work.updates for work in works)
         self._at_first, self._finished = sum(self._done), 0
         self._began = self._last_line = time.monotonic()
         self._lock = threading.Lock()
@@ -55,20 +54,20 @@ class Display:
 
     def show(self, report: Report) -> None:
         with self._lock:
-            work, count = self._works[report.piece], self._replicas[report.piece]
+            work = self._works[report.piece]
             if report.updates:
-                self._done[report.piece] = report.updates * count
+                self._done[report.piece] = report.updates
             if report.over:
                 self._finished += 1
                 if report.piece in self._tasks:
                     self._progress.remove_task(self._tasks.pop(report.piece))
             else:
-                self._show_piece(report, work, count)
+                self._show_piece(report, work)
             self._update_overall()
             if not self._live:
                 self._print_line(report, work)
 
-    def _show_piece(self, report: Report, work: Work, count: int) -> None:
+    def _show_piece(self, report: Report, work: Work) -> None:
         if report.piece not in self._tasks:
             self._tasks[report.piece] = self._progress.add_task(
                 work.title, total=work.updates, completed=work.done, rate="", score=""
@@ -78,7 +77,7 @@ class Display:
             score = report.score and f"last {report.score}"
             self._progress.update(task, completed=report.updates, score=score)
         speed = self._progress.tasks[self._progress.task_ids.index(task)].speed
-        self._progress.update(task, rate=f"{speed * count:.0f} updates/s" if speed else "")
+        self._progress.update(task, rate=f"{speed:.0f} updates/s" if speed else "")
 
     def _update_overall(self) -> None:
         finished = f"{self._finished} of {len(self._works)} done"

@@ -23,7 +23,7 @@ from pathlib import Path
 from seqeval import disk
 from seqeval.errors import UserError
 from seqeval.launch import worker
-from seqeval.launch.worker import Failure, Latest, Parcel, Report
+from seqeval.launch.worker import Failure, Latest, Parcel, Report, in_words
 from seqeval.storage import Cell, RunDirectory
 from seqeval.study import Work
 from seqeval.types import Row
@@ -98,34 +98,37 @@ class Follower:
 
     def __init__(self, works: Sequence[Work], out: RunDirectory) -> None:
         self._works = works
-        self._tails = [[Tail(cell) for cell in worker.cells(work, out)] for work in works]
-        self._latest = [Latest(len(work.seeds) * work.replicas_of_seed) for work in works]
-        self._told = [float(work.done) for work in works]
+        self._tails = [
+            [(Tail(cell), part) for part in work.parts for cell in part.cells(out)] for work in works
+        ]
+        self._latest = [[Latest(part) for part in work.parts] for work in works]
+        self._told = [work.done for work in works]
 
     def news(self, piece: int) -> list[Report]:
         """What is new of a piece: a report for each row, and one where it has been saved since."""
         latest, reports = self._latest[piece], []
-        found = [row for tail in self._tails[piece] for row in tail.rows()]
+        found = [row for tail, _ in self._tails[piece] for row in tail.rows()]
         for row in sorted(found, key=lambda row: row.updates):
-            latest.add(row)
-            reports.append(Report(piece, row.updates, latest.text, row))
+            for each in latest:
+                each.add(row)
+            reports.append(Report(piece, score=in_words(latest), row=row))
         updates = self._updates(piece)
         if updates > self._told[piece]:
             self._told[piece] = updates
-            reports.append(Report(piece, round(updates), latest.text))
+            reports.append(Report(piece, updates, in_words(latest)))
         return reports
 
     def over(self, piece: int, failure: Failure | None) -> Report:
         """The last that there is to say of a piece."""
-        finished = all(tail.cell.finished for tail in self._tails[piece])
+        finished = all(tail.cell.finished for tail, _ in self._tails[piece])
         return Report(piece, self._works[piece].updates if finished else 0, over=True, failure=failure)
 
-    def _updates(self, piece: int) -> float:
-        """The mean over its seeds."""
-        of = self._works[piece].updates
-        words = [(tail.cell.finished, tail.cell.told()) for tail in self._tails[piece]]
-        done = [of if finished else word["updates"] if word else 0 for finished, word in words]
-        return sum(done) / len(done)
+    def _updates(self, piece: int) -> int:
+        """Of all its replicas together, as far as their cells tell."""
+        return sum(
+            part.replicas_of_seed * (part.updates if tail.cell.finished else tail.updates())
+            for tail, part in self._tails[piece]
+        )
 
 
 class Tail:
@@ -134,14 +137,21 @@ class Tail:
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self._bytes = self._known = 0
+        self._bytes = self._known = self._updates = 0
         self._known = len(self._lines())
 
     def rows(self) -> list[Row]:
         """Those that are new."""
         lines = self._lines()
         new, self._known = lines[self._known :], max(self._known, len(lines))
-        return [_row(line) for line in new]
+        rows = [_row(line) for line in new]
+        self._updates = max([self._updates, *(row.updates for row in rows)])
+        return rows
+
+    def updates(self) -> int:
+        """How many there have been at least, by what it tells and by its rows."""
+        word = self.cell.told()
+        return max(self._updates, word["updates"] if word else 0)
 
     def _lines(self) -> list[str]:
         """All that are whole; none where the file is as long as it was."""

@@ -165,7 +165,7 @@ def _collect(
                     pieces.waiting.insert(0, piece)
                 else:
                     failure = _died(works[piece])
-                    worker.write_down(failure, worker.cells(works[piece], out))
+                    worker.write_down(failure, works[piece].cells(out))
                     display.show(Report(piece, over=True, failure=failure))
                     yield failure
             if not (pieces.waiting or pieces.running):

@@ -154,5 +154,5 @@ def _outcome(reference: Any, work: Work, out: RunDirectory) -> Failure | None:
     except ray.exceptions.RayError as error:
         why = str(error).partition("\n")[0]
         failure = Failure(f"{work.title}: {why}; the same command goes on where it was saved", users=True)
-    worker.write_down(failure, worker.cells(work, out))
+    worker.write_down(failure, work.cells(out))
     return failure

@@ -209,7 +209,7 @@ def _outcome(
     job: submitit.Job[Failure | None], work: Work, out: RunDirectory, stopping: bool
 ) -> Failure | None:
     """Why a piece failed that is over, if it did."""
-    cells = worker.cells(work, out)
+    cells = work.cells(out)
     if job.paths.result_pickle.exists():
         try:
             return job.result()

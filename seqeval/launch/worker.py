@@ -6,7 +6,7 @@ import errno
 import pickle
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from seqeval import arithmetic, datasets
-from seqeval.agents import Agents
 from seqeval.errors import UserError
+from seqeval.lockstep import Due, in_lockstep
 from seqeval.storage import Cell, RunDirectory
-from seqeval.study import Stopped, Work
-from seqeval.types import Row
+from seqeval.study import Part, Work
+from seqeval.types import Dataset, Row
 
 HEARTBEAT = 0.5  # seconds between two looks at how far a piece is
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -37,8 +37,8 @@ class Report:
     """What a worker says of its piece of work."""
 
     piece: int
-    updates: int = 0  # of each replica, so far
-    score: str = ""  # the latest, over the seeds
+    updates: int = 0  # of all replicas together, so far
+    score: str = ""  # the latest on each dataset, over the seeds
     row: Row | None = None  # that has just been stored
     over: bool = False
     failure: Failure | None = None
@@ -57,42 +57,50 @@ def do(
     the last of them when it is over: because it is done, because it failed, or because `stop` said so and it
     has saved itself.
 
-    `save_every` and `overlap` are as `Work.rows` has them. One thread is not only the fastest way to use the
+    `save_every` and `overlap` are as `Part.rows` has them. One thread is not only the fastest way to use the
     cores: it makes the numbers independent of how many pieces run beside each other.
     """
     threads, failure, updates = torch.get_num_threads(), None, 0
+    directory, title = RunDirectory(out), work.title
     torch.set_num_threads(1)
+
+    def course(going: Going) -> Generator[Row | Due, None, None]:
+        nonlocal title
+        try:
+            yield from going.part.rows(going.agents, going.dataset, directory, save_every, stop, overlap)
+        except Exception:
+            title = going.part.title  # whose it is
+            raise
+
     try:
         if stop():
             return
-        study = work.study
-        dataset = datasets.load(work.dataset, study.env, study.protocol.data_rules, study.trust_pickle)
-        # It may have been begun already, by a process that died since.
-        with arithmetic.using(work.arithmetic):
-            for part in work.remaining(RunDirectory(out)):
-                agents = part.agents(dataset)
-                latest = Latest(len(agents.algorithm.seeds))
-                with _heartbeat(piece, agents, latest, put):
-                    for row in part.rows(agents, dataset, RunDirectory(out), save_every, stop, overlap):
-                        latest.add(row)
-                        yield row
-        updates = work.updates
-    except Stopped:
-        pass
+        # They may have been begun already, by a process that died since.
+        parts = [left for part in work.parts for left in part.remaining(directory)]
+        data = _load(parts)
+        with arithmetic.using(work.parts[0].arithmetic):
+            going = [Going(part, data[part.dataset]) for part in parts]
+            with _heartbeat(piece, work, going, put):
+                for row in in_lockstep([course(each) for each in going]):
+                    for each in going:
+                        each.latest.add(row)
+                    yield row
+        if all(cell.finished for cell in work.cells(directory)):
+            updates = work.updates
     except UserError as error:
-        failure = Failure(f"{work.title}: {error}", users=True)
+        failure = Failure(f"{title}: {error}", users=True)
     except OSError as error:
         if error.errno not in FULL:
-            failure = Failure(f"{work.title}:\n{traceback.format_exc()}")
+            failure = Failure(f"{title}:\n{traceback.format_exc()}")
         else:
             full = f"{error.filename or out}: {error.strerror}"
             failure = Failure(f"{full}; make room and give the same command again", users=True)
     except Exception:
-        failure = Failure(f"{work.title}:\n{traceback.format_exc()}")
+        failure = Failure(f"{title}:\n{traceback.format_exc()}")
     finally:
         torch.set_num_threads(threads)
         if failure is not None:
-            write_down(failure, cells(work, RunDirectory(out)))
+            write_down(failure, work.cells(directory))
         put(Report(piece, updates, over=True, failure=failure))
 
 
@@ -105,12 +113,12 @@ class Parcel:
     """
 
     title: str
-    cells: tuple[Cell, ...]
+    cells: Sequence[Cell]
     work: bytes
 
     @classmethod
     def of(cls, work: Work, out: RunDirectory) -> Parcel:
-        return cls(work.title, cells(work, out), pickle.dumps(work))
+        return cls(work.title, work.cells(out), pickle.dumps(work))
 
 
 def do_parcel(
@@ -133,9 +141,28 @@ def do_parcel(
     yield from do(piece, work, out, put, stop, save_every, overlap)
 
 
-def cells(work: Work, out: RunDirectory) -> tuple[Cell, ...]:
-    """Where a piece of work is kept."""
-    return tuple(out.cell(work.dataset_name, work.variant.name, seed) for seed in work.seeds)
+class Going:
+    """A part of a piece, at work."""
+
+    def __init__(self, part: Part, dataset: Dataset) -> None:
+        self.part, self.dataset = part, dataset
+        self.agents, self.latest = part.agents(dataset), Latest(part)
+
+    @property
+    def left(self) -> int:
+        """Updates of all its replicas that are still to be made."""
+        made = max(self.part.done, self.agents.algorithm.updates)
+        return (self.part.updates - made) * self.part.replicas
+
+
+def _load(parts: Sequence[Part]) -> dict[str, Dataset]:
+    """Their datasets, each of them once, by the names that the user gave."""
+    data: dict[str, Dataset] = {}
+    for part in parts:
+        if part.dataset not in data:
+            how = part.study.env, part.study.protocol.data_rules, part.study.trust_pickle
+            data[part.dataset] = datasets.load(part.dataset, *how)
+    return data
 
 
 def write_down(failure: Failure, cells: Sequence[Cell]) -> None:
@@ -147,15 +174,18 @@ def write_down(failure: Failure, cells: Sequence[Cell]) -> None:
 
 
 class Latest:
-    """The mean over replicas at the last point that all of them have come to, in words."""
+    """The mean over a part's replicas at the last point that all of them have come to, in words."""
 
-    def __init__(self, replicas: int) -> None:
+    def __init__(self, part: Part) -> None:
         self.text = ""
-        self._replicas, self._rows = replicas, list[Row]()
+        self._part, self._rows = part, list[Row]()
 
     def add(self, row: Row) -> None:
+        """Takes no notice of rows of other parts."""
+        if row.dataset != self._part.dataset_name or row.seed not in self._part.seeds:
+            return
         self._rows.append(row)
-        if len(self._rows) < self._replicas:
+        if len(self._rows) < self._part.replicas:
             return
         values = [row.return_mean if row.score is None else row.score for row in self._rows]
         good = [value for value in values if value is not None]
@@ -166,14 +196,22 @@ class Latest:
         self._rows = []
 
 
+def in_words(latest: Sequence[Latest]) -> str:
+    """Of all the parts of a piece."""
+    return ", ".join(each.text for each in latest if each.text)
+
+
 @contextmanager
-def _heartbeat(piece: int, agents: Agents, latest: Latest, put: Callable[[Report], None]) -> Iterator[None]:
+def _heartbeat(
+    piece: int, work: Work, going: Sequence[Going], put: Callable[[Report], None]
+) -> Iterator[None]:
     """Reports now and then how far the agents are, from beside the training."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            put(Report(piece, agents.algorithm.updates, latest.text))
+            made = work.updates - sum(each.left for each in going)
+            put(Report(piece, made, in_words([each.latest for each in going])))
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

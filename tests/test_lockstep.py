@@ -209,6 +209,20 @@ def test_who_was_saved_at_another_update_catches_up_first(name: str, joined: lis
     assert [member.outcome() for member in members] == expected
 
 
+def test_who_is_caught_up_with_may_leave_again(joined: list) -> None:
+    """Alone, together, and alone again: nothing is left there of the first time."""
+    members = [Member("td3_bc", data, [3, 1]) for data in (SIZES[2], SIZES[1])]  # 26 and 11 updates
+    expected = alone(members)
+    for member, stop in zip(members, (3, 7), strict=True):
+        member.stop = stop
+        run([member])
+        member.begin()
+        member.stop = None
+    run(members)
+    assert joined == [(3, 1) * 2]
+    assert [member.outcome() for member in members] == expected
+
+
 def test_replayed_they_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """What each draws is gathered within what is captured, from where it lies; once one is over, the others'
     updates are captured anew."""
@@ -241,8 +255,9 @@ def test_a_failure_of_one_closes_the_others() -> None:
         finally:
             closed.append(name)
 
+    courses = [course(name) for name in ("one", "fails", "other")]
     with pytest.raises(ZeroDivisionError):
-        list(in_lockstep([course("one"), course("fails"), course("other")]))
+        list(in_lockstep(courses))
     assert sorted(closed) == ["fails", "one", "other"]
 
 

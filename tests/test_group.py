@@ -85,13 +85,14 @@ def test_what_is_stored_is_the_same(study: Study, whole: Path, tmp_path: Path, j
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "rows"), [(True, False, 20), (False, True, 20), (True, True, 3), (True, False, 38)]
+    ("first", "then", "rows", "save_every"),
+    [(True, False, 20, 0.02), (False, True, 20, 0.02), (True, True, 3, 0.0), (True, False, 38, 0.02)],
 )
 def test_it_may_be_begun_and_gone_on_with_either_way(
-    study: Study, whole: Path, tmp_path: Path, first: bool, then: bool, rows: int
+    study: Study, whole: Path, tmp_path: Path, first: bool, then: bool, rows: int, save_every: float
 ) -> None:
     out = tmp_path / "study"
-    begin(study, out, rows, save_every=0.02, group=first)
+    begin(study, out, rows, save_every=save_every, group=first)
     assert saved(out)
     study.run(out, jobs=1, console=silent(), group=then)
     assert differences()(whole, out) == []

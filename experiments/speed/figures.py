@@ -22,7 +22,7 @@ from seqeval.settings import Evaluation, Protocol, Study
 from seqeval.types import Reference, Row
 
 from .measuring import alone
-from .options import EPISODES, Options, Result
+from .options import EPISODES, SPEC, Options, Result
 
 
 def drawing(options: Options) -> Iterator[Result]:
@@ -85,8 +85,9 @@ def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, 
         Protocol(grow_by=grow_by),
         evaluation=Evaluation(points=points - 1),
     )
+    specs = dict.fromkeys(abouts, SPEC)  # nobody trains on them
     variants = plugins.parse_all(asked.algorithms)
-    resolved = study.Resolved(asked, abouts, variants, "cpu", arithmetic.of_this_machine("cpu"))
+    resolved = study.Resolved(asked, abouts, specs, variants, "cpu", arithmetic.of_this_machine("cpu"))
     directory = storage.RunDirectory(out)
     directory.admit(resolved.describe())
     rng = np.random.default_rng(0)

@@ -11,10 +11,10 @@ import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -32,14 +32,6 @@ class Arithmetic:
 
     kernels: Literal["onednn", "narrow-onednn", "blas"] = "blas"
     operands: Literal["float32", "bfloat16", "tf32"] = "float32"
-
-    def plain(self) -> dict[str, str]:
-        """As values that JSON has; `restored` takes them."""
-        return asdict(self)
-
-    @classmethod
-    def restored(cls, plain: dict[str, Any]) -> Arithmetic:
-        return cls(**plain)
 
 
 def of_this_machine(device: str, precision: Precision = "full") -> Arithmetic:

@@ -249,7 +249,7 @@ class Resolved:
 
     def continued(self, recorded: Mapping[str, Any]) -> Resolved:
         """With the arithmetic that its run directory was begun with; `recorded` is what that holds."""
-        return replace(self, arithmetic=Arithmetic.restored(recorded["arithmetic"][self.device]))
+        return replace(self, arithmetic=Arithmetic(**recorded["arithmetic"][self.device]))
 
     def pending(self, out: RunDirectory, workers: int = 1, group: bool = False) -> list[Work]:
         """What is not finished yet. Seeds stay together, unless workers would be idle; with `group` datasets
@@ -288,7 +288,7 @@ class Resolved:
             "online": asdict(self.study.online),
             "evaluation": asdict(self.study.evaluation),
             "precision": self.study.precision,
-            "arithmetic": {self.device: self.arithmetic.plain()},
+            "arithmetic": {self.device: asdict(self.arithmetic)},
             "datasets": {about["name"]: about for about in self.datasets.values()},
             "algorithms": {variant.name: variant.settings() for variant in self.variants},
             "runs": [

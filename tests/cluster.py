@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 
@@ -49,14 +50,19 @@ def silent() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def differences() -> Callable[[Path, Path], list[str]]:
-    """What `experiments/chaos.py` compares run directories with: all but the seconds, to the last bit."""
+def load_chaos() -> ModuleType:
+    """`experiments/chaos.py`."""
     path = Path(__file__).parents[1] / "experiments" / "chaos.py"
     spec = importlib.util.spec_from_file_location("chaos", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["chaos"] = module  # its dataclass looks itself up there
     spec.loader.exec_module(module)
-    return module.differences
+    return module
+
+
+def differences() -> Callable[[Path, Path], list[str]]:
+    """What `experiments/chaos.py` compares run directories with: all but the seconds, to the last bit."""
+    return load_chaos().differences
 
 
 def saved(out: Path) -> list[Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 
+from seqeval import lockstep
+from seqeval.algorithm import Algorithm
 from seqeval.operators import Operator, Recorder, leaves
+from seqeval.updater import ReplayingUpdater, Share, Updater
 
 
 class RecordedGraphs:
@@ -37,6 +41,19 @@ class RecordedGraphs:
             done = False
 
         return replay
+
+
+def replay(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
+    """From here on every run replays, by way of the graphs that are added to the list."""
+    made: list[RecordedGraphs] = []
+
+    def make(algorithm: Algorithm, shares: Sequence[Share]) -> Updater:
+        made.append(RecordedGraphs())
+        assert algorithm.period is not None
+        return ReplayingUpdater(algorithm, shares, algorithm.period, made[-1])
+
+    monkeypatch.setattr(lockstep, "make_updater", make)
+    return made
 
 
 @torch.no_grad()

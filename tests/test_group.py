@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cluster import differences, saved, silent
+from cluster import differences, load_chaos, saved, silent
 from conftest import Seqeval
 
 from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, protocol
@@ -57,12 +56,7 @@ def whole(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chaos() -> ModuleType:
-    path = Path(__file__).parents[1] / "experiments" / "chaos.py"
-    spec = importlib.util.spec_from_file_location("chaos", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["chaos"] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    return module
+    return load_chaos()
 
 
 def begin(study: Study, out: Path, rows: int, **how: Any) -> Iterator[Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
-import io
 import json
 import os
 import signal
@@ -19,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
+from cluster import load_chaos, silent
 
 from seqeval import Evaluation, Online, Protocol, Study, UserError, disk, launch, storage
 from seqeval.launch import local
@@ -38,18 +36,9 @@ STUDY = Study(
 CELLS = 4
 
 
-def silent() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
 @pytest.fixture(scope="module")
 def chaos() -> ModuleType:
-    path = Path(__file__).parents[1] / "experiments" / "chaos.py"
-    spec = importlib.util.spec_from_file_location("chaos", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["chaos"] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    return module
+    return load_chaos()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any, final
 import pytest
 import torch
 from conftest import make_dataset
-from recorded import RecordedGraphs
+from recorded import replay
 from test_algos import flat
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
@@ -23,7 +23,7 @@ from seqeval.protocol import Moment
 from seqeval.replicas import replicated
 from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.types import Continuous, Dataset, Environment, Reference, Row
-from seqeval.updater import ReplayingUpdater, Share, Updater
+from seqeval.updater import Updater
 
 STREAM = Protocol(start=20, grow_by=4)
 POINTS = Evaluation(points=3, episodes=1)
@@ -228,14 +228,7 @@ def test_replayed_they_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     updates are captured anew."""
     members = [Member("td3_bc", data, [3, 1]) for data in SIZES]
     expected = alone(members)
-    made: list[RecordedGraphs] = []
-
-    def make(algorithm: Algorithm, shares: Sequence[Share]) -> Updater:
-        made.append(RecordedGraphs())
-        assert algorithm.period is not None
-        return ReplayingUpdater(algorithm, shares, algorithm.period, made[-1])
-
-    monkeypatch.setattr(lockstep, "make_updater", make)
+    made = replay(monkeypatch)
     run(members)
     assert [member.outcome() for member in members] == expected
     # 11, 19 and 26 updates: three, then two, then one together; 6 of each warm up.

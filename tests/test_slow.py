@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -36,16 +37,19 @@ def test_at_full_size_a_replica_is_a_run_of_its_own_to_the_last_bit(name: str, r
         assert all(map(torch.equal, flat(select_replica(together, seed)), flat(trained(name, [seed]))))
 
 
-@pytest.mark.parametrize(("name", "least"), [("bc", 20.0), ("td3_bc", 40.0)])
-def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
-    study = Study(
+def demo(name: str) -> Study:
+    return Study(
         datasets=("pendulum-replay",),
         algorithms=(name,),
         seeds=(0, 1, 2),
         protocol=Protocol(start=1000, grow_by=4),
         evaluation=Evaluation(points=10),
     )
-    scores = study.run(tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
+
+
+@pytest.mark.parametrize(("name", "least"), [("bc", 20.0), ("td3_bc", 40.0)])
+def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
+    scores = demo(name).run(tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
     assert scores.iloc[0] < 15  # one update on a thousand transitions
     assert scores.iloc[-3:].mean() > least
 
@@ -54,15 +58,7 @@ def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bc", "td3_bc"])
 def test_fast_precision_stays_inside_the_spread_of_the_demos_seeds(name: str, tmp_path: Path) -> None:
     def of_seeds(precision: Precision) -> pd.Series:
-        study = Study(
-            datasets=("pendulum-replay",),
-            algorithms=(name,),
-            seeds=(0, 1, 2),
-            protocol=Protocol(start=1000, grow_by=4),
-            evaluation=Evaluation(points=10),
-            precision=precision,
-            device="cpu",
-        )
+        study = replace(demo(name), precision=precision, device="cpu")
         return study.run(tmp_path / precision, jobs=1).groupby("seed")["score"].mean()
 
     full, fast = of_seeds("full"), of_seeds("fast")

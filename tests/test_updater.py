@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, final
@@ -11,12 +11,12 @@ from typing import Any, final
 import pytest
 import torch
 from conftest import make_dataset
-from recorded import RecordedGraphs
+from recorded import RecordedGraphs, replay
 from test_algos import NAMES
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
 
-from seqeval import environments, lockstep, plugins, protocol, updater
+from seqeval import environments, plugins, protocol, updater
 from seqeval.agents import Agents
 from seqeval.algorithm import Algorithm, Config
 from seqeval.check import SPECS, Kit
@@ -24,7 +24,7 @@ from seqeval.operators import Recorder, Trace
 from seqeval.protocol import Moment
 from seqeval.settings import Evaluation, Online, Protocol
 from seqeval.types import Row
-from seqeval.updater import WARM_UP, Meter, ReplayingUpdater, Share, Updater
+from seqeval.updater import WARM_UP, Meter, ReplayingUpdater, Updater
 
 STREAM = Protocol(start=20, grow_by=4)  # on 120 transitions: 26 updates
 ONLINE = Online(steps=7, updates_per_step=2, mix=0.5)
@@ -59,19 +59,6 @@ def events(agents: Agents, states: Any = None) -> Iterator[Row | Moment]:
 def run(agents: Agents) -> tuple[list[dict], list[bytes]]:
     """The rows, and all that is learnt."""
     return [timeless(event) for event in events(agents) if isinstance(event, Row)], learnt(agents)
-
-
-def replay(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
-    """From here on every run replays, by way of the graphs that are added to the list."""
-    made: list[RecordedGraphs] = []
-
-    def make(algorithm: Algorithm, shares: Sequence[Share]) -> Updater:
-        made.append(RecordedGraphs())
-        assert algorithm.period is not None
-        return ReplayingUpdater(algorithm, shares, algorithm.period, made[-1])
-
-    monkeypatch.setattr(lockstep, "make_updater", make)
-    return made
 
 
 @CASES

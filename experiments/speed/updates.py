@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from multiprocessing import get_context
 from typing import Any, get_args
 
@@ -47,7 +48,7 @@ def _updates_in_turns(name: str, replicas: int, device: str, options: Options) -
         best = max(products.values())
         turn = {"updates_per_second": speed, "machine_flops_per_second": best}
         rounds.append(turn | {"share": speed * flops / best, "products": products})
-    how = {"precision": options.precision} | arithmetic.current().plain()
+    how = {"precision": options.precision} | asdict(arithmetic.current())
     about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | how
     keys = "updates_per_second", "machine_flops_per_second", "share"
     return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}

@@ -2,7 +2,7 @@
 
 On the CPU in float32 the replicas are computed one after the other, on 2-D tensors alone: that makes a
 replica's numbers independent, to the last bit, of how many others there are, and lets each product be made by
-the kernel that is fastest for it (`seqeval.arithmetic`). Everywhere else the network is plain torch.
+the kernel that is fastest for it (`seqeval.training.matmul`). Everywhere else the network is plain torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqeval import arithmetic
+from seqeval.training import matmul
 
 CHUNK = 512  # pairs taken at once
 NARROW = 32  # products with a dimension below this leave the arithmetic units waiting
@@ -190,7 +190,7 @@ class Products:
     """
 
     def __init__(self) -> None:
-        how = arithmetic.current()
+        how = matmul.current()
         self.rounded = how.operands == "bfloat16"
         self.wide_onednn = how.kernels == "onednn"
         self.narrow_onednn = how.kernels != "blas"
@@ -246,7 +246,7 @@ class Products:
         return self.narrow_onednn if columns < NARROW else self.wide_onednn
 
 
-_onednn = torch.ops.mkldnn._linear_pointwise.default if arithmetic.ONEDNN else None
+_onednn = torch.ops.mkldnn._linear_pointwise.default if matmul.ONEDNN else None
 
 
 def _through_relu(g: Tensor, value: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ import torch
 import tyro
 from rich.console import Console
 
-from seqeval import Evaluation, Online, Protocol, Study, launch
+from seqeval import Evaluation, Online, Protocol, Study, execution
 from seqeval.cli import exits, plain_console
-from seqeval.storage import RunDirectory
+from seqeval.execution.storage import RunDirectory
 
 STUDY = Study(
     datasets=("pendulum-replay",),
@@ -59,7 +59,7 @@ def kill_and_go_on(
     jobs: int,
     save_every: float,
     seed: int,
-    overlap: launch.Overlap = "auto",
+    overlap: execution.Overlap = "auto",
     group: bool = False,
 ) -> Kills:
     """Runs a study to its end, of which the first `kills` attempts are killed, each after up to `longest`
@@ -84,11 +84,13 @@ def kill_and_go_on(
     return Kills(**found)
 
 
-def _run(study: Study, out: Path, jobs: int, save_every: float, overlap: launch.Overlap, group: bool) -> None:
+def _run(
+    study: Study, out: Path, jobs: int, save_every: float, overlap: execution.Overlap, group: bool
+) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere:
-        launch.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap, group=group)
+        execution.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap, group=group)
 
 
 def _wait_for_training(process: Any, out: Path) -> None:
@@ -158,7 +160,7 @@ def main(
     jobs: int = 1,
     save_every: float = 0.1,
     seed: int = 0,
-    overlap: launch.Overlap = "auto",
+    overlap: execution.Overlap = "auto",
     group: bool = False,
 ) -> int:
     """
@@ -175,7 +177,7 @@ def main(
     console = plain_console(stderr=False)
     for name in ("whole", "killed"):
         shutil.rmtree(out / name, ignore_errors=True)
-    launch.run(study, out / "whole", jobs, Console(stderr=True), save_every, overlap="off")
+    execution.run(study, out / "whole", jobs, Console(stderr=True), save_every, overlap="off")
     began = time.monotonic()
     count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed, overlap, group)
     rows = len(list(RunDirectory(out / "killed").rows()))

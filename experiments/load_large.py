@@ -23,8 +23,9 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from seqeval import card, datasets, environments
+from seqeval import datasets, environments
 from seqeval.cli import plain_console
+from seqeval.datasets import card
 
 ENV_ID = "Hopper-v4"
 

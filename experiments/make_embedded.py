@@ -17,8 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seqeval import behaviour
-from seqeval.behaviour import Recipe
+from seqeval import collect
+from seqeval.collect import Recipe
 from seqeval.errors import UserError
 
 OUT = Path(__file__).parents[1] / "seqeval" / "datasets" / "data"
@@ -67,7 +67,7 @@ def make(name: str, out: Path) -> None:
             raise UserError(f"{old}: exists already; remove it or give another --out")
     made = work / RECIPES[name].file(work, "full-replay").name
     if not made.exists() or (work / "making").exists():
-        behaviour.make(RECIPES[name], ["full-replay"], work, Console(stderr=True))
+        collect.make(RECIPES[name], ["full-replay"], work, Console(stderr=True))
     card = json.loads(made.with_suffix(".json").read_text())
     card |= {"name": name, "licence": "Apache-2.0", "made_by": f"experiments/make_embedded.py {name}"}
     made.replace(path)

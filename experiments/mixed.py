@@ -15,7 +15,7 @@ from pathlib import Path
 
 from seqeval import Study
 from seqeval.cli import script
-from seqeval.settings import PRESETS
+from seqeval.config import PRESETS
 
 TASKS = ("halfcheetah", "hopper", "walker2d")
 PROTOCOL, EVALUATION = PRESETS["mixed"]

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqeval import aggregate
+from seqeval import analysis
 
 from . import style
 
@@ -24,7 +24,7 @@ NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "op
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """One statistic of `aggregate.along`. `looks` are by variant and study."""
+    """One statistic of `analysis.along`. `looks` are by variant and study."""
     ax = style.axes(*style.PANEL) if ax is None else ax
     (statistic,) = set(frame["statistic"])
     for line, look in style.each_line(frame, looks):
@@ -37,6 +37,6 @@ def plot(
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The IQM of complete rows, and a note for each thing to know of what is in it."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = aggregate.comparable(rows)
-    table = aggregate.along(rows, style.transitions(studies), ["iqm"])
+    rows, notes = analysis.comparable(rows)
+    table = analysis.along(rows, style.transitions(studies), ["iqm"])
     return style.panel(plot, table, looks, style.counts(rows)), notes

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from seqeval import card
-from seqeval.card import Card, Histogram
+from seqeval.analysis import card
+from seqeval.analysis.card import Card, Histogram
 
 from . import style
 

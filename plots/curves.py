@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from seqeval import aggregate
+from seqeval import analysis
 from seqeval.types import Reference
 
 from . import style
@@ -45,7 +45,7 @@ def plot(
     if ax is None:
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
-    table = aggregate.curves(rows)
+    table = analysis.curves(rows)
     styles = styles or _with_remarks(styles_of(rows), rows)
     for (variant, study), line in table.groupby(["variant", "study"], sort=False):
         look = styles[variant, study]
@@ -108,7 +108,7 @@ def figure(
     environment. `behind` are rows of other people's runs, in scores, of some of the same datasets and
     algorithms.
     """
-    rows = aggregate.with_values(beside_data(rows, datasets))
+    rows = analysis.with_values(beside_data(rows, datasets))
     names = list(rows["dataset"].unique())
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
@@ -189,7 +189,7 @@ def segments_of(about: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 def _goes_on(rows: pd.DataFrame) -> bool:
     """Whether a line goes on online where the data ends."""
-    return bool((rows.groupby(aggregate.LINE)["phase"].nunique() > 1).any())
+    return bool((rows.groupby(analysis.LINE)["phase"].nunique() > 1).any())
 
 
 def styles_of(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
@@ -198,7 +198,7 @@ def styles_of(rows: pd.DataFrame) -> dict[tuple[str, str], style.Line]:
     scratch = rows["study"].str.endswith(FROM_SCRATCH)
     beside = rows.loc[scratch, "study"].unique()
     called = {study: "from scratch" if len(beside) == 1 else study for study in beside}
-    return style.lines(aggregate.variants(rows), _names_of_studies(rows[~scratch]) | called)
+    return style.lines(analysis.variants(rows), _names_of_studies(rows[~scratch]) | called)
 
 
 def _with_remarks(
@@ -206,8 +206,8 @@ def _with_remarks(
 ) -> dict[tuple[str, str], style.Line]:
     """Styles whose labels say too which lines are frozen online, and how many seeds are left at the end of
     those that have lost some, over all panels."""
-    frozen = {(variant, study) for _, variant, study in aggregate.frozen(rows)}
-    ends = aggregate.curves(rows).groupby(aggregate.LINE, sort=False).tail(1)
+    frozen = {(variant, study) for _, variant, study in analysis.frozen(rows)}
+    ends = analysis.curves(rows).groupby(analysis.LINE, sort=False).tail(1)
     found = {}
     for key, look in styles.items():
         lost = ends[(ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["of"])]
@@ -245,5 +245,5 @@ def _range(counts: pd.Series) -> str:
 
 
 def _seeds(rows: pd.DataFrame) -> str:
-    counts = rows.groupby(aggregate.LINE)["seed"].nunique()
+    counts = rows.groupby(analysis.LINE)["seed"].nunique()
     return "1 seed" if counts.max() == 1 else f"mean and range over {_range(counts)} seeds"

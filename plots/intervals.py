@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from seqeval import aggregate
+from seqeval import analysis
 
 from . import style
 
@@ -27,7 +27,7 @@ HEIGHT = 0.3  # of a bar, where lines are 1 apart
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """One statistic of `aggregate.across`, of measures that its column `measure` names. `looks` are by
+    """One statistic of `analysis.across`, of measures that its column `measure` names. `looks` are by
     variant and study; the first is on top."""
     ax = style.axes(style.TEXT_WIDTH / 2, 1.8) if ax is None else ax
     ax.use_sticky_edges = False  # a bar's end needs its margin too
@@ -53,9 +53,9 @@ def plot(
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The intervals of complete rows, and a note for each thing to know of what is in them."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = aggregate.comparable(rows)
-    measures = zip(MEASURES, (aggregate.finals(rows), aggregate.areas(rows)), strict=True)
-    table = pd.concat([aggregate.across(values).assign(measure=name) for name, values in measures])
+    rows, notes = analysis.comparable(rows)
+    measures = zip(MEASURES, (analysis.finals(rows), analysis.areas(rows)), strict=True)
+    table = pd.concat([analysis.across(values).assign(measure=name) for name, values in measures])
     lines = table.groupby(["variant", "study"]).ngroups
     with style.context():
         drawn = Figure(figsize=(style.TEXT_WIDTH, 0.95 + 0.26 * lines))

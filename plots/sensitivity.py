@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seqeval import aggregate
+from seqeval import analysis
 from seqeval.errors import UserError
 
 from . import style
@@ -47,7 +47,7 @@ def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tupl
     Raises UserError where the studies differ in more than K and γ, or not in these.
     """
     _check(studies)
-    table = aggregate.final(rows[rows["phase"] == "offline"])
+    table = analysis.final(rows[rows["phase"] == "offline"])
     for axis, key in AXES.items():
         values = {name: _settings(study)[key] for name, study in studies.items()}
         table[axis] = table["study"].map(values)

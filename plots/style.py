@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from seqeval import aggregate, disk
+from seqeval import analysis, atomic_io
 
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
 PANEL = (0.62 * TEXT_WIDTH, 2.2)  # a figure of one panel, without its legend
@@ -87,10 +87,10 @@ def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dic
 def lines_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], Line]:
     """A style for each (variant, study) of a figure over datasets, from rows or from a table of statistics.
 
-    Lines are called as `aggregate.labels` does; studies have dashes of their own where labels name them.
+    Lines are called as `analysis.labels` does; studies have dashes of their own where labels name them.
     """
-    pairs = aggregate.variants(rows)
-    called = aggregate.labels(pairs)
+    pairs = analysis.variants(rows)
+    called = analysis.labels(pairs)
     named = any(called[pair] != pair[0] for pair in pairs)
     looks = lines(pairs, {study: study if named else "" for _, study in pairs})
     return {pair: look._replace(label=called[pair]) for pair, look in looks.items()}
@@ -182,7 +182,7 @@ def counts(rows: pd.DataFrame) -> str:
 
 def seeds(rows: pd.DataFrame) -> str:
     """How many seeds a line has, in words."""
-    each = rows.groupby(aggregate.LINE)["seed"].nunique()
+    each = rows.groupby(analysis.LINE)["seed"].nunique()
     low, high = each.min(), each.max()
     return _counted(high, "seed") if low == high else f"{low} to {high} seeds"
 
@@ -210,7 +210,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     for file in paths:
         # No time of day in the file: the same rows give the same bytes.
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
-        with context(), disk.replacing(file) as partial:  # the context is for the types of the fonts
+        with context(), atomic_io.replacing(file) as partial:  # the context is for the types of the fonts
             figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
         figure.set_layout_engine("none")  # laid out once, and so alike in both
     return paths

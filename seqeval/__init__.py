@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seqeval.config import Evaluation, Online, Protocol, Ray, Slurm, Study
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
     from seqeval.policy import load_policy
-    from seqeval.settings import Evaluation, Online, Protocol, Ray, Slurm, Study
 
 __all__ = [
     "Evaluation",
@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Evaluation": "settings",
-    "Online": "settings",
-    "Protocol": "settings",
-    "Ray": "settings",
-    "Slurm": "settings",
-    "Study": "settings",
+    "Evaluation": "config",
+    "Online": "config",
+    "Protocol": "config",
+    "Ray": "config",
+    "Slurm": "config",
+    "Study": "config",
     "UserError": "errors",
     "load_dataset": "datasets",
     "load_policy": "policy",

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from seqeval.errors import UserError
-from seqeval.streams import stream
+from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
 __all__ = [

@@ -29,7 +29,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
-from seqeval.replicas import replicated
+from seqeval.replicated import replicated
 
 LONGEST_NAME = 100  # characters: a name is a folder too
 GROUP = "seqeval.algorithms"

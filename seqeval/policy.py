@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqeval import environments, plugins, protocol
-from seqeval.agents import Agents
+from seqeval import environments, plugins
 from seqeval.errors import UserError
-from seqeval.storage import RunDirectory
+from seqeval.execution.storage import RunDirectory
+from seqeval.training import trainer
+from seqeval.training.agents import Agents
 from seqeval.types import Environment
 
 
@@ -59,6 +60,6 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
             f"{cell.policy}: damaged; remove its folder and run the study again, which redoes that seed alone"
         ) from error
     found, device = plugins.find(variant.algorithm), torch.device("cpu")
-    agents = protocol.make_agents(found, variant.config, environment, [seed], saved["updates"], device)
+    agents = trainer.make_agents(found, variant.config, environment, [seed], saved["updates"], device)
     agents.load_states([saved])
     return Policy(agents, about["env_id"])

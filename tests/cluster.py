@@ -13,7 +13,7 @@ from types import ModuleType
 from rich.console import Console
 
 from seqeval import Evaluation, Online, Protocol, Study
-from seqeval.storage import RunDirectory
+from seqeval.execution.storage import RunDirectory
 
 SMALL = "hidden=(16,16),batch_size=16"
 STUDY = Study(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from seqeval import lockstep
 from seqeval.algorithm import Algorithm
-from seqeval.operators import Operator, Recorder, leaves
-from seqeval.updater import ReplayingUpdater, Share, Updater
+from seqeval.check.tracing import Operator, Recorder, leaves
+from seqeval.training import lockstep
+from seqeval.training.updater import ReplayingUpdater, Share, Updater
 
 
 class RecordedGraphs:

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
-from seqeval.sampling import draw_noise
-from seqeval.streams import stream
+from seqeval.replay.samplers import draw_noise
+from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
 SPEC = Spec(observation_size=5, action_size=2)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqeval import Evaluation, Protocol, Study, UserError, arithmetic, storage
-from seqeval.arithmetic import Arithmetic
+from seqeval import Evaluation, Protocol, Study, UserError
+from seqeval.execution import storage
+from seqeval.training import matmul
+from seqeval.training.matmul import Arithmetic
 
 needs_bfloat16 = pytest.mark.skipif(
-    not arithmetic.has_bfloat16(), reason="this processor has no products of bfloat16"
+    not matmul.has_bfloat16(), reason="this processor has no products of bfloat16"
 )
-needs_onednn = pytest.mark.skipif(not arithmetic.ONEDNN, reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(not matmul.ONEDNN, reason="this torch has no oneDNN")
 STUDY = Study(
     datasets=("pendulum-replay",),
     algorithms=("bc:batch_size=8,hidden=(40,40)",),
@@ -44,8 +46,8 @@ def recorded(out: Path) -> dict:
     ],
 )
 def test_the_processor_decides_on_the_kernels(processor: tuple, kernels: str, monkeypatch) -> None:
-    monkeypatch.setattr(arithmetic, "processor_family", lambda: processor)
-    assert arithmetic.of_this_machine("cpu") == Arithmetic(kernels, "float32")
+    monkeypatch.setattr(matmul, "processor_family", lambda: processor)
+    assert matmul.of_this_machine("cpu") == Arithmetic(kernels, "float32")
 
 
 @pytest.mark.parametrize(
@@ -59,36 +61,36 @@ def test_the_processor_decides_on_the_kernels(processor: tuple, kernels: str, mo
     ],
 )
 def test_the_processor_is_read_from_what_the_system_tells(text: str, family: tuple) -> None:
-    assert arithmetic.family_in(text) == family
+    assert matmul.family_in(text) == family
 
 
 def test_fast_rounds_where_the_processor_gains_by_it(monkeypatch) -> None:
-    monkeypatch.setattr(arithmetic, "has_bfloat16", lambda: True)
-    assert arithmetic.of_this_machine("cpu", "fast").operands == "bfloat16"
-    monkeypatch.setattr(arithmetic, "has_bfloat16", lambda: False)
-    assert arithmetic.of_this_machine("cpu", "fast").operands == "float32"
-    assert arithmetic.of_this_machine("cuda", "fast").operands == "tf32"
-    assert arithmetic.of_this_machine("cuda", "full").operands == "float32"
+    monkeypatch.setattr(matmul, "has_bfloat16", lambda: True)
+    assert matmul.of_this_machine("cpu", "fast").operands == "bfloat16"
+    monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
+    assert matmul.of_this_machine("cpu", "fast").operands == "float32"
+    assert matmul.of_this_machine("cuda", "fast").operands == "tf32"
+    assert matmul.of_this_machine("cuda", "full").operands == "float32"
 
 
 def test_it_holds_for_a_while_and_then_no_longer() -> None:
-    before, of_cuda = arithmetic.current(), torch.backends.cuda.matmul.fp32_precision
+    before, of_cuda = matmul.current(), torch.backends.cuda.matmul.fp32_precision
 
     def fail() -> None:
-        assert arithmetic.current() == Arithmetic("blas", "tf32")
+        assert matmul.current() == Arithmetic("blas", "tf32")
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), arithmetic.using(Arithmetic("blas", "tf32")):
+    with pytest.raises(RuntimeError), matmul.using(Arithmetic("blas", "tf32")):
         fail()
-    assert arithmetic.current() == before
+    assert matmul.current() == before
     assert torch.backends.cuda.matmul.fp32_precision == of_cuda
 
 
 def test_what_the_machine_lacks_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(arithmetic, "ONEDNN", False)
+    monkeypatch.setattr(matmul, "ONEDNN", False)
     for lacking in (Arithmetic("onednn"), Arithmetic("narrow-onednn"), Arithmetic("blas", "bfloat16")):
-        with pytest.raises(UserError, match="go on where it was begun"), arithmetic.using(lacking):
+        with pytest.raises(UserError, match="go on where it was begun"), matmul.using(lacking):
             pass
 
 
@@ -116,9 +118,9 @@ def test_a_process_that_evaluates_beside_training_computes_so_too(tmp_path: Path
 
 
 def test_where_fast_gains_nothing_it_says_so(tmp_path: Path, monkeypatch) -> None:
-    from seqeval.study import resolve
+    from seqeval.execution.jobs import resolve
 
-    monkeypatch.setattr(arithmetic, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
     assert any("no products of bfloat16" in note for note in resolve(with_precision("fast")).notes)
     assert not any("bfloat16" in note for note in resolve(STUDY).notes)
 
@@ -126,16 +128,16 @@ def test_where_fast_gains_nothing_it_says_so(tmp_path: Path, monkeypatch) -> Non
 @needs_onednn
 def test_a_study_goes_on_with_the_kernels_that_it_was_begun_with(tmp_path: Path, monkeypatch) -> None:
     used = []
-    before = arithmetic.using
+    before = matmul.using
 
     def spy(wanted: Arithmetic):
         used.append(wanted)
         return before(wanted)
 
-    monkeypatch.setattr(arithmetic, "using", spy)
-    monkeypatch.setattr(arithmetic, "processor_family", lambda: ("GenuineIntel", 6))
+    monkeypatch.setattr(matmul, "using", spy)
+    monkeypatch.setattr(matmul, "processor_family", lambda: ("GenuineIntel", 6))
     STUDY.run(tmp_path / "run", jobs=1)
-    monkeypatch.setattr(arithmetic, "processor_family", lambda: ("AuthenticAMD", 26))
+    monkeypatch.setattr(matmul, "processor_family", lambda: ("AuthenticAMD", 26))
     with_precision("full", seeds=(0, 1)).run(tmp_path / "run", jobs=1)
     assert used == [Arithmetic("blas")] * 2
     assert recorded(tmp_path / "run")["arithmetic"] == {"cpu": {"kernels": "blas", "operands": "float32"}}

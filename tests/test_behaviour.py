@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from stable_baselines3.common.logger import Logger
 
-from seqeval import behaviour, cli, datasets
-from seqeval.behaviour.agent import build, find_algorithm
-from seqeval.behaviour.log import Log, Logged
-from seqeval.behaviour.recipe import LEVELS, Recipe
-from seqeval.behaviour.training import Training
-from seqeval.disk import locked
+from seqeval import cli, collect, datasets
+from seqeval.atomic_io import locked
+from seqeval.collect.agent import build, find_algorithm
+from seqeval.collect.config import LEVELS, Recipe
+from seqeval.collect.log import Log, Logged
+from seqeval.collect.training import Training
 from seqeval.errors import UserError
 
 
@@ -113,7 +113,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every level of a SAC agent; to be read."""
-    return behaviour.make(SAC, LEVELS, tmp_path_factory.mktemp("made"))
+    return collect.make(SAC, LEVELS, tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_training_leaves_no_folder_of_a_logger_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    behaviour.make(TD3, ["random"], tmp_path / "out")
+    collect.make(TD3, ["random"], tmp_path / "out")
     assert list(tmp_path.glob("SB3-*")) == []
 
 
@@ -264,15 +264,15 @@ def test_medium_expert_is_half_and_half_medium_first(made: dict[str, Path]) -> N
 def test_the_same_recipe_makes_the_same_files_whatever_is_made_beside_them(
     made: dict[str, Path], tmp_path: Path
 ) -> None:
-    again = behaviour.make(SAC, ["expert"], tmp_path)
+    again = collect.make(SAC, ["expert"], tmp_path)
     assert list(again) == ["expert"]
     assert same(read(again["expert"]), read(made["expert"]))
-    other = behaviour.make(replace(SAC, seed=1), ["expert"], tmp_path / "other")
+    other = collect.make(replace(SAC, seed=1), ["expert"], tmp_path / "other")
     assert not same(read(other["expert"]), read(made["expert"]))
 
 
 def test_dqn_writes_numbers_and_explores_at_its_final_rate(tmp_path: Path) -> None:
-    made = behaviour.make(DQN, ["expert", "full-replay"], tmp_path)
+    made = collect.make(DQN, ["expert", "full-replay"], tmp_path)
     log, expert = read(made["full-replay"]), read(made["expert"])
     assert len(log["actions"]) == 200  # train_freq does not divide it
     for fields in (log, expert):
@@ -294,7 +294,7 @@ def test_dqn_writes_numbers_and_explores_at_its_final_rate(tmp_path: Path) -> No
 @pytest.mark.parametrize("noise", [None, 0.0])
 def test_td3_is_given_noise_unless_told_otherwise(tmp_path: Path, noise: float | None) -> None:
     more = {} if noise is None else {"action_noise": noise}
-    made = behaviour.make(replace(TD3, settings=SMALL | more), ["random"], tmp_path)
+    made = collect.make(replace(TD3, settings=SMALL | more), ["random"], tmp_path)
     fields, card = read(made["random"]), card_of(made["random"])
     _, state = np.unique(fields["observations"], axis=0, return_inverse=True)
     spread = np.array([np.ptp(fields["actions"][state == s]) for s in range(state.max() + 1)])
@@ -313,7 +313,7 @@ def test_algorithms_of_sb3_contrib_are_known_where_it_is_installed(
 ) -> None:
     pytest.importorskip("sb3_contrib")
     recipe = replace(TD3, env_id=env_id, algorithm=algorithm, settings=SMALL | {"learning_starts": 20})
-    made = behaviour.make(recipe, ["expert"], tmp_path)
+    made = collect.make(recipe, ["expert"], tmp_path)
     card = card_of(made["expert"])
     assert card["behaviour"].startswith(f"sb3-contrib {algorithm} at step 150")
     assert words in card["behaviour"]
@@ -353,9 +353,9 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a training leaves that is stopped on its way to the third of three checkpoints."""
     out = tmp_path_factory.mktemp("stopped") / "out"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        stop_at(monkeypatch, behaviour.training, "episode_returns", 3)
+        stop_at(monkeypatch, collect.training, "episode_returns", 3)
         with pytest.raises(Killed):
-            behaviour.make(SAC, ["full-replay", "medium-replay"], out)
+            collect.make(SAC, ["full-replay", "medium-replay"], out)
     return out
 
 
@@ -368,7 +368,7 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(
     stopped: Path, made: dict[str, Path]
 ) -> None:
     assert [path.name for path in stopped.iterdir()] == ["making"]
-    again = behaviour.make(SAC, ["full-replay", "medium-replay"], stopped)
+    again = collect.make(SAC, ["full-replay", "medium-replay"], stopped)
     fields, whole, card = read(again["full-replay"]), read(made["full-replay"]), card_of(again["full-replay"])
     assert card["resumed_at"] == [160]
     assert [step for step, _ in card["checkpoint_returns"]] == [80, 160, 240]
@@ -423,7 +423,7 @@ def test_a_replay_buffer_is_filled_as_the_agent_fills_it(tmp_path: Path) -> None
     agent.set_logger(Logger(None, []))
     agent.learn(100)
     other = build(recipe, gymnasium.make("Push-v0"))
-    behaviour.training._fill(other, log)
+    collect.training._fill(other, log)
     one, two = agent.replay_buffer, other.replay_buffer
     assert one is not None
     assert two is not None
@@ -437,13 +437,13 @@ def test_levels_that_are_written_are_not_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as context:
-        stop_at(context, behaviour.levels, "rollout", 2)
+        stop_at(context, collect.levels, "rollout", 2)
         with pytest.raises(Killed):
-            behaviour.make(SAC, ["random", "expert"], tmp_path)
+            collect.make(SAC, ["random", "expert"], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"push-random.hdf5", "push-random.json", "making"}
     before = (tmp_path / "push-random.hdf5").stat()
-    monkeypatch.setattr(behaviour.training, "build", _no_training(build))
-    behaviour.make(SAC, ["random", "expert"], tmp_path)
+    monkeypatch.setattr(collect.training, "build", _no_training(build))
+    collect.make(SAC, ["random", "expert"], tmp_path)
     after = (tmp_path / "push-random.hdf5").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert len(read(tmp_path / "push-expert.hdf5")["rewards"]) == 101
@@ -463,7 +463,7 @@ def test_a_level_cut_between_its_card_and_its_file_is_written_again(
     stopped: Path, made: dict[str, Path]
 ) -> None:
     shutil.copy(made["full-replay"].with_suffix(".json"), stopped)
-    behaviour.make(SAC, ["full-replay"], stopped)
+    collect.make(SAC, ["full-replay"], stopped)
     assert card_of(stopped / "push-full-replay.hdf5")["resumed_at"] == [160]
 
 
@@ -476,7 +476,7 @@ def test_a_file_that_is_there_is_not_overwritten(made: dict[str, Path], refusal:
     with pytest.raises(
         UserError, match=r"push-expert\.hdf5: exists already; remove it or give another --out"
     ):
-        behaviour.make(SAC, ["expert"], folder)
+        collect.make(SAC, ["expert"], folder)
     assert snapshot(folder) == before
     assert not (folder / "making").exists()
 
@@ -484,12 +484,12 @@ def test_a_file_that_is_there_is_not_overwritten(made: dict[str, Path], refusal:
 def test_a_file_of_another_recipe_is_not_taken_for_a_level_that_is_written(
     stopped: Path, made: dict[str, Path]
 ) -> None:
-    behaviour.make(replace(SAC, seed=3), ["expert"], stopped.parent / "foreign")
+    collect.make(replace(SAC, seed=3), ["expert"], stopped.parent / "foreign")
     for path in (stopped.parent / "foreign").iterdir():
         shutil.copy(path, stopped)
     before = snapshot(stopped)
     with pytest.raises(UserError, match=r"push-expert\.hdf5: exists already"):
-        behaviour.make(SAC, ["expert"], stopped)
+        collect.make(SAC, ["expert"], stopped)
     assert snapshot(stopped) == before
 
 
@@ -505,7 +505,7 @@ def test_a_file_of_another_recipe_is_not_taken_for_a_level_that_is_written(
 def test_another_recipe_is_refused(stopped: Path, changes: dict[str, Any], message: str) -> None:
     before = snapshot(stopped)
     with pytest.raises(UserError) as caught:
-        behaviour.make(replace(SAC, **changes), ["full-replay"], stopped)
+        collect.make(replace(SAC, **changes), ["full-replay"], stopped)
     assert f"making: begun with {message};" in str(caught.value)
     assert snapshot(stopped) == before
 
@@ -514,14 +514,14 @@ def test_a_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "making").mkdir()
     (tmp_path / "making" / "coffee.txt").write_text("two sugars")
     with pytest.raises(UserError, match=r"making: not empty and holds no recipe\.json"):
-        behaviour.make(SAC, ["expert"], tmp_path)
+        collect.make(SAC, ["expert"], tmp_path)
     assert (tmp_path / "making" / "coffee.txt").read_text() == "two sugars"
 
 
 def test_two_processes_do_not_share_the_work(stopped: Path) -> None:
     with locked(stopped / "making", "busy"):
         with pytest.raises(UserError, match="another process is at work there"):
-            behaviour.make(SAC, ["full-replay"], stopped)
+            collect.make(SAC, ["full-replay"], stopped)
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_what_cannot_be_made_is_refused_in_one_line(
 def test_an_agent_that_does_not_learn_has_no_levels_but_keeps_its_training(tmp_path: Path) -> None:
     recipe = replace(SAC, env_id="Idle-v0", steps=70, checkpoints=1)
     with pytest.raises(UserError) as caught:
-        behaviour.make(recipe, ["full-replay"], tmp_path)
+        collect.make(recipe, ["full-replay"], tmp_path)
     message = str(caught.value)
     assert "no better than random in 70 steps" in message
     assert "(step 70) has a mean return of 0.00" in message
@@ -603,7 +603,7 @@ def test_the_command_of_a_card_makes_the_recipe_it_is_of() -> None:
         "--levels expert"
     )
     texts = [f"{key}={value!r}" for key, value in SMALL.items()]
-    assert behaviour.parse_settings(texts) == SMALL
+    assert collect.parse_settings(texts) == SMALL
 
 
 def test_a_stopped_command_says_how_to_go_on(
@@ -612,7 +612,7 @@ def test_a_stopped_command_says_how_to_go_on(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(behaviour, "make", stop)
+    monkeypatch.setattr(collect, "make", stop)
     with pytest.raises(SystemExit) as ended:
         cli.main(
             ["datasets", "make", "--env", "a", "--algorithm", "b", "--steps", "1", "--out", str(tmp_path)]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from seqeval.aggregate import bootstrap
+from seqeval.analysis import bootstrap
 
 NAMES = sorted(bootstrap.ESTIMATORS)
 

@@ -15,8 +15,9 @@ from conftest import make_dataset
 from seqeval.plots import card as drawing
 from seqeval.plots import style
 
-from seqeval import card, cli, datasets, environments
-from seqeval.card import Card
+from seqeval import cli, datasets, environments
+from seqeval.analysis import card
+from seqeval.analysis.card import Card
 from seqeval.types import Dataset, Reference
 
 BOUNDS = np.array([-2, -1], np.float32), np.array([2, 3], np.float32)

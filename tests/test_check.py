@@ -11,7 +11,7 @@ import pytest
 from seqeval import check, cli, plugins
 from seqeval.check import Result
 from seqeval.errors import UserError
-from seqeval.storage import frame
+from seqeval.execution.storage import frame
 
 README = Path(__file__).parents[1] / "README.md"
 

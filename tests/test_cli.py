@@ -18,12 +18,13 @@ import pandas as pd
 import pytest
 from conftest import Ended, Seqeval, refused
 
-from seqeval import Study, cli, datasets, disk, load_policy, plugins
-from seqeval.agents import Agents
+from seqeval import Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
-from seqeval.launch import WorkFailed, local
-from seqeval.launch.worker import Failure
-from seqeval.storage import frame
+from seqeval.execution import WorkFailed
+from seqeval.execution.launchers import local
+from seqeval.execution.storage import frame
+from seqeval.execution.worker import Failure
+from seqeval.training.agents import Agents
 from seqeval.types import Row
 
 BC = "bc:hidden=(8,8),name=bc"
@@ -708,7 +709,7 @@ def test_a_full_disk_is_one_line_whoever_meets_it(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")  # as of a file that is open: without its name
 
-    monkeypatch.setattr(disk, "save_json", full)
+    monkeypatch.setattr(atomic_io, "save_json", full)
     ended = seqeval(*study(tmp_path / "run"))
     assert ended.code == 2
     assert ended.err.endswith("No space left on device; make room and give the same command again\n")

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from conftest import Seqeval, refused
 
-from seqeval import aggregate, plots, tables
+from seqeval import analysis, plots
+from seqeval.analysis import tables
 from seqeval.cli import results
 
 OVER_DATASETS = ["aggregate", "improvement", "intervals", "profile", "ranks"]
@@ -130,11 +131,11 @@ def test_a_line_of_which_every_seed_stopped_is_refused(seqeval: Seqeval, tmp_pat
 
 def test_an_online_phase_that_stopped_is_refused() -> None:
     rows = made_up.rows(points=(1000, made_up.SIZE, made_up.SIZE + 100))
-    rows = aggregate.with_planned(rows, made_up.studies(rows))
-    same, notes = aggregate.complete(rows)
+    rows = analysis.with_planned(rows, made_up.studies(rows))
+    same, notes = analysis.complete(rows)
     assert (len(same), notes) == (len(rows), [])
     stopped = rows[(rows["samples"] <= made_up.SIZE) | (rows["dataset"] != "one") | (rows["variant"] != "bc")]
-    kept, notes = aggregate.complete(stopped, leave_out=True)
+    kept, notes = analysis.complete(stopped, leave_out=True)
     assert notes == ["left out of the statistics: one, bc: ends at n = 3000 of 3100"]
     assert len(kept) == len(stopped) - 3 * 2
 
@@ -165,7 +166,7 @@ def test_the_table_is_printed_as_markdown_unless_it_is_asked_for_otherwise(
     csv = pd.read_csv(io.StringIO(seqeval("table", finished, "--format", "csv").out))
     ends = csv[(csv["measure"] == "final") & csv["dataset"].notna()].set_index(["dataset", "variant"])
     assert ends["estimate"].to_dict() == pytest.approx(
-        aggregate.finals(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
+        analysis.finals(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
     )
 
 

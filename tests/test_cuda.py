@@ -17,16 +17,17 @@ from test_protocol import LABELS
 from test_resume import SHORT
 from test_updater import CASES, ONLINE
 
-from seqeval import environments, lockstep, plugins, protocol
-from seqeval.agents import Agents
+from seqeval import environments, plugins
 from seqeval.algorithm import Noise
-from seqeval.protocol import Moment
-from seqeval.sampling import Minibatches
-from seqeval.settings import Evaluation, Online, Protocol
-from seqeval.storage import frame
-from seqeval.streams import stream
+from seqeval.config import Evaluation, Online, Protocol
+from seqeval.execution.storage import frame
+from seqeval.replay.samplers import Minibatches
+from seqeval.seeding import stream
+from seqeval.training import lockstep, trainer
+from seqeval.training.agents import Agents
+from seqeval.training.trainer import Moment
+from seqeval.training.updater import WARM_UP, CudaGraphs, Updater
 from seqeval.types import Row
-from seqeval.updater import WARM_UP, CudaGraphs, Updater
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -43,13 +44,13 @@ def start(
 ) -> Agents:
     found, data = plugins.find(name), make_dataset(env_id=SHORT)
     config = replace(found.Config(), **({"batch_size": 32, "hidden": (64, 64)} | changes))
-    updates = protocol.updates(STREAM, online, len(data), found)
-    return protocol.make_agents(found, config, environments.of(data), [3, 1, 7], updates, device)
+    updates = trainer.updates(STREAM, online, len(data), found)
+    return trainer.make_agents(found, config, environments.of(data), [3, 1, 7], updates, device)
 
 
 def events(agents: Agents, online: Online = OFFLINE, states: Any = None) -> Iterator[Row | Moment]:
     data = make_dataset(env_id=SHORT)
-    return protocol.events(agents, data, STREAM, POINTS, LABELS, online, states)
+    return trainer.events(agents, data, STREAM, POINTS, LABELS, online, states)
 
 
 def run(agents: Agents, online: Online = OFFLINE) -> tuple[list[Row], dict]:
@@ -168,7 +169,7 @@ def test_draws_are_the_cpus() -> None:
 
 def test_a_study_runs_there(tmp_path: Path, seqeval: Seqeval) -> None:
     what = ("--datasets", "pendulum-replay", "--algorithms", "bc", "td3_bc", "sb3:TD3", "--seeds", 0, 1)
-    small = ("--protocol.start", 19900, "--evaluation.points", 2, "--evaluation.episodes", 1)
+    small = ("--trainer.start", 19900, "--evaluation.points", 2, "--evaluation.episodes", 1)
     ended = seqeval("run", *what, *small, "--device", "cuda", "--out", tmp_path / "run")
     assert ended.code == 0, ended.err
     rows = frame([tmp_path / "run"])

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from seqeval import cli, datasets, environments, scores
+from seqeval import cli, datasets, environments, references
 from seqeval.datasets import _download, d4rl, embedded
 from seqeval.errors import UserError
 from seqeval.evaluation.gymnasium import Evaluator
@@ -27,7 +27,7 @@ from seqeval.types import Dataset
 
 HOPPER = "hopper-medium-v2"
 FILE = "hopper_medium-v2.hdf5"
-ROWS = {row["dataset"]: row for row in scores.d4rl_table()}
+ROWS = {row["dataset"]: row for row in references.d4rl_table()}
 ROBOTICS = importlib.util.find_spec("gymnasium_robotics") is not None
 SIZES = {  # of D4RL's observations and actions
     "hopper": (11, 3),
@@ -162,7 +162,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def moved_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file of the table, at an address that is not D4RL's."""
     rows = [row | {"url": f"{address}/gym_mujoco/{row['url'].rpartition('/')[2]}"} for row in ROWS.values()]
-    monkeypatch.setattr(scores, "d4rl_table", lambda: tuple(rows))
+    monkeypatch.setattr(references, "d4rl_table", lambda: tuple(rows))
 
 
 @pytest.fixture
@@ -216,8 +216,8 @@ def test_a_name_is_downloaded_once_and_has_its_environment_and_its_score(
     assert (dataset.name, dataset.env_id, len(dataset)) == (HOPPER, "Hopper-v4", 3000)
     assert dataset.reference is not None
     assert (dataset.reference.minimum, dataset.reference.maximum) == (-20.272305, 3234.3)
-    assert dataset.reference == scores.of_environment("Hopper-v4")
-    assert scores.of_environment("Hopper-v4?ctrl_cost_weight=1.0") is None
+    assert dataset.reference == references.of_environment("Hopper-v4")
+    assert references.of_environment("Hopper-v4?ctrl_cost_weight=1.0") is None
     assert dataset.reference.score(3234.3) == 100
     assert dataset.behaviour_return == 100  # of the 30 episodes of 100 rows
     assert dataset.card == {"url": f"{server.address}/gym_mujoco/{FILE}"}
@@ -305,8 +305,10 @@ def test_ants_111_observations_are_those_of_its_environment(server: Server) -> N
     dataset = datasets.load("ant-medium-v2")
     assert dataset.observation_size == 111
     assert dataset.reference is not None
-    assert dataset.reference == scores.of_environment(dataset.env_id) == scores.of_environment("Ant-v4")
-    assert scores.of_environment("Ant-v4?use_contact_forces=True") is None  # which punishes contact
+    assert (
+        dataset.reference == references.of_environment(dataset.env_id) == references.of_environment("Ant-v4")
+    )
+    assert references.of_environment("Ant-v4?use_contact_forces=True") is None  # which punishes contact
     assert (dataset.reference.minimum, dataset.reference.maximum) == (-325.6, 3879.7)
     assert not any("forces" in note for note in dataset.notes)
 
@@ -335,8 +337,8 @@ def test_contact_forces_in_ants_data_are_told(server: Server) -> None:
 def test_adroit_is_loaded_and_played(server: Server) -> None:
     server.answers = [Answer(content_of(fields_of(300, 45, 24)))]
     dataset = datasets.load("pen-human-v1")
-    assert scores.of_environment("AdroitHandPen-v1") is None  # 200 steps, not 100
-    assert dataset.reference == scores.of_environment(dataset.env_id)
+    assert references.of_environment("AdroitHandPen-v1") is None  # 200 steps, not 100
+    assert dataset.reference == references.of_environment(dataset.env_id)
     assert any("after the pen has fallen" in note for note in dataset.notes)
     assert not any("forces" in note for note in dataset.notes)
     evaluator = Evaluator(dataset.env_id, [0], 1)
@@ -392,8 +394,8 @@ def test_another_count_than_d4rls_qlearning_dataset_is_told(
     assert note == f"2970 transitions, D4RL has 999998 of {HOPPER}"  # 30 of 3000 rows are timeouts
     assert not any("D4RL has" in note for note in datasets.load(HOPPER).notes)
 
-    rows = tuple(row | {"usable_transitions": "2970"} for row in scores.d4rl_table())
-    monkeypatch.setattr(scores, "d4rl_table", lambda: rows)
+    rows = tuple(row | {"usable_transitions": "2970"} for row in references.d4rl_table())
+    monkeypatch.setattr(references, "d4rl_table", lambda: rows)
     assert not any("D4RL has" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
 
 

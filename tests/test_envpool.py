@@ -15,8 +15,8 @@ from conftest import Seqeval, refused
 
 from seqeval import Evaluation, Study, UserError, environments
 from seqeval.evaluation import gymnasium as ours
-from seqeval.storage import RunDirectory
-from seqeval.study import resolve
+from seqeval.execution.jobs import resolve
+from seqeval.execution.storage import RunDirectory
 
 envpool = pytest.importorskip("envpool")
 theirs = pytest.importorskip("seqeval.evaluation.envpool")

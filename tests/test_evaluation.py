@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqeval.evaluation.gymnasium import Evaluator
-from seqeval.streams import stream
+from seqeval.seeding import stream
 
 SEEDS, EPISODES = [3, 8], 25
 

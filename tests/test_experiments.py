@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from seqeval.cli.results import figures
-from seqeval.study import processor
+from seqeval.execution.jobs import processor
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SMALL = [

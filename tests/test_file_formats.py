@@ -19,9 +19,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments, study
-from seqeval.behaviour.log import Log, Logged
+from seqeval import Evaluation, Protocol, Study, cli, datasets, environments
+from seqeval.collect.log import Log, Logged
 from seqeval.errors import UserError
+from seqeval.execution import jobs
 from seqeval.types import Dataset
 
 PENDULUM = "Pendulum-v1"
@@ -609,7 +610,7 @@ def test_trust_is_no_part_of_what_a_study_is(tmp_path: Path) -> None:
     described = []
     for trust in (False, True):
         one = Study((str(path),), ("bc",), protocol=SHORT_RUN, env=PENDULUM, trust_pickle=trust)
-        described.append(study.resolve(one).describe())
+        described.append(jobs.resolve(one).describe())
         del described[-1]["runs"]
     assert described[0] == described[1]
 

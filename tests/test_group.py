@@ -16,11 +16,12 @@ import pytest
 from cluster import differences, load_chaos, saved, silent
 from conftest import Seqeval
 
-from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, protocol
-from seqeval.launch import WorkFailed
-from seqeval.launch.elsewhere import Follower
-from seqeval.storage import RunDirectory
-from seqeval.study import Resolved, resolve
+from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets
+from seqeval.execution import WorkFailed
+from seqeval.execution.jobs import Resolved, resolve
+from seqeval.execution.remote import Follower
+from seqeval.execution.storage import RunDirectory
+from seqeval.training import trainer
 
 SMALL = "hidden=(16,16),batch_size=16"
 SIZES = {"a": 400, "b": 250, "c": 400}
@@ -130,7 +131,7 @@ def test_stopped_each_is_saved(study: Study, whole: Path, tmp_path: Path, seqeva
 def test_what_fails_on_one_dataset_fails_the_piece_and_names_it(
     study: Study, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: bool
 ) -> None:
-    out, course_of = tmp_path / "study", protocol.course_of
+    out, course_of = tmp_path / "study", trainer.course_of
 
     def course(agents: Any, dataset: Any, *more: Any) -> Iterator[Any]:
         for number, event in enumerate(course_of(agents, dataset, *more)):
@@ -139,7 +140,7 @@ def test_what_fails_on_one_dataset_fails_the_piece_and_names_it(
             yield event
 
     with monkeypatch.context() as patched:
-        patched.setattr(protocol, "course_of", course)
+        patched.setattr(trainer, "course_of", course)
         with pytest.raises(UserError if users else WorkFailed) as raised:
             study.run(out, jobs=1, console=silent(), save_every=0.02, group=True)
     text = "b · td3_bc · seed 0, 1: it was killed" if users else "b · td3_bc · seed 0, 1:\nTraceback"
@@ -198,7 +199,7 @@ def test_who_follows_from_elsewhere_is_told_of_every_row_and_update(
 
 
 def test_on_the_command_line(study: Study, whole: Path, tmp_path: Path, seqeval: Seqeval) -> None:
-    flags = ["--protocol.start", 100, "--protocol.grow-by", 8, "--evaluation.points", 3, "--online.steps", 10]
+    flags = ["--trainer.start", 100, "--trainer.grow-by", 8, "--evaluation.points", 3, "--online.steps", 10]
     flags += ["--evaluation.episodes", 1, "--online.updates-per-step", 2, "--seeds", 0, 1, "--env", study.env]
     what = ["--datasets", *study.datasets, "--algorithms", *study.algorithms, "--out", tmp_path / "study"]
     ended = seqeval("run", *what, *flags, "--group", "--jobs", 1)

@@ -19,9 +19,10 @@ import pytest
 import torch
 from cluster import load_chaos, silent
 
-from seqeval import Evaluation, Online, Protocol, Study, UserError, disk, launch, storage
-from seqeval.launch import local
-from seqeval.storage import RunDirectory
+from seqeval import Evaluation, Online, Protocol, Study, UserError, atomic_io, execution
+from seqeval.execution import storage
+from seqeval.execution.launchers import local
+from seqeval.execution.storage import RunDirectory
 from seqeval.types import Row
 
 SMALL = "hidden=(16,16),batch_size=16"
@@ -83,7 +84,7 @@ def test_what_is_compared_is_everything_but_the_seconds(
 
 def test_stopped_from_outside_it_is_saved_and_goes_on(chaos: ModuleType, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    rows = launch.rows(STUDY, out, jobs=1, console=silent(), save_every=1000)
+    rows = execution.rows(STUDY, out, jobs=1, console=silent(), save_every=1000)
     next(rows), next(rows), next(rows)
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
@@ -99,7 +100,7 @@ def test_stopped_from_outside_it_is_saved_and_goes_on(chaos: ModuleType, whole: 
 
 
 def test_a_second_interruption_stops_at_once(tmp_path: Path) -> None:
-    rows = launch.rows(STUDY, tmp_path / "study", jobs=1, console=silent(), save_every=1000)
+    rows = execution.rows(STUDY, tmp_path / "study", jobs=1, console=silent(), save_every=1000)
     next(rows)
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -135,7 +136,7 @@ def test_a_worker_that_dies_takes_no_other_with_it_and_is_begun_again(
     chaos: ModuleType, whole: Path, tmp_path: Path
 ) -> None:
     out, told = tmp_path / "study", silent()
-    rows = launch.rows(STUDY, out, jobs=2, console=told, save_every=0.02)
+    rows = execution.rows(STUDY, out, jobs=2, console=told, save_every=0.02)
     first = next(rows)
     folder = f"/{first.variant}/"  # of the rows that it has open
     (killed, *_) = [pid for pid in children(os.getpid()) if any(folder in path for path in opened(pid))]
@@ -262,19 +263,19 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(
     chaos: ModuleType, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, times = tmp_path / "study", [0]
-    save = disk.save_tensors
+    save = atomic_io.save_tensors
 
     def full(path: Path, value: Any) -> None:
         times[0] += 1
         if times[0] <= 40:
             save(path, value)
             return
-        with disk.replacing(path) as partial:
+        with atomic_io.replacing(path) as partial:
             partial.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
 
     with monkeypatch.context() as patched:
-        patched.setattr(disk, "save_tensors", full)
+        patched.setattr(atomic_io, "save_tensors", full)
         with pytest.raises(UserError, match=r"checkpoint\.pt\.partial: No space left on device"):
             STUDY.run(out, jobs=1, console=silent(), save_every=0.02)
     assert list(out.glob("cells/*/*/*/checkpoint.pt"))

@@ -14,16 +14,17 @@ from test_algos import flat
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
 
-from seqeval import environments, lockstep, plugins, protocol
-from seqeval.agents import Agents
+from seqeval import environments, plugins
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.check import SPECS, Kit
-from seqeval.lockstep import Due, in_lockstep
-from seqeval.protocol import Moment
-from seqeval.replicas import replicated
-from seqeval.settings import Evaluation, Online, Protocol
+from seqeval.config import Evaluation, Online, Protocol
+from seqeval.replicated import replicated
+from seqeval.training import lockstep, trainer
+from seqeval.training.agents import Agents
+from seqeval.training.lockstep import Due, in_lockstep
+from seqeval.training.trainer import Moment
+from seqeval.training.updater import Updater
 from seqeval.types import Continuous, Dataset, Environment, Reference, Row
-from seqeval.updater import Updater
 
 STREAM = Protocol(start=20, grow_by=4)
 POINTS = Evaluation(points=3, episodes=1)
@@ -94,16 +95,16 @@ class Member:
         found = replicated(Noisy) if self.name == "noisy" else plugins.find(self.name)
         widths = {"noisy": {}, "sb3:TD3": {"net_arch": (16, 16)}}.get(self.name, {"hidden": (16, 16)})
         config = replace(found.Config(), batch_size=8, **widths, **(self.changes or {}))
-        seeds = [seed for seed, _ in protocol.replicas(self.how, self.seeds, len(self.data))]
-        total = protocol.updates(self.how, self.online, len(self.data), found)
+        seeds = [seed for seed, _ in trainer.replicas(self.how, self.seeds, len(self.data))]
+        total = trainer.updates(self.how, self.online, len(self.data), found)
         world = environments.of(self.data)
-        self.agents: Agents = protocol.make_agents(found, config, world, seeds, total, torch.device("cpu"))
+        self.agents: Agents = trainer.make_agents(found, config, world, seeds, total, torch.device("cpu"))
         del self.rows[self.saved[1] :]
 
     def course(self) -> Generator[Row | Due, None, None]:
         """Stores its rows; ends at `stop` updates, saved there."""
         what = self.agents, self.data, self.how, POINTS, LABELS, self.online, self.saved[0]
-        for event in protocol.course_of(*what):
+        for event in trainer.course_of(*what):
             if isinstance(event, Row):
                 self.rows.append(event)
                 yield event

@@ -22,8 +22,9 @@ SIZE = 1_000_000
 
 SCRIPT = """
 import gc, sys, torch
-from seqeval import datasets, environments, plugins, protocol
-from seqeval.settings import Evaluation, Protocol
+from seqeval import datasets, environments, plugins
+from seqeval.training import trainer
+from seqeval.config import Evaluation, Protocol
 
 def high_water():
     with open("/proc/self/status") as status:
@@ -35,12 +36,12 @@ def train(path):
     data = datasets.load(path)
     settings = Protocol(start=len(data) - 200)
     variant = plugins.parse("td3_bc:hidden=(256,256)")
-    agents = protocol.make_agents(
+    agents = trainer.make_agents(
         plugins.find("td3_bc"), variant.config, environments.of(data), [0, 1, 2],
         settings.schedules(len(data))[0].updates, torch.device("cpu"),
     )
     labels = {"study": "", "algorithm": "", "variant": ""}
-    rows = list(protocol.run(agents, data, settings, Evaluation(1, 1), labels))
+    rows = list(trainer.run(agents, data, settings, Evaluation(1, 1), labels))
     assert rows[-1].samples == len(data)
     return sum(
         getattr(data, name).nbytes

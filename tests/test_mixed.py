@@ -10,8 +10,8 @@ import pytest
 
 from seqeval import Evaluation, Protocol, Study, datasets
 from seqeval.errors import UserError
+from seqeval.execution.storage import RunDirectory
 from seqeval.slicing import arrival_order
-from seqeval.storage import RunDirectory
 
 LENGTH = 5
 

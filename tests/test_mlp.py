@@ -11,10 +11,10 @@ import seqeval.algos._mlp as kernels
 import torch
 from seqeval.algos._mlp import mlp, mlp_of_pairs
 
-from seqeval import arithmetic
-from seqeval.arithmetic import Arithmetic
+from seqeval.training import matmul
+from seqeval.training.matmul import Arithmetic
 
-KERNELS = ["blas", *(["narrow-onednn", "onednn"] if arithmetic.ONEDNN else [])]
+KERNELS = ["blas", *(["narrow-onednn", "onednn"] if matmul.ONEDNN else [])]
 
 
 @contextmanager
@@ -57,21 +57,21 @@ def test_every_kernel_and_plain_torch_agree(
     with plain_torch(monkeypatch):
         name, plain = gradients(*wanted)
         assert "_Network" not in name
-    with arithmetic.using(Arithmetic(by)):
+    with matmul.using(Arithmetic(by)):
         name, fast = gradients(*wanted)
         assert "_Network" in name
     for mine, other in zip(fast, plain, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.skipif(not arithmetic.has_bfloat16(), reason="this processor has no products of bfloat16")
+@pytest.mark.skipif(not matmul.has_bfloat16(), reason="this processor has no products of bfloat16")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("by", KERNELS)
 def test_products_of_bfloat16_err_as_their_eight_bits_do(by: str, masked: bool) -> None:
     wanted = problem((2,), (2,), masked)
     found = {}
     for operands in ("float32", "bfloat16"):
-        with arithmetic.using(Arithmetic(by, operands)):
+        with matmul.using(Arithmetic(by, operands)):
             found[operands] = gradients(*wanted)[1]
     for rounded, full in zip(found["bfloat16"], found["float32"], strict=True):
         assert rounded.dtype == torch.float32
@@ -86,7 +86,7 @@ def test_gain_multiplies_what_every_hidden_layer_puts_out(by: str, monkeypatch) 
     x, weights, biases, masks = problem((2,), (2,), True)
     with plain_torch(monkeypatch):
         _, by_masks = gradients(x, weights, biases, [1.25 * mask for mask in masks])
-    with arithmetic.using(Arithmetic(by)) if by in KERNELS else plain_torch(monkeypatch):
+    with matmul.using(Arithmetic(by)) if by in KERNELS else plain_torch(monkeypatch):
         _, gained = gradients(x, weights, biases, masks, 1.25)
     for mine, other in zip(gained, by_masks, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=2e-4)
@@ -127,7 +127,7 @@ def test_pairs_are_the_network_on_each_pair(lead: tuple, by: str, monkeypatch) -
     for pairs in (True, False):
         monkeypatch.setattr(kernels, "CHUNK", 17)  # three rows at a time
         leaves = [t.clone().requires_grad_() for t in (*weights, *biases)]
-        way = plain_torch(monkeypatch) if by not in KERNELS or not pairs else arithmetic.using(Arithmetic(by))
+        way = plain_torch(monkeypatch) if by not in KERNELS or not pairs else matmul.using(Arithmetic(by))
         with way:
             if pairs:
                 out = mlp_of_pairs(x, sets, leaves[:3], leaves[3:])

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_protocol import LABELS, SHORT, start, timeless, weights
 
-from seqeval import plugins, protocol
-from seqeval.agents import Agents
-from seqeval.buffer import Buffer
+from seqeval import plugins
+from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.datasets import load
 from seqeval.errors import UserError
-from seqeval.online import EnvironmentFailed, TrainingEnvironments
-from seqeval.scaling import RewardScale
-from seqeval.settings import Evaluation, Online, Protocol, Study
+from seqeval.execution.jobs import resolve
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.normalization import RewardScale
 from seqeval.slicing import Interaction
-from seqeval.study import resolve
+from seqeval.training import trainer
+from seqeval.training.agents import Agents
+from seqeval.training.online import EnvironmentFailed, TrainingEnvironments
 from seqeval.types import Dataset, Row
 
 OWN = [name for name in plugins.names() if ":" not in name]
@@ -42,7 +43,7 @@ def run(
 ) -> tuple[list[Row], Agents]:
     dataset = make_dataset() if dataset is None else dataset
     agents = start(name, seeds, dataset, settings)
-    return list(protocol.run(agents, dataset, settings, evaluation, LABELS, online)), agents
+    return list(trainer.run(agents, dataset, settings, evaluation, LABELS, online)), agents
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def test_an_action_that_is_not_finite_stops_no_environment() -> None:
     agents = start("td3_bc", [0, 1], dataset)
     with torch.no_grad():
         agents.algorithm.actor.biases[-1][1] = float("nan")
-    rows = list(protocol.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE))
+    rows = list(trainer.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE))
     alone, _ = run("td3_bc", [0], dataset=dataset)
     assert [timeless(row) for row in rows if row.seed == 0] == [timeless(row) for row in alone]
     assert all(row.status == "failed" for row in rows if row.seed == 1)
@@ -195,7 +196,7 @@ def test_rows_go_on_where_the_data_ends() -> None:
     assert [(r.seed, r.phase, r.samples, r.env_steps, r.updates, r.status) for r in rows[len(offline) :]] == [
         (seed, "online", 120 + e, e, 62 + 3 * e, "ok") for e in (6, 12) for seed in (5, 2)
     ]
-    assert agents.algorithm.updates == protocol.updates(SHORT, Online(12, 3), 120, type(agents.algorithm))
+    assert agents.algorithm.updates == trainer.updates(SHORT, Online(12, 3), 120, type(agents.algorithm))
     assert sum(row.samples == 120 for row in rows) == 2  # one a seed: it serves both phases
 
 
@@ -261,7 +262,7 @@ def test_the_normaliser_is_taken_of_all_the_data_and_then_stays() -> None:
     dataset = make_dataset()
     agents = start("td3_bc", [0], dataset)
     seen = {}
-    for row in protocol.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE):
+    for row in trainer.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE):
         seen[row.samples] = agents.observations.mean[0, 0].numpy().copy()
     all_of_it = dataset.observations.astype(np.float64).mean(0)
     assert np.abs(seen[120] - all_of_it).max() > 1e-4  # the row at N comes before
@@ -293,7 +294,7 @@ def test_an_environment_that_raises_stops_the_run_and_says_whose_and_when() -> N
         assert odd, "no environment breaks: choose other seeds"
     rows: list[Row] = []
     with pytest.raises(EnvironmentFailed) as failed:
-        rows.extend(protocol.run(agents, dataset, SHORT, Evaluation(5, 1), LABELS, Online(steps=50)))
+        rows.extend(trainer.run(agents, dataset, SHORT, Evaluation(5, 1), LABELS, Online(steps=50)))
     assert f"Walk-v0 of seed {odd[0]} raised OSError at online step 41: a wheel came off" in str(failed.value)
     assert isinstance(failed.value.__cause__, OSError)
     assert rows[-1].samples == 160  # what there is of rows is whole

@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 from cluster import RAISES, differences, silent
 
-from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, launch, signals
-from seqeval.launch import WorkFailed, local
-from seqeval.settings import Ray, Slurm
-from seqeval.storage import RunDirectory
+from seqeval import Evaluation, Online, Protocol, Study, UserError, datasets, execution, signals
+from seqeval.config import Ray, Slurm
+from seqeval.execution import WorkFailed
+from seqeval.execution.launchers import local
+from seqeval.execution.storage import RunDirectory
 
 SMALL = "hidden=(16,16),batch_size=16"
 STUDY = Study(
@@ -163,7 +164,7 @@ def test_no_number_depends_on_who_evaluates(tmp_path: Path, monkeypatch: pytest.
     assert len([command for command in begun if "-c" in command]) == 3
     assert differences()(tmp_path / "off", tmp_path / "on") == []
     # auto: here until that has taken so long, then beside.
-    monkeypatch.setattr(launch, "OVERLAP_AFTER", 0.01)
+    monkeypatch.setattr(execution, "OVERLAP_AFTER", 0.01)
     monkeypatch.setattr(local, "cores", lambda: 2)
     replace(study, algorithms=STUDY.algorithms[:1]).run(tmp_path / "auto", jobs=1, console=silent())
     assert len([command for command in begun if "-c" in command]) == 4
@@ -174,7 +175,7 @@ def test_no_number_depends_on_who_evaluates(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("overlap", "device", "room", "after"),
     [
-        ("auto", "cpu", True, launch.OVERLAP_AFTER),
+        ("auto", "cpu", True, execution.OVERLAP_AFTER),
         ("auto", "cuda", True, 0.0),
         ("auto", "cpu", False, float("inf")),
         ("on", "cpu", False, 0.0),
@@ -182,7 +183,7 @@ def test_no_number_depends_on_who_evaluates(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_when_it_overlaps(overlap: Any, device: str, room: bool, after: float) -> None:
-    assert launch._overlap_after(overlap, device, room) == after
+    assert execution._overlap_after(overlap, device, room) == after
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -283,7 +284,7 @@ def test_a_script_needs_no_guard_and_may_have_an_environment_of_its_own(held: Pa
 def test_on_a_cluster_a_piece_overlaps_where_it_has_cpus(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    slurm = pytest.importorskip("seqeval.launch.slurm")
+    slurm = pytest.importorskip("seqeval.execution.launchers.slurm")
     asked = []
     monkeypatch.setattr(slurm, "submit", lambda *what: asked.append(what[4]))
     for number, (cpus, overlap) in enumerate(((1, "auto"), (2, "auto"), (1, "on"), (2, "off"))):
@@ -291,7 +292,7 @@ def test_on_a_cluster_a_piece_overlaps_where_it_has_cpus(
         study.run(
             tmp_path / str(number), console=silent(), launcher=Slurm(cpus=cpus, detach=True), overlap=overlap
         )
-    assert asked == [float("inf"), launch.OVERLAP_AFTER, 0.0, float("inf")]
-    ray = pytest.importorskip("seqeval.launch.ray")
+    assert asked == [float("inf"), execution.OVERLAP_AFTER, 0.0, float("inf")]
+    ray = pytest.importorskip("seqeval.execution.launchers.ray")
     monkeypatch.setattr(ray.ray, "cluster_resources", lambda: {"CPU": 5.0})
     assert [ray._room(Ray(), after) for after in (float("inf"), 0.0)] == [5, 2]

@@ -19,8 +19,8 @@ import torch
 from seqeval import cli, load_policy, plugins
 from seqeval.algorithm import Algorithm, Config
 from seqeval.errors import UserError
+from seqeval.execution.storage import frame
 from seqeval.plugins import Variant
-from seqeval.storage import frame
 from seqeval.types import Spec
 
 OWN = ("bc", "iql", "td3_bc")
@@ -512,8 +512,8 @@ def test_a_study_of_a_file_runs_in_processes_of_its_own_and_its_policy_acts(
 
 
 def test_a_file_that_changes_while_a_study_runs_fails_its_own_piece_alone(mine: Path) -> None:
-    from seqeval.launch import worker
-    from seqeval.storage import RunDirectory
+    from seqeval.execution import worker
+    from seqeval.execution.storage import RunDirectory
 
     cell = RunDirectory(mine.parent / "out").cell("data", "Mine", 0)
     parcel = worker.Parcel("the piece", (cell,), pickle.dumps(plugins.parse(f"{mine}:Mine")))

@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import make_dataset
 
-from seqeval import environments, plugins, protocol
-from seqeval.agents import Agents
+from seqeval import environments, plugins
+from seqeval.config import Evaluation, Protocol
 from seqeval.errors import UserError
-from seqeval.settings import Evaluation, Protocol
+from seqeval.seeding import stream
 from seqeval.slicing import arrival_order
-from seqeval.streams import stream
+from seqeval.training import trainer
+from seqeval.training.agents import Agents
 from seqeval.types import Dataset, Row
 
 SHORT = Protocol(start=30, grow_by=3, updates_per_growth=2)
@@ -26,11 +27,11 @@ ORDERS = ["shuffled", "episodes", "logged", "segments", "return"]
 def start(name: str, seeds: list[int], dataset: Dataset, settings: Protocol = SHORT) -> Agents:
     found = plugins.find(name)
     config = replace(found.Config(), batch_size=8, hidden=(16, 16))
-    replicas = protocol.replicas(settings, seeds, len(dataset))
+    replicas = trainer.replicas(settings, seeds, len(dataset))
     updates = replicas[0][1].updates
     seeds = [seed for seed, _ in replicas]
     environment = environments.of(dataset)
-    return protocol.make_agents(found, config, environment, seeds, updates, torch.device("cpu"))
+    return trainer.make_agents(found, config, environment, seeds, updates, torch.device("cpu"))
 
 
 def run(
@@ -43,7 +44,7 @@ def run(
     dataset = dataset or make_dataset()
     agents = start(name, seeds, dataset, settings)
     evaluation = evaluation or Evaluation(points=3, episodes=2)
-    return list(protocol.run(agents, dataset, settings, evaluation, LABELS)), agents
+    return list(trainer.run(agents, dataset, settings, evaluation, LABELS)), agents
 
 
 def timeless(row: Row) -> dict:
@@ -108,7 +109,7 @@ def test_what_has_not_arrived_changes_nothing(name: str, order, poison: float) -
     clean = replace(make_dataset(), segments=(50, 70))
     agents = start(name, [3], clean, settings)
     states = []
-    for row in protocol.run(agents, clean, settings, Evaluation(3, 1), LABELS):
+    for row in trainer.run(agents, clean, settings, Evaluation(3, 1), LABELS):
         states.append((row, [t.clone() for t in weights(agents, 0)]))
     arrival = arrival_order(order, stream(3, "order"), clean.episode, clean.episode_returns, clean.segments)
     for index, (row, state) in enumerate(states[:-1]):
@@ -120,7 +121,7 @@ def test_what_has_not_arrived_changes_nothing(name: str, order, poison: float) -
         fields["terminated"] = clean.terminated.copy()
         fields["terminated"][unseen] ^= True
         poisoned = start(name, [3], clean, settings)
-        rows = protocol.run(poisoned, replace(clean, **fields), settings, Evaluation(3, 1), LABELS)
+        rows = trainer.run(poisoned, replace(clean, **fields), settings, Evaluation(3, 1), LABELS)
         for _ in range(index + 1):
             last = next(rows)
         assert timeless(last) == timeless(row)
@@ -134,7 +135,7 @@ def test_the_normaliser_is_refreshed_from_what_is_visible_in_the_window() -> Non
     settings = Protocol(start=30, grow_by=10, window=20, order="logged")
     agents = start("td3_bc", [0], dataset, settings)
     seen = {}
-    for row in protocol.run(agents, dataset, settings, Evaluation(9, 1), LABELS):
+    for row in trainer.run(agents, dataset, settings, Evaluation(9, 1), LABELS):
         seen[row.samples] = agents.observations.mean[0, 0].numpy()
     # A row is taken before a refresh at the same n, so at n the normaliser is that of n - 10.
     for n in range(40, 121, 10):
@@ -159,7 +160,7 @@ def test_a_seed_that_fails_says_so_and_the_others_go_on(monkeypatch: pytest.Monk
     agents = start("td3_bc", [0, 1], dataset)
     with torch.no_grad():
         agents.algorithm.critics.biases[2][1] = float("nan")
-    rows = list(protocol.run(agents, dataset, SHORT, Evaluation(3, 2), LABELS))
+    rows = list(trainer.run(agents, dataset, SHORT, Evaluation(3, 2), LABELS))
     for row, fine in zip(rows, good, strict=True):
         if row.seed == 0:
             assert timeless(row) == timeless(fine)

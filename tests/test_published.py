@@ -18,12 +18,13 @@ from conftest import Seqeval, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqeval import aggregate, disk, published
+from seqeval import analysis, atomic_io
+from seqeval.analysis import published
+from seqeval.analysis.published import comparison
+from seqeval.analysis.published.runs import START, seen, updates_at
+from seqeval.config import PRESETS, Evaluation, Online, Protocol
 from seqeval.errors import UserError
-from seqeval.published import comparison
-from seqeval.published.runs import START, seen, updates_at
-from seqeval.settings import PRESETS, Evaluation, Online, Protocol
-from seqeval.storage import Cell
+from seqeval.execution.storage import Cell
 from seqeval.types import Reference, Row
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ Curves = dict[tuple[str, str, int], dict[int, float | None]]  # by dataset, algo
 
 
 def test_what_ships_is_the_authors_own_file(shared: Path) -> None:
-    ours = files("seqeval.published")
+    ours = files("seqeval.analysis.published")
     curves = gzip.decompress((ours / "curves.csv.gz").read_bytes())
     assert curves == (shared / "published" / "curves.csv").read_bytes()
     scores = (ours / "dataset_scores.csv").read_bytes()
@@ -43,8 +44,8 @@ def test_what_ships_is_the_authors_own_file(shared: Path) -> None:
 
 def test_the_data_are_part_of_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "seqeval.published" in settings["packages"]
-    patterns = settings["package-data"]["seqeval.published"]
+    assert "seqeval.analysis.published" in settings["packages"]
+    patterns = settings["package-data"]["seqeval.analysis.published"]
     shipped = {path.name for each in patterns for path in (ROOT / "seqeval" / "published").glob(each)}
     assert shipped == {"curves.csv.gz", "dataset_scores.csv"}
 
@@ -90,11 +91,11 @@ def test_online_points_end_where_500_000_steps_end() -> None:
 
 
 def test_the_seeds_that_stop_early_are_told() -> None:
-    told = aggregate.shortfalls(published.runs("fig1"))
+    told = analysis.shortfalls(published.runs("fig1"))
     assert len(told) == 13
     assert "walker2d-medium-v2, cql, seed 3: ends at n = 805000, others at 955000" in told
-    assert len(aggregate.shortfalls(published.runs("finetune"))) == 1
-    assert aggregate.shortfalls(published.runs("mixed")) == []
+    assert len(analysis.shortfalls(published.runs("finetune"))) == 1
+    assert analysis.shortfalls(published.runs("mixed")) == []
 
 
 def test_what_is_said_of_the_datasets() -> None:
@@ -149,7 +150,7 @@ def rows_of(curves: Curves, size: int = 10**9, **more: Any) -> pd.DataFrame:
 
 def averages(points: dict[int, float | None], size: int) -> dict[int, tuple[float, int]]:
     """By x: the mean, and of how many evaluations."""
-    rows = aggregate.with_values(rows_of({("d", "iql", 0): points}, size))
+    rows = analysis.with_values(rows_of({("d", "iql", 0): points}, size))
     table = published.averaged(rows, size)
     return {x: (s, e) for x, s, e in table[["samples", "score", "evaluations"]].to_numpy().tolist()}
 
@@ -348,7 +349,7 @@ def write(out: Path, curves: Curves, about: dict[str, dict[str, Any]] = ABOUT) -
     """A run directory with these curves in it."""
     algorithms = dict.fromkeys(algorithm for _, algorithm, _ in curves)
     out.mkdir()
-    disk.save_json(
+    atomic_io.save_json(
         out / "study.json",
         resolved()
         | {

@@ -17,8 +17,8 @@ import pytest
 from cluster import DIES, RAISES, ROWS, STUDY, differences, kept, points, saved, silent, working_in
 
 from seqeval import Ray, UserError, cli
-from seqeval.launch import WorkFailed
-from seqeval.storage import RunDirectory
+from seqeval.execution import WorkFailed
+from seqeval.execution.storage import RunDirectory
 
 ALSO_FAILS = replace(
     STUDY, algorithms=(*STUDY.algorithms, "raises.py:Raises:name=raises", "dies.py:Dies:name=dies")
@@ -154,7 +154,7 @@ def test_what_will_not_do_is_one_line(
 
 def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "seqeval.launch.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "seqeval.execution.launchers.ray", raising=False)
     with pytest.raises(
         UserError, match=r"^launcher ray: Ray is not installed; pip install 'seqeval-rl\[ray\]'$"
     ):

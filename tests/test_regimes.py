@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_protocol import LABELS, NAMES, run, start, timeless, weights
 
-from seqeval import protocol
+from seqeval.config import PRESETS, Evaluation, Protocol
 from seqeval.errors import UserError
-from seqeval.settings import PRESETS, Evaluation, Protocol
+from seqeval.seeding import stream
 from seqeval.slicing import Steps, Stream, arrival_order, size_grid
-from seqeval.streams import stream
+from seqeval.training import trainer
 from seqeval.types import Dataset
 
 ONCE = Evaluation(points=1, episodes=1)
@@ -100,7 +100,7 @@ def test_warm_goes_on_from_the_size_before() -> None:
 def test_warm_refreshes_the_normaliser_at_each_size() -> None:
     dataset, settings = make_dataset(), replace(WARM, order="logged", window=25)
     agents = start("td3_bc", [0], dataset, settings)
-    for row in protocol.run(agents, dataset, settings, ONCE, LABELS):
+    for row in trainer.run(agents, dataset, settings, ONCE, LABELS):
         seen = dataset.observations[row.samples - 25 : row.samples]
         np.testing.assert_allclose(agents.observations.mean[0, 0], seen.mean(0), atol=1e-6)
 
@@ -127,7 +127,7 @@ def test_the_paper_preset_leaks_what_it_declares_and_strict_does_not() -> None:
         first = []
         for dataset in (clean, spoilt):
             agents = start("td3_bc", [3], dataset, settings)
-            first.append(timeless(next(protocol.run(agents, dataset, settings, ONCE, LABELS))))
+            first.append(timeless(next(trainer.run(agents, dataset, settings, ONCE, LABELS))))
         assert (first[0] == first[1]) == same
 
 
@@ -135,8 +135,8 @@ def test_the_papers_reward_scale_is_of_the_full_dataset() -> None:
     hopper = replace(make_dataset(), env_id="Hopper-v4")
     span = hopper.episode_returns.max() - hopper.episode_returns.min()
     config = type("Config", (), {"scale_rewards": True})()
-    assert protocol.reward_scale(config, hopper, PRESETS["paper"][0]).factor == pytest.approx(1000 / span)
-    assert protocol.reward_scale(config, hopper, PRESETS["strict"][0]).factor == pytest.approx(1000 / 900)
+    assert trainer.reward_scale(config, hopper, PRESETS["paper"][0]).factor == pytest.approx(1000 / span)
+    assert trainer.reward_scale(config, hopper, PRESETS["strict"][0]).factor == pytest.approx(1000 / 900)
 
 
 def test_a_decaying_adam_is_torchs_with_a_schedule(float64: None) -> None:
@@ -171,7 +171,7 @@ def test_learning_rates_decay_by_a_cosine_to_nothing(name: str) -> None:
         algorithm = type(fixed)(fixed.spec, config, fixed.seeds, fixed.total_updates, fixed.device)
         agents.algorithm = algorithm
         before = [p.clone() for p in algorithm.actor.parameters()]
-        list(protocol.run(agents, dataset, settings, ONCE, LABELS))
+        list(trainer.run(agents, dataset, settings, ONCE, LABELS))
         after = algorithm.actor.parameters()
         moved[decay] = sum(float((a - b).detach().abs().sum()) for a, b in zip(after, before, strict=True))
     assert 0 < moved[True] < 0.9 * moved[False]

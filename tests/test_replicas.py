@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import Batch, Config, Noise, SingleAlgorithm, Spec
-from seqeval.replicas import Replicated, replicated
+from seqeval.replicated import Replicated, replicated
 
 SPEC = Spec(observation_size=3, action_size=2)
 SEEDS = [4, 0, 9]

@@ -23,12 +23,12 @@ from selenium import webdriver
 from seqeval.plots import report, style
 from seqeval.plots.report import Rerun
 
-from seqeval import aggregate, cli, launch, plugins
-from seqeval.aggregate import bootstrap
+from seqeval import analysis, cli, execution, plugins
+from seqeval.analysis import bootstrap
 from seqeval.cli import reporting
+from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.errors import UserError
-from seqeval.settings import Evaluation, Online, Protocol, Study
-from seqeval.study import resolve
+from seqeval.execution.jobs import resolve
 
 HOSTILE = '</script><script>alert(1)</script><b>"it\'s" &amp; <!--'
 REFERENCE = {"minimum": -100.0, "maximum": 300.0, "source": "made up"}
@@ -227,7 +227,7 @@ def test_segments_and_their_borders_are_embedded() -> None:
     assert "joined other — 1 of 2 seeds" in text.partition("random to expert")[2]
     assert "single" not in text.partition("random to expert")[2].partition("Datasets")[0]
     (lost,) = [each["csv"] for each in embedded(page)["copies"].values() if "random to expert" in each["csv"]]
-    wanted = aggregate.means(aggregate.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
+    wanted = analysis.means(analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
     np.testing.assert_allclose(pd.read_csv(io.StringIO(lost))["estimate"], wanted["estimate"])
 
 
@@ -264,7 +264,7 @@ def finals(data: dict[str, Any]) -> pd.DataFrame:
 def test_the_tables_are_those_of_aggregate(two: str) -> None:
     rows = rows_of(TWO)
     data = embedded(two)
-    wanted = aggregate.means(aggregate.finals(rows)).set_index(["dataset", "variant"])
+    wanted = analysis.means(analysis.finals(rows)).set_index(["dataset", "variant"])
     found = finals(data)
     for column in ("estimate", "low", "high"):
         np.testing.assert_allclose(found[column], wanted.loc[found.index, column])
@@ -272,7 +272,7 @@ def test_the_tables_are_those_of_aggregate(two: str) -> None:
     cell = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
     assert cell in Read(two).flowing
     better = csv_of(data, "first,second")
-    assert better.equals(aggregate.improvement(aggregate.finals(aggregate.comparable(rows)[0])))
+    assert better.equals(analysis.improvement(analysis.finals(analysis.comparable(rows)[0])))
     over = csv_of(data, "dataset,unit,ahead")
     assert set(over["ahead"]) == {"mine"}
 
@@ -331,7 +331,7 @@ def test_a_line_whose_seeds_all_stopped_has_no_statistics() -> None:
         assert ("statistics want finished studies" in text) == (not leave_out)
     texts = [each["csv"] for each in embedded(page)["copies"].values()]
     over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
-    wanted = aggregate.across(aggregate.finals(rows[rows["dataset"] != "one"]))
+    wanted = analysis.across(analysis.finals(rows[rows["dataset"] != "one"]))
     assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
 
 
@@ -481,7 +481,7 @@ def test_the_command_parses_back_to_the_same_study(
         parsed.extend([study, out])
         raise Parsed
 
-    monkeypatch.setattr(launch, "run", caught)
+    monkeypatch.setattr(execution, "run", caught)
     with pytest.raises(Parsed):
         cli.main(shlex.split(reporting.command(said, "a run"))[1:])
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
@@ -728,7 +728,7 @@ def test_the_page_opens_without_complaints_and_asks_for_nothing(
 @in_a_browser
 def test_the_curves_are_the_means_and_ranges_of_the_rows(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["two"])
-    table = aggregate.curves(rows_of(TWO))
+    table = analysis.curves(rows_of(TWO))
     for panel, dataset in enumerate(("one", "two")):
         for variant, (x, y) in browser.means(panel).items():
             wanted = table[(table["dataset"] == dataset) & (table["variant"] == variant)]
@@ -829,7 +829,7 @@ def test_hovering_tells_the_values(browser: Browser, pages: dict[str, Path]) -> 
     webdriver.ActionChains(browser.driver).move_to_element(plot).perform()
     browser.until("document.querySelector('.hoverlayer .legendtext, .hoverlayer text')")
     told = browser.get("document.querySelector('.hoverlayer').textContent")
-    table = aggregate.curves(rows_of(TWO)).query("dataset == 'one' and variant == 'mine' and samples == 2000")
+    table = analysis.curves(rows_of(TWO)).query("dataset == 'one' and variant == 'mine' and samples == 2000")
     (row,) = table.to_dict("records")
     assert f"mine  {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})" in told.replace("\xa0", " ")
 

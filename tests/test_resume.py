@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from test_online import OWN
 from test_protocol import LABELS, timeless, weights
 
-from seqeval import environments, plugins, protocol
-from seqeval.agents import Agents
+from seqeval import environments, plugins
+from seqeval.config import Evaluation, Online, Protocol
 from seqeval.datasets import load
 from seqeval.evaluation import evaluator
 from seqeval.evaluation.episodes import Episodes
-from seqeval.online import EnvironmentFailed
-from seqeval.protocol import Moment
-from seqeval.settings import Evaluation, Online, Protocol
+from seqeval.training import trainer
+from seqeval.training.agents import Agents
+from seqeval.training.online import EnvironmentFailed
+from seqeval.training.trainer import Moment
 from seqeval.types import Dataset, Row
 
 POINTS = Evaluation(points=3, episodes=1)
@@ -43,11 +44,11 @@ def start(name: str, seeds: list[int], data: Dataset, how: Protocol, online: Onl
     found = plugins.find(name)
     widths = "net_arch" if name.startswith("sb3:") else "hidden"
     config = replace(found.Config(), batch_size=8, **{widths: (16, 16)})
-    replicas = protocol.replicas(how, seeds, len(data))
-    updates = protocol.updates(how, online, len(data), found)
+    replicas = trainer.replicas(how, seeds, len(data))
+    updates = trainer.updates(how, online, len(data), found)
     seeds = [seed for seed, _ in replicas]
     device = torch.device("cpu")
-    return protocol.make_agents(found, config, environments.of(data), seeds, updates, device)
+    return trainer.make_agents(found, config, environments.of(data), seeds, updates, device)
 
 
 def learnt(agents: Agents) -> list[bytes]:
@@ -104,7 +105,7 @@ def with_stops(
         agents = start(name, seeds, data, how, online)
         del rows[saved_rows:]
         late = None if patience is None else Late(start(name, seeds, data, how, online), data, patience)
-        for event in protocol.events(agents, data, how, POINTS, LABELS, online, states, late):
+        for event in trainer.events(agents, data, how, POINTS, LABELS, online, states, late):
             if isinstance(event, Row):
                 rows.append(event)
                 continue
@@ -182,7 +183,7 @@ def test_from_every_moment_there_is_it_goes_on_to_the_same_rows() -> None:
     def events(states: Any) -> Iterator[Row | Moment]:
         agents, others = (start("bc", [3], data, STREAM, online) for _ in range(2))
         late = Late(others, data, 3)
-        return protocol.events(agents, data, STREAM, POINTS, LABELS, online, states, late)
+        return trainer.events(agents, data, STREAM, POINTS, LABELS, online, states, late)
 
     rows, moments = list[Row](), []
     for event in events(None):
@@ -200,7 +201,7 @@ def test_from_every_moment_there_is_it_goes_on_to_the_same_rows() -> None:
 def test_an_evaluation_is_at_most_one_point_behind_and_costs_training_no_time() -> None:
     data = make_dataset(env_id=SHORT)
     agents, others = (start("td3_bc", [0, 4], data, STREAM, Online()) for _ in range(2))
-    events = protocol.events(agents, data, STREAM, POINTS, LABELS, Online(), None, Late(others, data, 10**3))
+    events = trainer.events(agents, data, STREAM, POINTS, LABELS, Online(), None, Late(others, data, 10**3))
     waited, seen = 0, []
     for event in events:
         if isinstance(event, Row):
@@ -224,7 +225,7 @@ def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:
 
     def states(seeds: list[int], at: int) -> list:
         agents = start("iql", seeds, data, STREAM, online)
-        for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online):
+        for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online):
             if isinstance(event, Moment) and (updates := event.states()[0]["updates"]) == at:
                 assert updates == at
                 return through_a_file(event.states())
@@ -232,7 +233,7 @@ def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:
 
     def on(seeds: list[int], saved: list) -> Iterator[dict]:
         agents = start("iql", seeds, data, STREAM, online)
-        for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online, saved):
+        for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online, saved):
             if isinstance(event, Row):
                 yield timeless(event)
 
@@ -247,11 +248,11 @@ def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:
 def test_an_environment_that_does_other_things_the_second_time_is_told() -> None:
     data, online = make_dataset(env_id=SHORT), Online(steps=9)
     agents = start("iql", [0], data, STREAM, online)
-    for event in protocol.events(agents, data, STREAM, POINTS, LABELS, online):
+    for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online):
         if isinstance(event, Moment) and (states := event.states())[0]["environment"] is not None:
             break
     states[0]["environment"]["observation"] += 1
-    again = protocol.events(
+    again = trainer.events(
         start("iql", [0], data, STREAM, online), data, STREAM, POINTS, LABELS, online, states
     )
     with pytest.raises(EnvironmentFailed, match="does not do the same again"):
@@ -261,7 +262,7 @@ def test_an_environment_that_does_other_things_the_second_time_is_told() -> None
 def test_moments_come_after_each_update_and_before_what_is_due_there() -> None:
     data = make_dataset(env_id=SHORT)
     agents = start("iql", [0], data, STREAM, Online())
-    kinds = [type(event).__name__ for event in protocol.events(agents, data, STREAM, POINTS, LABELS)]
+    kinds = [type(event).__name__ for event in trainer.events(agents, data, STREAM, POINTS, LABELS)]
     assert kinds.count("Moment") == 16
     assert kinds[:3] == ["Moment", "Row", "Moment"]
     assert kinds[-2:] == ["Moment", "Row"]

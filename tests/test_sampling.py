@@ -9,14 +9,14 @@ import pytest
 import torch
 from conftest import make_dataset
 
-import seqeval.sampling
+import seqeval.replay.samplers
 from seqeval import environments
 from seqeval.algorithm import Noise
-from seqeval.buffer import Buffer
-from seqeval.sampling import Minibatches, draw_noise
-from seqeval.scaling import ActionScale, ObservationScale, RewardScale
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.normalization import ActionScale, ObservationScale, RewardScale
+from seqeval.replay.samplers import Minibatches, draw_noise
+from seqeval.seeding import stream
 from seqeval.slicing import Stream
-from seqeval.streams import stream
 
 CPU = torch.device("cpu")
 NOISE = {"a": Noise("normal", (4, 1)), "b": Noise("bernoulli", (5,), 0.9), "c": Noise("uniform", (2, 3))}
@@ -99,7 +99,7 @@ def test_rewards_scale_by_reference_returns_known_before_any_data() -> None:
 
 def test_a_seed_draws_the_same_whoever_runs_beside_it_and_however_it_is_blocked(monkeypatch) -> None:
     together = list(make_minibatches([4, 9, 2]).until(68))
-    monkeypatch.setattr(seqeval.sampling, "BLOCK", 7)
+    monkeypatch.setattr(seqeval.replay.samplers, "BLOCK", 7)
     parts = make_minibatches([9])
     alone = [*parts.until(3), *parts.until(20), *parts.until(68)]
     assert len(together) == len(alone) == 68

@@ -25,7 +25,7 @@ from torch import Tensor
 from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
-from seqeval.streams import stream
+from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
 CONTINUOUS, DISCRETE = Spec(observation_size=5, action_size=2), Spec(5, 3, discrete=True)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqeval.errors import UserError
+from seqeval.seeding import stream
 from seqeval.slicing import Stream, arrival_order
-from seqeval.streams import stream
 
 EPISODE = np.array([0, 0, 1, 1, 1, 2, 3, 3], np.int32)
 RETURNS = np.array([5.0, -1.0, 7.0, -1.0])

@@ -10,8 +10,9 @@ import pytest
 import torch
 from test_algos import NAMES, batches, flat
 
-from seqeval import Evaluation, Protocol, Study, arithmetic, plugins
+from seqeval import Evaluation, Protocol, Study, plugins
 from seqeval.algorithm import Algorithm, select_replica
+from seqeval.training import matmul
 from seqeval.types import Precision, Spec
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,7 @@ def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
     assert scores.iloc[-3:].mean() > least
 
 
-@pytest.mark.skipif(not arithmetic.has_bfloat16(), reason="this processor has no products of bfloat16")
+@pytest.mark.skipif(not matmul.has_bfloat16(), reason="this processor has no products of bfloat16")
 @pytest.mark.parametrize("name", ["bc", "td3_bc"])
 def test_fast_precision_stays_inside_the_spread_of_the_demos_seeds(name: str, tmp_path: Path) -> None:
     def of_seeds(precision: Precision) -> pd.Series:

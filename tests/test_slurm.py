@@ -17,8 +17,8 @@ import pytest
 from cluster import RAISES, ROWS, STUDY, differences, kept, points, saved, silent, working_in
 
 from seqeval import Slurm, UserError, cli
-from seqeval.launch.elsewhere import Word, queued
-from seqeval.storage import RunDirectory
+from seqeval.execution.remote import Word, queued
+from seqeval.execution.storage import RunDirectory
 
 submitit = pytest.importorskip("submitit")
 pytestmark = [
@@ -43,7 +43,7 @@ case "$1" in --state=PENDING) ;; *) kill -TERM "$@" ;; esac
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Jobs are processes of this machine; the file to which calls of Slurm's commands are added."""
-    from seqeval.launch import slurm
+    from seqeval.execution.launchers import slurm
 
     for name, script in (("squeue", SQUEUE), ("scancel", SCANCEL)):
         command = tmp_path / "bin" / name
@@ -169,7 +169,7 @@ def test_whoever_wants_no_more_rows_cancels_the_rest(calls: Path, tmp_path: Path
 def test_a_piece_that_raises_says_so_and_the_other_is_finished(
     calls: Path, whole: Path, tmp_path: Path
 ) -> None:
-    from seqeval.launch import WorkFailed
+    from seqeval.execution import WorkFailed
 
     (tmp_path / "raises.py").write_text(RAISES)
     out = tmp_path / "study"
@@ -237,6 +237,6 @@ def test_without_slurm_or_submitit_it_is_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match='launcher slurm: Could not detect "srun"'):
         STUDY.run(tmp_path / "out", launcher=Slurm(), console=silent())
     monkeypatch.setitem(sys.modules, "submitit", None)
-    monkeypatch.delitem(sys.modules, "seqeval.launch.slurm", raising=False)
+    monkeypatch.delitem(sys.modules, "seqeval.execution.launchers.slurm", raising=False)
     with pytest.raises(UserError, match=r"submitit is not installed; pip install 'seqeval-rl\[slurm\]'$"):
         STUDY.run(tmp_path / "out", launcher=Slurm())

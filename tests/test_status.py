@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_storage import FAILED, ROW
 
-from seqeval import cli, disk
+from seqeval import atomic_io, cli
 from seqeval.cli import status as command
 from seqeval.cli.status import Standing, standings
-from seqeval.launch import WorkFailed
-from seqeval.storage import Cell, RunDirectory
-from seqeval.study import resolve
+from seqeval.execution import WorkFailed
+from seqeval.execution.jobs import resolve
+from seqeval.execution.storage import Cell, RunDirectory
 
 BEGAN = "2026-01-01T00:00:00+00:00"
 
@@ -117,7 +117,7 @@ def test_without_news_for_three_times_its_time_and_a_minute_nobody_is_at_work(
 def test_while_the_study_is_locked_what_it_has_begun_runs_and_the_rest_waits(out: RunDirectory) -> None:
     """However long an evaluation takes; and what an earlier call has left waits for its turn."""
     age(out.cell("made-up", "bc", 2), 1000)
-    with disk.locked(out.path, "at work"):
+    with atomic_io.locked(out.path, "at work"):
         assert states(out)[2:4] == ["running", "waiting"]
         age(out.cell("made-up", "bc", 2), time.time())  # before this call began
         assert states(out)[2:4] == ["waiting", "waiting"]

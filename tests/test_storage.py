@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqeval.errors import UserError
-from seqeval.storage import Cell, RunDirectory, export_table, frame
+from seqeval.execution.storage import Cell, RunDirectory, export_table, frame
 from seqeval.types import Row
 
 ROW = Row(
@@ -206,7 +206,7 @@ def test_a_cell_whose_rows_were_cut_is_not_finished(directory: RunDirectory) -> 
 
 def test_a_second_process_is_kept_out_as_long_as_the_first_lives(directory: RunDirectory) -> None:
     hold = (
-        "import sys, pathlib; from seqeval.storage import RunDirectory\n"
+        "import sys, pathlib; from seqeval.execution.storage import RunDirectory\n"
         "with RunDirectory(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     arguments = [sys.executable, "-c", hold, str(directory.path)]

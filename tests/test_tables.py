@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqeval import aggregate, tables
+from seqeval import analysis
+from seqeval.analysis import tables
 from seqeval.errors import UserError
 
 KEY = ["measure", "dataset", "statistic", "variant", "study"]
@@ -71,13 +72,13 @@ def test_each_line_has_its_end_its_area_and_the_statistics_over_datasets() -> No
     rows = made_up.rows(("bc", "mine"), ("one", "two"))
     table = collected(rows).set_index(KEY)
     assert len(table) == 2 * 2 * (2 + 3)  # measures, lines, and datasets and statistics
-    for measure, values in (("final", aggregate.finals(rows)), ("area", aggregate.areas(rows))):
-        for each in aggregate.means(values).itertuples():
+    for measure, values in (("final", analysis.finals(rows)), ("area", analysis.areas(rows))):
+        for each in analysis.means(values).itertuples():
             found = table.loc[(measure, each.dataset, "mean", each.variant, "s")]
             assert found[["estimate", "low", "high", "runs", "unit"]].tolist() == [
                 *(each.estimate, each.low, each.high, 3, "score")
             ]
-        for each in aggregate.across(values).itertuples():
+        for each in analysis.across(values).itertuples():
             if each.statistic != "optimality_gap":
                 found = table.loc[(measure, "", each.statistic, each.variant, "s")]
                 assert found[["estimate", "low", "high", "runs", "datasets"]].tolist() == [

@@ -13,10 +13,10 @@ from cluster import SMALL, STUDY, silent
 from test_storage import FAILED, ROW
 
 from seqeval import Slurm, UserError, cli
-from seqeval.storage import RunDirectory
+from seqeval.execution.storage import RunDirectory
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-Scalars = pytest.importorskip("seqeval.launch.tensorboard").Scalars
+Scalars = pytest.importorskip("seqeval.execution.tensorboard").Scalars
 
 ONE = replace(STUDY, algorithms=(f"td3_bc:{SMALL},name=td3",))
 Points = dict[tuple[str, str], list[tuple[int, float]]]
@@ -141,7 +141,7 @@ def test_what_will_not_do_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         ONE.run(tmp_path / "out", launcher=Slurm(detach=True), log="tensorboard")
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "seqeval.launch.tensorboard")
+    monkeypatch.delitem(sys.modules, "seqeval.execution.tensorboard")
     with pytest.raises(UserError, match=r"is not installed; pip install 'seqeval-rl\[tensorboard\]'$"):
         ONE.run(tmp_path / "out", log="tensorboard")
     assert not (tmp_path / "out").exists()

@@ -16,15 +16,16 @@ from test_algos import NAMES
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
 
-from seqeval import environments, plugins, protocol, updater
-from seqeval.agents import Agents
+from seqeval import environments, plugins
 from seqeval.algorithm import Algorithm, Config
 from seqeval.check import SPECS, Kit
-from seqeval.operators import Recorder, Trace
-from seqeval.protocol import Moment
-from seqeval.settings import Evaluation, Online, Protocol
+from seqeval.check.tracing import Recorder, Trace
+from seqeval.config import Evaluation, Online, Protocol
+from seqeval.training import trainer, updater
+from seqeval.training.agents import Agents
+from seqeval.training.trainer import Moment
+from seqeval.training.updater import WARM_UP, Meter, ReplayingUpdater, Updater
 from seqeval.types import Row
-from seqeval.updater import WARM_UP, Meter, ReplayingUpdater, Updater
 
 STREAM = Protocol(start=20, grow_by=4)  # on 120 transitions: 26 updates
 ONLINE = Online(steps=7, updates_per_step=2, mix=0.5)
@@ -43,8 +44,8 @@ CASES = pytest.mark.parametrize(
 def start(found: type[Algorithm], changes: dict[str, Any]) -> Agents:
     data = make_dataset(env_id=SHORT)
     config = replace(found.Config(), batch_size=8, **changes)
-    updates = protocol.updates(STREAM, ONLINE, len(data), found)
-    return protocol.make_agents(found, config, environments.of(data), [3, 1], updates, torch.device("cpu"))
+    updates = trainer.updates(STREAM, ONLINE, len(data), found)
+    return trainer.make_agents(found, config, environments.of(data), [3, 1], updates, torch.device("cpu"))
 
 
 def small(name: str, changes: dict[str, Any]) -> Agents:
@@ -53,7 +54,7 @@ def small(name: str, changes: dict[str, Any]) -> Agents:
 
 def events(agents: Agents, states: Any = None) -> Iterator[Row | Moment]:
     data = make_dataset(env_id=SHORT)
-    return protocol.events(agents, data, STREAM, POINTS, LABELS, ONLINE, states)
+    return trainer.events(agents, data, STREAM, POINTS, LABELS, ONLINE, states)
 
 
 def run(agents: Agents) -> tuple[list[dict], list[bytes]]:

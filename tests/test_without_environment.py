@@ -14,11 +14,11 @@ import pytest
 from conftest import Seqeval, make_dataset, refused
 
 from seqeval import Evaluation, Protocol, Study, datasets, environments, load_policy
+from seqeval.config import Online
 from seqeval.datasets import _write
 from seqeval.errors import UserError
-from seqeval.scaling import RewardScale
-from seqeval.settings import Online
-from seqeval.storage import RunDirectory
+from seqeval.execution.storage import RunDirectory
+from seqeval.replay.normalization import RewardScale
 from seqeval.types import Continuous, Environment
 
 MAZE, ANT, DIVERSE, KITCHEN = (

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from seqeval import environments, evaluation, plugins
+from seqeval.config import Evaluation
 from seqeval.errors import UserError
-from seqeval.protocol import make_agents
-from seqeval.settings import Evaluation
+from seqeval.training.trainer import make_agents
 
 from .measuring import alone, medians, rate
 from .options import EPISODES, Backend, Options, Result

@@ -16,9 +16,12 @@ import numpy as np
 from seqeval.plots import style
 from seqeval.plots.aggregate import plot
 
-from seqeval import aggregate, arithmetic, plugins, published, storage, study
+from seqeval import analysis, plugins
+from seqeval.analysis import published
 from seqeval.cli.results import figures
-from seqeval.settings import Evaluation, Protocol, Study
+from seqeval.config import Evaluation, Protocol, Study
+from seqeval.execution import jobs, storage
+from seqeval.training import matmul
 from seqeval.types import Reference, Row
 
 from .measuring import alone
@@ -65,7 +68,7 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
 
     sizes = style.transitions({"": storage.RunDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
-    table = timed("IQM along x", aggregate.along, rows, sizes, ["iqm"])
+    table = timed("IQM along x", analysis.along, rows, sizes, ["iqm"])
     looks = style.lines_over_datasets(rows)
     timed("draw it", lambda: style.save(style.panel(plot, table, looks, style.counts(rows)), out / "iqm.png"))
     return found
@@ -87,7 +90,7 @@ def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, 
     )
     specs = dict.fromkeys(abouts, SPEC)  # nobody trains on them
     variants = plugins.parse_all(asked.algorithms)
-    resolved = study.Resolved(asked, abouts, specs, variants, "cpu", arithmetic.of_this_machine("cpu"))
+    resolved = jobs.Resolved(asked, abouts, specs, variants, "cpu", matmul.of_this_machine("cpu"))
     directory = storage.RunDirectory(out)
     directory.admit(resolved.describe())
     rng = np.random.default_rng(0)

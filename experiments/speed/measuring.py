@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqeval import arithmetic, environments, plugins
-from seqeval.buffer import Buffer
-from seqeval.protocol import make_agents
-from seqeval.sampling import Minibatches
-from seqeval.scaling import RewardScale
+from seqeval import environments, plugins
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.normalization import RewardScale
+from seqeval.replay.samplers import Minibatches
 from seqeval.slicing import Steps
+from seqeval.training import matmul
+from seqeval.training.trainer import make_agents
+from seqeval.training.updater import Drawn, Meter, Share, make_updater
 from seqeval.types import Dataset
-from seqeval.updater import Drawn, Meter, Share, make_updater
 
 from .options import SPEC
 
@@ -43,7 +44,7 @@ def rate(work: Callable[[], Any], seconds: float, device: str = "cpu") -> float:
 
 def machine(seconds: float, device: str) -> dict[str, float]:
     """FLOP/s of float32 matrix products, by path and size."""
-    onednn = arithmetic.ONEDNN and device == "cpu"
+    onednn = matmul.ONEDNN and device == "cpu"
     rates = {}
     for size in PRODUCTS[device]:
         a, b, c = (torch.randn(size, size, device=device) for _ in range(3))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from seqeval import storage
+from seqeval.execution import storage
 
 from .options import Options, Result
 

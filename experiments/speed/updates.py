@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 import torch
 
-from seqeval import arithmetic, plugins
+from seqeval import plugins
+from seqeval.training import matmul
 
 from .measuring import alone, devices, machine, medians, peak_bytes, rate, training
 from .options import SPEC, TRANSITIONS, Algorithm, Options, Result
@@ -31,7 +32,7 @@ def updates(options: Options) -> Iterator[Result]:
 
 
 def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
-    with arithmetic.using(arithmetic.of_this_machine(device, options.precision)):
+    with matmul.using(matmul.of_this_machine(device, options.precision)):
         return _updates_in_turns(name, replicas, device, options)
 
 
@@ -48,7 +49,7 @@ def _updates_in_turns(name: str, replicas: int, device: str, options: Options) -
         best = max(products.values())
         turn = {"updates_per_second": speed, "machine_flops_per_second": best}
         rounds.append(turn | {"share": speed * flops / best, "products": products})
-    how = {"precision": options.precision} | asdict(arithmetic.current())
+    how = {"precision": options.precision} | asdict(matmul.current())
     about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | how
     keys = "updates_per_second", "machine_flops_per_second", "share"
     return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}

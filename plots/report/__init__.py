@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from seqeval import aggregate
+from seqeval import analysis
+from seqeval.analysis.tables import csv
 from seqeval.errors import UserError
-from seqeval.tables import csv
 from seqeval.types import Reference
 
 from . import _curves, _words
@@ -50,9 +50,9 @@ def page(
     Raises UserError where plotly is not installed, or where there is nothing to draw.
     """
     library = _plotly()
-    rows = aggregate.with_planned(rows, studies)
+    rows = analysis.with_planned(rows, studies)
     warnings = _words.warnings(rows, studies, leave_out)
-    rows = rows[~rows["dataset"].isin(aggregate.unevaluated(rows))]
+    rows = rows[~rows["dataset"].isin(analysis.unevaluated(rows))]
     if rows.empty:
         raise UserError(f"report: there are no returns and no scores to draw ({warnings[0]})")
     datasets = {name: about for study in studies.values() for name, about in study["datasets"].items()}

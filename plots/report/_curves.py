@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqeval import aggregate
+from seqeval import analysis
 
 from .. import curves, style
 
@@ -27,11 +27,11 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     number, with its `runs`: [seed, number of the grid, number of the first online point, returns], None where
     there is no return. A line is `frozen` where it does not learn online.
     """
-    rows = aggregate.with_values(curves.beside_data(rows, datasets))
+    rows = analysis.with_values(curves.beside_data(rows, datasets))
     styles = curves.styles_of(rows)
     numbers = {key: number for number, key in enumerate(styles)}
     names = list(rows["dataset"].unique())
-    frozen = aggregate.frozen(rows)
+    frozen = analysis.frozen(rows)
     grids: dict[tuple[int, ...], int] = {}
     lines = []
     for name in names:

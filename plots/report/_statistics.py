@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from seqeval import aggregate
-from seqeval.aggregate import LINE
+from seqeval import analysis
+from seqeval.analysis import LINE
 from seqeval.errors import UserError
 
 from .. import curves
@@ -53,11 +53,11 @@ class Whole:
     """Rows whose seeds are all there, and for each line that lacks some how many it has."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
-        unfinished = set(aggregate.unfinished(rows)[LINE].itertuples(index=False, name=None))
-        wrong = [each[:4] for each in aggregate.incomplete(rows)]
+        unfinished = set(analysis.unfinished(rows)[LINE].itertuples(index=False, name=None))
+        wrong = [each[:4] for each in analysis.incomplete(rows)]
         by = [*LINE, "seed"] if leave_out else LINE
-        kept = aggregate.without_those(rows, [each[: len(by)] for each in wrong], by)
-        self.rows = aggregate.without_those(kept, unfinished, LINE)
+        kept = analysis.without_those(rows, [each[: len(by)] for each in wrong], by)
+        self.rows = analysis.without_those(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
         short = Counter(each[:3] for each in wrong)
         self.lacking = {
@@ -71,10 +71,10 @@ class Lines:
     """How lines and datasets are called, in which order, and how many decimals their values have."""
 
     def __init__(self, rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> None:
-        valued = aggregate.with_values(rows)
+        valued = analysis.with_values(rows)
         styles = curves.styles_of(rows)
         self.labels = {key: look.label for key, look in styles.items()}
-        own = aggregate.labels(list(styles))
+        own = analysis.labels(list(styles))
         self.renamed = {own[key]: label for key, label in self.labels.items()}
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
@@ -100,10 +100,10 @@ def _decimals(spread: float) -> int:
 def _offline(whole: Whole, lines: Lines) -> list[Section]:
     rows = whole.rows
     columns = {
-        "at the end": (aggregate.means(aggregate.finals(rows)), None),
-        "area": (aggregate.means(aggregate.areas(rows)), None),
-        "n to 50 %": (aggregate.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
-        "n to 90 %": (aggregate.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
+        "at the end": (analysis.means(analysis.finals(rows)), None),
+        "area": (analysis.means(analysis.areas(rows)), None),
+        "n to 50 %": (analysis.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
+        "n to 90 %": (analysis.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
     }
     about = (
         "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve, from "
@@ -118,7 +118,7 @@ def _overtakings(rows: pd.DataFrame, lines: Lines) -> Section:
     title = "Overtaking"
     if len(lines.labels) < 2:
         return Missing(title, "There is one line alone: nothing to overtake.")
-    table = aggregate.overtakings(rows).replace({"ahead": lines.renamed, "behind": lines.renamed})
+    table = analysis.overtakings(rows).replace({"ahead": lines.renamed, "behind": lines.renamed})
     if table.empty:
         return Missing(title, "No two lines that are complete share a dataset.")
     body = [
@@ -141,11 +141,11 @@ def _overtakings(rows: pd.DataFrame, lines: Lines) -> Section:
 
 def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
     try:
-        whole, _ = aggregate.complete(rows, leave_out)
-        whole, notes = aggregate.comparable(whole)
+        whole, _ = analysis.complete(rows, leave_out)
+        whole, notes = analysis.comparable(whole)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    finals, areas = aggregate.finals(whole), aggregate.areas(whole)
+    finals, areas = analysis.finals(whole), analysis.areas(whole)
     found = _improvement("Probability of improvement", finals, notes, lines)
     names = set(whole["dataset"].unique())
     if len(names) == 1:
@@ -160,7 +160,7 @@ def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section
 
 
 def _across(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
-    table = aggregate.across(measure)
+    table = analysis.across(measure)
     body = []
     for key, line in table.groupby(["variant", "study"], sort=False):
         cells = {row["statistic"]: row for row in line.to_dict("records")}
@@ -178,7 +178,7 @@ def _across(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -
 def _improvement(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
     if len(lines.labels) < 2:
         return Missing(title, "There is one line alone: nothing to compare it with.")
-    table = aggregate.improvement(measure).replace({"first": lines.renamed, "second": lines.renamed})
+    table = analysis.improvement(measure).replace({"first": lines.renamed, "second": lines.renamed})
     names = list(dict.fromkeys(table["first"]))
     found = {(line["first"], line["second"]): line for line in table.to_dict("records")}
     body = [
@@ -211,7 +211,7 @@ def _forgetting(
     borders: Mapping[str, list[int]],
     datasets: Mapping[str, Mapping[str, Any]],
 ) -> Section:
-    table = aggregate.means(aggregate.forgetting(whole.rows, borders))
+    table = analysis.means(analysis.forgetting(whole.rows, borders))
     columns = {}
     for name, inner in borders.items():
         parts = [part for part, _ in curves.segments_of(datasets[name])]
@@ -230,9 +230,9 @@ def _forgetting(
 def _online(whole: Whole, lines: Lines) -> list[Section]:
     rows = whole.rows
     columns = {
-        "at the end": (aggregate.means(aggregate.finals(rows, "online")), None),
-        "gain": (aggregate.means(aggregate.gains(rows)), None),
-        "drop": (aggregate.means(aggregate.drops(rows)), None),
+        "at the end": (analysis.means(analysis.finals(rows, "online")), None),
+        "gain": (analysis.means(analysis.gains(rows)), None),
+        "drop": (analysis.means(analysis.drops(rows)), None),
     }
     about = (
         "At the end: the value after the last online step, mean over seeds. Gain: that less the value at n = "

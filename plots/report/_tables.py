@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from seqeval.tables import latex_engine, latex_row, latex_text
+from seqeval.analysis.tables import latex_engine, latex_row, latex_text
 
 MINUS, NEVER, NOTHING = "\u2212", "never", "\u2014"
 

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import tyro
 
+from seqeval.config import Study
 from seqeval.errors import UserError
-from seqeval.settings import Study
 
 from . import algorithms, datasets, reporting, results, running, statistics, status
 from ._terminal import plain_console as plain_console  # for experiments

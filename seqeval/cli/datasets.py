@@ -37,7 +37,8 @@ def show_dataset(
             does.
         figure: Where to draw it too; PNG and PDF are written beside each other, SVG alone.
     """
-    from seqeval import card, datasets, environments
+    from seqeval import datasets, environments
+    from seqeval.analysis import card
 
     if figure is not None:
         check_figure(figure)
@@ -99,13 +100,13 @@ def make_datasets(
             noise.
         checkpoints: Evaluations during training.
     """
-    from seqeval import behaviour
+    from seqeval import collect
 
     size = steps if transitions is None else transitions
-    parsed = behaviour.parse_settings(settings)
-    recipe = behaviour.Recipe(env, algorithm, steps, size, seed, checkpoints, parsed)
+    parsed = collect.parse_settings(settings)
+    recipe = collect.Recipe(env, algorithm, steps, size, seed, checkpoints, parsed)
     try:
-        files = behaviour.make(recipe, levels, out, plain_console(stderr=True))
+        files = collect.make(recipe, levels, out, plain_console(stderr=True))
     except KeyboardInterrupt:
         print("seqeval: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

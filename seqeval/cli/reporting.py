@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from seqeval.config import Evaluation, Online, Protocol
 from seqeval.errors import UserError
-from seqeval.settings import Evaluation, Online, Protocol
 
 from .results import read, write
 

@@ -26,14 +26,14 @@ FAILED_SEEDS = 3  # exit code: everything ran, but some seeds' numbers were not 
 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     """Prints the table of the last points, draws the figure, and returns the exit code."""
-    from seqeval import aggregate
-    from seqeval.storage import RunDirectory
+    from seqeval import analysis
+    from seqeval.execution.storage import RunDirectory
 
     console = plain_console(stderr=False)
     study = RunDirectory(out).study()
-    about, rows = study["datasets"], aggregate.with_planned(rows, {out.resolve().name: study})
-    console.print(final_table(aggregate.final(rows), about, aggregate.frozen(rows)))
-    for line in aggregate.shortfalls(rows):
+    about, rows = study["datasets"], analysis.with_planned(rows, {out.resolve().name: study})
+    console.print(final_table(analysis.final(rows), about, analysis.frozen(rows)))
+    for line in analysis.shortfalls(rows):
         console.print(f"note: {line}", highlight=False, markup=False)
     shown, left_out = drawable(rows)
     if left_out:
@@ -89,9 +89,9 @@ def final_table(final: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[st
 
 def drawable(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of datasets that were evaluated, and in words which were not, empty where all were."""
-    from seqeval import aggregate
+    from seqeval import analysis
 
-    without = aggregate.unevaluated(rows)
+    without = analysis.unevaluated(rows)
     why = f"{', '.join(without)} (no environment, so no returns and no scores)" if without else ""
     return rows[~rows["dataset"].isin(without)], why
 
@@ -116,7 +116,7 @@ def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[
     Raises UserError, which begins with the command's name, where there is no directory, and where a dataset's
     name stands for other data in another one.
     """
-    from seqeval.storage import RunDirectory, frame
+    from seqeval.execution.storage import RunDirectory, frame
 
     if not directories:
         raise UserError(f"{command}: name at least one run directory")
@@ -136,10 +136,10 @@ def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[
 
 def write(text: str, out: Path) -> None:
     """Writes a file in whole, with the folders above it, and says where it is."""
-    from seqeval import disk
+    from seqeval import atomic_io
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with disk.replacing(out) as partial:
+    with atomic_io.replacing(out) as partial:
         partial.write_text(text, encoding="utf-8")
     print(out)
 
@@ -177,7 +177,7 @@ def plot(
         leave_out_incomplete: Leave seeds out that failed or are not finished. Without it curves show them as
             far as they come, and other figures are refused.
     """
-    from seqeval import aggregate
+    from seqeval import analysis
     from seqeval.plots import style
 
     check_figure(out)
@@ -191,9 +191,9 @@ def plot(
             raise UserError("plot: --published is for curves alone")
     rows, studies = read("plot", directories)
     if figure == "curves" and not leave_out_incomplete:
-        notes = aggregate.shortfalls(rows)
+        notes = analysis.shortfalls(rows)
     else:
-        rows, notes = aggregate.complete(aggregate.with_planned(rows, studies), leave_out_incomplete)
+        rows, notes = analysis.complete(analysis.with_planned(rows, studies), leave_out_incomplete)
     rows, left_out = drawable(rows)
     if rows.empty:
         raise UserError(f"plot: there is nothing to draw of {left_out}")
@@ -216,7 +216,7 @@ def behind(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame | None:
     """The published runs that belong behind a figure of `rows`; says which panels have none."""
     import pandas as pd
 
-    from seqeval import published as paper
+    from seqeval.analysis import published as paper
 
     found, without = paper.counterparts(rows, about)
     if without:
@@ -232,12 +232,12 @@ def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> N
             steps. mixed: random, medium and expert data in turn.
         out: The figure; PNG and PDF are written beside each other, SVG alone.
     """
-    from seqeval import aggregate
-    from seqeval import published as paper
+    from seqeval import analysis
+    from seqeval.analysis import published as paper
 
     check_figure(out)
     rows = paper.runs(figure)
-    for line in aggregate.shortfalls(rows):
+    for line in analysis.shortfalls(rows):
         print(f"note: {line}", file=sys.stderr)
     print("note: a point is the mean of a seed's evaluations in the 50 000 updates up to it", file=sys.stderr)
     for path in draw(rows, paper.datasets(figure), out):
@@ -251,9 +251,9 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
         directory: A run directory.
         published: Compare with the paper's runs (Sujit et al., arXiv 2212.08131); there is nothing else yet.
     """
-    from seqeval import aggregate
-    from seqeval import published as paper
-    from seqeval.storage import RunDirectory, frame
+    from seqeval import analysis
+    from seqeval.analysis import published as paper
+    from seqeval.execution.storage import RunDirectory, frame
 
     if not published:
         raise UserError("compare: say what with; --published is the paper's own runs")
@@ -271,7 +271,7 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
             print(line)
     if without:
         print(f"not compared: {paper.in_words(without)}")
-    for line in aggregate.shortfalls(rows):
+    for line in analysis.shortfalls(rows):
         print(f"note: {line}", file=sys.stderr)
 
 
@@ -315,6 +315,6 @@ def export(directory: tyro.conf.Positional[Path], to: Path) -> None:
         directory: A run directory.
         to: A file that ends in .csv or .parquet.
     """
-    from seqeval.storage import export_table
+    from seqeval.execution.storage import export_table
 
     print(f"{export_table(directory, to)} rows in {to}")

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from seqeval.config import PRESETS, Evaluation, Preset, Protocol, Ray, Slurm, Study
 from seqeval.errors import UserError
-from seqeval.settings import PRESETS, Evaluation, Preset, Protocol, Ray, Slurm, Study
 
 from ._terminal import plain_console
 from .results import show_results
@@ -51,15 +51,15 @@ class How:
     def run(self, study: Study, out: Path) -> int:
         """Runs a study, prints the table, draws the curves, and returns the exit code. Where pieces fail,
         table and curves are of what there is, and what it raises comes after them."""
-        from seqeval import launch
-        from seqeval.storage import frame
+        from seqeval import execution
+        from seqeval.execution.storage import frame
 
         where = {"local": None, "ray": self.ray, "slurm": self.slurm}[self.launcher]
         console = plain_console(stderr=True)
         how = self.save_every, where, self.log, self.overlap, self.group
         try:
-            rows = launch.run(study, out, self.jobs, console, *how)
-        except (launch.WorkFailed, launch.WorkUndone):
+            rows = execution.run(study, out, self.jobs, console, *how)
+        except (execution.WorkFailed, execution.WorkUndone):
             with suppress(UserError, OSError):  # no rows yet, or a full disk: the failure itself says more
                 show_results(frame([out]), out, out / "curves.png")
             raise

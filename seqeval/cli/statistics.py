@@ -26,10 +26,11 @@ def table(
         leave_out_incomplete: Leave seeds out that failed or are not finished, instead of stopping there.
         out: A file; by default the table is printed.
     """
-    from seqeval import aggregate, tables
+    from seqeval import analysis
+    from seqeval.analysis import tables
 
     rows, studies = read("table", directories)
-    rows, left_out = aggregate.complete(aggregate.with_planned(rows, studies), leave_out_incomplete)
+    rows, left_out = analysis.complete(analysis.with_planned(rows, studies), leave_out_incomplete)
     found, notes = tables.collect(rows)
     text = tables.FORMATS[format](found)
     for note in [*left_out, *notes]:

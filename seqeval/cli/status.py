@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from seqeval import disk
-from seqeval.storage import Cell, RunDirectory
+from seqeval import atomic_io
+from seqeval.execution.storage import Cell, RunDirectory
 
 from ._terminal import plain_console
 
@@ -77,7 +77,7 @@ def standings(directory: Path) -> list[Standing]:
     out = RunDirectory(directory)
     study = out.study()
     began = datetime.fromisoformat(study["runs"][-1]["began"]).timestamp()
-    locked, now = disk.is_locked(directory), time.time()
+    locked, now = atomic_io.is_locked(directory), time.time()
     found = []
     for (dataset, variant, seed), of in _asked_for(study).items():
         cell = out.cell(dataset, variant, seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqeval import scores
+from seqeval import references
 from seqeval.datasets import _rules
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset, Reference
@@ -40,7 +40,7 @@ def assemble(
             f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
         )
     env_id = str(env_id)
-    reference = scores.of_environment(env_id)
+    reference = references.of_environment(env_id)
     if reference is None and env_id == str(own_env_id or env_id):  # its references are not another's
         reference = _own_reference(path, attributes)
     return _rules.assemble(str(path), path.stem, raw, env_id, reference, attributes, rules)

@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 from gymnasium import spaces
 
-from seqeval import environments, scores
+from seqeval import environments, references
+from seqeval.atomic_io import replacing
 from seqeval.datasets import files, minari
-from seqeval.disk import replacing
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
@@ -105,7 +105,7 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
         file.attrs.update(about)
         for key, values in fields.items():
             file.create_dataset(key, data=values, compression="gzip", shuffle=True)
-    published = scores.of_environment(dataset.environment)
+    published = references.of_environment(dataset.environment)
     if published is None or published == dataset.reference:
         return []
     return [f"scores will be {published.source}, which go before a file's own"]

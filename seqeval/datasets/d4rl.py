@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from seqeval import environments, scores
+from seqeval import environments, references
 from seqeval.datasets import _download, _rules
 from seqeval.datasets.files import opened
 from seqeval.errors import UserError
@@ -66,7 +66,7 @@ LIMITS = {
 
 
 def names() -> list[str]:
-    return [row["dataset"] for row in scores.d4rl_table()]
+    return [row["dataset"] for row in references.d4rl_table()]
 
 
 def handles(name: str) -> bool:
@@ -80,10 +80,10 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
     Raises UserError where its environment is missing or another is wanted, where it cannot be downloaded, and
     for a file that is not the dataset; such a file is left as it is.
     """
-    row = next(row for row in scores.d4rl_table() if row["dataset"] == name)
+    row = next(row for row in references.d4rl_table() if row["dataset"] == name)
     own, reference = _own_environment(row), None
     if own is None:
-        env_id, reference = _environment(row, env_id), scores.of_row(row)
+        env_id, reference = _environment(row, env_id), references.of_row(row)
     elif env_id is not None:
         _check_fit(name, own, env_id)
     path, card = _file(row["url"]), {"url": row["url"]}
@@ -107,7 +107,7 @@ def _environment(row: dict[str, str], wanted: str | None) -> str:
     """The environment of a dataset, for `environments.make`. Raises UserError where its package is missing,
     and where another is wanted."""
     name, known = row["dataset"], row["gymnasium_id"]
-    env_id = scores.environment_of(row)
+    env_id = references.environment_of(row)
     if known.startswith("Adroit"):
         if find_spec("gymnasium_robotics") is None:
             raise UserError(

@@ -9,7 +9,7 @@ import json
 from importlib.resources import as_file, files
 from typing import Any
 
-from seqeval import scores
+from seqeval import references
 from seqeval.datasets import _rules
 from seqeval.datasets.files import opened
 from seqeval.errors import UserError
@@ -40,6 +40,6 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
             "leave out --env, which is for files"
         )
     own = Reference(about["reference_min"], about["reference_max"], about["reference_source"])
-    reference = scores.of_environment(about["env_id"]) or own
+    reference = references.of_environment(about["env_id"]) or own
     with as_file(FOLDER / f"{name}.hdf5") as path, opened(path) as (raw, _):
         return _rules.assemble(name, name, raw, about["env_id"], reference, about, rules)

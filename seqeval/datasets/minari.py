@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from seqeval import environments, scores
+from seqeval import environments, references
 from seqeval.datasets import _rules
 from seqeval.errors import UserError, nearest
 from seqeval.types import DataRules, Dataset, Reference
@@ -84,7 +84,7 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
     env_id = env_id or recorded
     if env_id is None:
         raise UserError(f"dataset {name!r} records no environment; pass --env, e.g. --env Hopper-v5")
-    reference = reference or scores.of_environment(env_id)
+    reference = reference or references.of_environment(env_id)
 
     env_id, space = _flattened(name, env_id, stored.observation_space)
     environments.describe(env_id)  # an environment that will not do is refused before anything is read

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from seqeval import environments, scores
+from seqeval import environments, references
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
 
@@ -40,6 +40,6 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
         episode_returns=np.zeros(0),
         episode_complete=np.zeros(0, bool),
         segments=(0,),
-        reference=scores.of_environment(env_id),
+        reference=references.of_environment(env_id),
         digest=hashlib.sha256(env_id.encode()).hexdigest(),
     )

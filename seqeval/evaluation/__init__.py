@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from seqeval.config import Evaluation
 from seqeval.evaluation.episodes import Episodes, Evaluator
-from seqeval.settings import Evaluation
 
 
 def evaluator(env_id: str | None, seeds: Sequence[int], how: Evaluation) -> Evaluator:

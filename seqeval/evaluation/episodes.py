@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from seqeval.streams import stream
+from seqeval.seeding import stream
 
 
 @dataclass(frozen=True)

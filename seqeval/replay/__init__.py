@@ -1,0 +1,1 @@
+"""The data on the device, and the minibatches drawn from it."""

@@ -1,0 +1,128 @@
+"""R agents that know nothing of replicas, as one algorithm with a replica axis."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from seqeval.algorithm import Algorithm, Noise, SingleAlgorithm
+from seqeval.seeding import stream
+from seqeval.types import Batch, Spec
+
+
+class Replicated(Algorithm):
+    """A `SingleAlgorithm` for each seed, updated one after the other.
+
+    Each has torch's global random state to itself, so that its numbers are the same in whatever company it
+    learns. `replicated` makes the subclass for a single algorithm.
+    """
+
+    single: ClassVar[type[SingleAlgorithm]]
+
+    def __init__(
+        self, spec: Spec, config: Any, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        self._agents: list[SingleAlgorithm] = []
+        self._random: list[dict[str, Tensor]] = []
+        for seed in self.seeds:
+            with _fork(device):
+                torch.manual_seed(int(stream(seed, "torch").integers(2**63)))
+                self._agents.append(self.single(spec, config, seed, total_updates, device))
+                self._random.append(_random_state(device))
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        return self._agents[0].noise
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        metrics = []
+        for replica, agent in enumerate(self._agents):
+            with self._own_random_state(replica):
+                found = agent.update(_of_replica(batch, replica))
+            metrics.append({k: torch.as_tensor(v, device=self.device).detach() for k, v in found.items()})
+        self.updates = self._agents[0].updates
+        return {key: torch.stack([found[key] for found in metrics]) for key in metrics[0]}
+
+    def act(self, observations: Tensor) -> Tensor:
+        return torch.stack([agent.act(o) for agent, o in zip(self._agents, observations, strict=True)])
+
+    def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
+        actions = []
+        for replica, agent in enumerate(self._agents):
+            with self._own_random_state(replica):
+                actions.append(agent.explore(observations[replica]))
+        return torch.stack(actions)
+
+    @contextmanager
+    def _own_random_state(self, replica: int) -> Iterator[None]:
+        """torch's global random state is the replica's, and goes on from where it was left."""
+        with _fork(self.device):
+            _set_random_state(self._random[replica], self.device)
+            yield
+            self._random[replica] = _random_state(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        agents = zip(self._agents, self._random, strict=True)
+        return {
+            "updates": self.updates,
+            "replicas": [{"agent": agent.state_dict(), "random": random} for agent, random in agents],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for replica, saved in enumerate(state["replicas"]):
+            # Copied: torch's optimisers keep the tensors that they are given, and change them in place.
+            self._agents[replica].load_state_dict(copy.deepcopy(saved["agent"]))
+            # A state from another kind of device has no random state of this one; then its own goes on.
+            self._random[replica] = self._random[replica] | saved["random"]
+
+    def state_of(self, replica: int) -> dict[str, Any]:
+        state = self.state_dict()
+        return copy.deepcopy(state | {"replicas": [state["replicas"][replica]]})
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        replicas = [replica for state in states for replica in state["replicas"]]
+        self.load_state_dict({"updates": states[0]["updates"], "replicas": replicas})
+
+
+@cache
+def replicated(single: type[SingleAlgorithm]) -> type[Algorithm]:
+    """The algorithm that runs R of these. It has their name, module, docstring and config."""
+    names = {"__module__": single.__module__, "__doc__": single.__doc__, "__qualname__": single.__qualname__}
+    same = {name: getattr(single, name) for name in ("Config", "action_spaces", "learns_online")}
+    return type(single.__name__, (Replicated,), {**names, **same, "single": single})
+
+
+def _of_replica(batch: Batch, replica: int) -> Batch:
+    """One replica's part of a batch, without the replica axis."""
+    values = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "noise"}
+    return Batch(
+        **{name: value[replica] for name, value in values.items()},
+        noise={name: value[replica] for name, value in batch.noise.items()},
+    )
+
+
+@contextmanager
+def _fork(device: torch.device) -> Iterator[None]:
+    """torch's global random state is afterwards as it was before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,0 +1,1 @@
+"""Agents that learn: the training loop and what stands behind it."""

@@ -1,47 +1,35 @@
-"""Algorithms found by name or in a file, and the variants of them that a study asks for.
+"""Finds algorithms, and reads the variants of them that a study asks for.
 
-Names are those of the files in `seqeval.algos`, and those that installed packages register in the
-entry-point group `seqeval.algorithms` as `package.module:Class`. `path/to/mine.py:MyAlgo` is a class in a
-file.
-
-A file of `seqeval.algos` may hold a family of algorithms, made as they are asked for: then it has a function
-`names`, and a function `find` that takes one of these, and `family:Member` is the name of one.
+The name of an algorithm is that of its file in `seqeval.algos` (`iql`), that of a member of a family there
+(`sb3:SAC`), `path/to/file.py:MyAlgo` for a class in a file of yours, or a name that an installed package
+registers in the entry-point group `seqeval.algorithms`. A variant adds settings to such a name:
+`iql:expectile=0.9,name=iql-0.9`.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
 import inspect
-import pkgutil
 import re
-import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from functools import cache
-from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from seqeval import loading
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
 from seqeval.replicated import replicated
 
-LONGEST_NAME = 100  # characters: a name is a folder too
-GROUP = "seqeval.algorithms"
-RESERVED = ("algorithm", "code", "name")  # what a variant is told by beside its settings
-_FILE = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
+MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
+RESERVED = ("algorithm", "code", "name")  # keys stored or given next to the settings of a variant
 
 
 @dataclass(frozen=True)
 class Variant:
     """An algorithm with its hyperparameters, under the name that rows and legends give it.
 
-    `algorithm` is what `find` takes; a path in it is absolute.
+    `algorithm` is a name for `find`; a path in it is absolute.
     """
 
     name: str
@@ -49,56 +37,65 @@ class Variant:
     config: Config
 
     def settings(self) -> dict[str, Any]:
-        """As plain values, for the run directory; of a class in a file also the sha256 of the file."""
-        code = {"code": _load(_file(self.algorithm))[1]} if _file(self.algorithm) else {}
+        """As plain values, for the study directory; for a class in a file also the sha256 of its code."""
+        sha256 = loading.code_sha256(self.algorithm)
+        code = {"code": sha256} if sha256 else {}
         return {"algorithm": self.algorithm, **code, "config": asdict(self.config)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its settings: a fresh process must load a file before it can have what it defines."""
+        """Pickled as its settings: a new process must load the file before it can unpickle its classes."""
         return restore, (self.name, self.settings())
 
 
+def _defined_in(module: ModuleType) -> dict[str, type]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Algorithm | SingleAlgorithm)
+        and value.__module__ == module.__name__
+    }
+
+
+def _fault(value: Any) -> str | None:
+    if not (isinstance(value, type) and issubclass(value, Algorithm | SingleAlgorithm)):
+        return "is neither an Algorithm nor a SingleAlgorithm of seqeval.algorithm"
+    if inspect.isabstract(value):
+        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
+    return None
+
+
+ALGORITHMS = loading.Kind("algorithm", "seqeval.algos", "seqeval.algorithms", _defined_in, _fault)
+
+
 def names() -> list[str]:
-    """The algorithms that come with the suite, and those that installed packages add."""
-    own = {name for file in _own_files() for name in _names_in(file)}
-    return sorted(own | _entry_points().keys())
+    """The names of the built-in algorithms and of those that installed packages register."""
+    return loading.names(ALGORITHMS)
 
 
 def find(name: str) -> type[Algorithm]:
-    """The class of an algorithm, by name or as `path/to/mine.py:MyAlgo`.
+    """The class of an algorithm; a `SingleAlgorithm` comes wrapped as an `Algorithm` of R agents.
 
-    A `SingleAlgorithm` comes wrapped, so that it is built as any other. Raises UserError where there is none,
-    or where what is there cannot be loaded or is no algorithm.
+    Raises UserError if there is none of this name, if it cannot be loaded, or if it is not an algorithm.
     """
-    if _FILE.match(name):
-        return _find_in_file(name)
-    file, _, member = name.partition(":")
-    if _is_family(file):
-        if (made := _own_module(file).find(member)) is not None:
-            return _usable(made, name)
-    elif name in _own_files():
-        (found,) = _algorithms_in(_own_module(name))
-        return _usable(found, name)
-    if name in _entry_points():
-        return _find_entry_point(name)
-    known = names()
-    raise UserError(f"algorithm {name!r} is not known{nearest(name, known)}; there are {', '.join(known)}")
+    found = loading.load(ALGORITHMS, name)
+    return replicated(found) if issubclass(found, SingleAlgorithm) else found
 
 
 def split(text: str) -> tuple[str, str]:
-    """What names the algorithm, a path made absolute, and the text of its settings."""
-    if in_file := _FILE.match(text):
-        name, _, given = text[in_file.end() :].partition(":")
-        return f"{Path(in_file[1]).expanduser().resolve()}:{name}", given
-    name, _, given = text.partition(":")
-    if _is_family(name) and given:
-        member, _, given = given.partition(":")
+    """The name of the algorithm (a path made absolute) and the text of its settings."""
+    if path := loading.split_path(text):
+        name, _, settings = path[1].partition(":")
+        return f"{path[0]}:{name}", settings
+    name, _, settings = text.partition(":")
+    if settings and loading.is_family(ALGORITHMS, name):
+        member, _, settings = settings.partition(":")
         name = f"{name}:{member}"
-    return name, given
+    return name, settings
 
 
 def config_fault(found: type[Algorithm]) -> str | None:
-    """What keeps an algorithm's `Config` from being set from a text and stored, in words; None if nothing."""
+    """Why the `Config` of an algorithm cannot be set from a text and stored in a study; None if it can."""
     config: Any = found.Config
     if not (isinstance(config, type) and issubclass(config, Config)):
         return "its Config must extend seqeval.algorithm.Config"
@@ -109,211 +106,90 @@ def config_fault(found: type[Algorithm]) -> str | None:
     try:
         hints, values = get_type_hints(config), config()
     except Exception as error:
-        return f"its Config must construct without arguments, but there is {_in_a_line(error)}"
+        return f"its Config must construct without arguments, but raises {loading.one_line(error)}"
     for field in fields(config):
         try:
             _typed(getattr(values, field.name), hints[field.name])
         except ValueError:
             return (
-                f"its Config's {field.name} = {getattr(values, field.name)!r} is not of its type, or of none "
-                "that is stored: bool, int, float, str, Literal, a tuple of them, or one of them | None"
+                f"its Config's {field.name} = {getattr(values, field.name)!r} does not match its type, or "
+                "it is not one of the types bool, int, float, str, Literal, a tuple of these, these | None"
             )
     return None
 
 
-def _own_files() -> list[str]:
-    package = importlib.import_module("seqeval.algos")
-    return [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
-
-
-def _own_module(file: str) -> ModuleType:
-    return importlib.import_module(f"seqeval.algos.{file}")
-
-
-def _is_family(file: str) -> bool:
-    return file in _own_files() and hasattr(_own_module(file), "names")
-
-
-def _names_in(file: str) -> list[str]:
-    return [f"{file}:{member}" for member in _own_module(file).names()] if _is_family(file) else [file]
-
-
-def _entry_points() -> dict[str, set[str]]:
-    """What installed packages register: the values of each name."""
-    found: dict[str, set[str]] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
-        found.setdefault(point.name, set()).add(point.value)
-    return found
-
-
-def _refuse_shadowed(name: str) -> None:
-    """Raises UserError where a package registers the name of an algorithm of the suite.
-
-    The suite's goes before it, but whoever asks for it in a study may mean the other.
-    """
-    name = name.partition(":")[0]
-    if name in _own_files() and (clash := _entry_points().get(name)):
-        raise UserError(
-            f"algorithm {name!r} comes with the suite, and installed packages register "
-            f"{', '.join(sorted(clash))} under the same name in {GROUP}: rename that, or uninstall them"
-        )
-
-
-def _find_entry_point(name: str) -> type[Algorithm]:
-    values = sorted(_entry_points()[name])
-    if len(values) > 1:
-        raise UserError(
-            f"algorithm {name!r} is registered by more than one installed package: {', '.join(values)}; "
-            "uninstall all but one"
-        )
-    try:
-        value = next(iter(importlib.metadata.entry_points(group=GROUP, name=name))).load()
-    except Exception as error:
-        raise UserError(f"algorithm {name!r} ({values[0]}): {_in_a_line(error)}") from error
-    return _usable(value, f"algorithm {name!r} ({values[0]})")
-
-
-def _find_in_file(reference: str) -> type[Algorithm]:
-    file, name = _file(reference), split(reference)[0].rpartition(":")[2]
-    module, _ = _load(file)
-    there = [value.__name__ for value in _algorithms_in(module)]
-    if name not in vars(module):
-        raise UserError(
-            f"{file}: no {name!r} in it{nearest(name, there)}; an algorithm is path/to/file.py:Name, and the "
-            f"file has {', '.join(there) or 'none'}"
-        )
-    return _usable(vars(module)[name], f"{file}: {name}")
-
-
-def _file(reference: str) -> str:
-    """The absolute path of the file that an algorithm is in; empty where it goes by a name."""
-    return split(reference)[0].rpartition(":")[0] if _FILE.match(reference) else ""
-
-
-@cache
-def _load(file: str) -> tuple[ModuleType, str]:
-    """The module of a file, executed once a process, and the sha256 of what was executed.
-
-    Raises UserError where the file cannot be read or raises.
-    """
-    try:
-        source = Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; an algorithm is path/to/file.py:Name") from error
-    stem = re.sub(r"\W", "_", Path(file).stem)
-    spec = importlib.util.spec_from_file_location(
-        f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}", file
-    )
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
-    try:
-        # Not by the spec's loader: it takes bytecode of before where a file of the same size was just saved.
-        exec(compile(source, file, "exec", dont_inherit=True), vars(module))
-    except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == file]
-        if isinstance(error, SyntaxError) and error.filename == file:
-            lines = [error.lineno]
-        where = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"{where}: {_in_a_line(error)}") from error
-    return module, hashlib.sha256(source).hexdigest()
-
-
-def _in_a_line(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return ": ".join(filter(None, [type(error).__name__, " ".join(text.split())]))
-
-
-def _algorithms_in(module: ModuleType) -> list[type]:
-    """The algorithm classes that a module itself defines."""
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Algorithm | SingleAlgorithm)
-        and value.__module__ == module.__name__
-    ]
-
-
-def _usable(value: Any, where: str) -> type[Algorithm]:
-    """The class to build. Raises UserError where it is no algorithm or lacks a method."""
-    if not (isinstance(value, type) and issubclass(value, Algorithm | SingleAlgorithm)):
-        raise UserError(f"{where} is neither an Algorithm nor a SingleAlgorithm of seqeval.algorithm")
-    if inspect.isabstract(value):
-        raise UserError(f"{where} has no {' and no '.join(sorted(value.__abstractmethods__))}")
-    return replicated(value) if issubclass(value, SingleAlgorithm) else value
-
-
 def parse(text: str) -> Variant:
-    """The variant of `iql`, `iql:expectile=0.9,name=iql-0.9` or `path/to/mine.py:MyAlgo:alpha=2`.
+    """The variant of `iql`, `iql:expectile=0.9,name=iql-0.9` or `path/to/file.py:MyAlgo:alpha=2`.
 
-    Without a `name` a variant is called what the text says, less a path. Raises UserError for a value that
-    the algorithm's config does not have, that is of another type, or that the config refuses.
+    Without `name=` a variant is named by the text itself, less the path of a file. Raises UserError for an
+    unknown setting, for a value of a wrong type, and for a value that the config refuses.
     """
-    algorithm, given = split(text)
+    algorithm, settings = split(text)
     found = find(algorithm)
-    _refuse_shadowed(algorithm)
+    loading.refuse_shadowed(ALGORITHMS, algorithm)
     if fault := config_fault(found):
         raise UserError(f"algorithm {algorithm!r}: {fault}")
-    config = found.Config()
-    hints = {field.name: get_type_hints(type(config))[field.name] for field in fields(config)}
-    texts: dict[str, str] = {}
-    for item in re.split(r",(?![^(]*\))", given) if given else []:
+    config, hints = found.Config(), get_type_hints(found.Config)
+    types = {field.name: hints[field.name] for field in fields(config)}
+    values: dict[str, str] = {}
+    for item in re.split(r",(?![^(]*\))", settings) if settings else []:
         key, equals, value = item.partition("=")
         if not equals:
-            raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value; tuples are (8,8)")
-        if key in texts:
+            raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value (tuples: key=(8,8))")
+        if key in values:
             raise UserError(f"algorithm {text!r}: {key} is given twice")
-        if key not in {"name", *hints}:
+        if key not in {"name", *types}:
             raise UserError(
-                f"algorithm {text!r}: {algorithm} has no {key!r}{nearest(key, hints)}; "
-                f"`seqeval algorithms show {algorithm}` lists what it has"
+                f"algorithm {text!r}: {algorithm} has no setting {key!r}{nearest(key, types)}; "
+                f"`seqeval algorithms show {algorithm}` lists its settings"
             )
-        texts[key] = value
-    short = f"{algorithm.rpartition(':')[2]}:{given}".removesuffix(":") if _file(algorithm) else text
-    name = texts.pop("name", short)
-    if not 0 < len(name) <= LONGEST_NAME:
+        values[key] = value
+    path = loading.split_path(text)
+    name = values.pop("name", path[1].removesuffix(":") if path else text)
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
         raise UserError(
-            f"algorithm {text!r}: its name must have 1 to {LONGEST_NAME} characters; give one, name=…"
+            f"algorithm {text!r}: the name of a variant must have 1 to {MAX_NAME_LENGTH} characters; "
+            "set one with name=…"
         )
     try:
-        changes = {key: _parse_value(key, value, hints[key]) for key, value in texts.items()}
+        changes = {key: _parse_value(key, value, types[key]) for key, value in values.items()}
         return Variant(name, algorithm, replace(config, **changes))
     except UserError as error:
         raise UserError(f"algorithm {text!r}: {error}") from None
 
 
 def parse_all(texts: Sequence[str]) -> list[Variant]:
-    """The variants of a study. Raises UserError where two have one name."""
+    """The variants of a study. Raises UserError if two have the same name."""
     variants: dict[str, Variant] = {}
     for variant in map(parse, texts):
         if variant.name in variants:
-            raise UserError(f"algorithms: two variants are called {variant.name!r}; give one another name=")
+            raise UserError(f"algorithms: two variants are named {variant.name!r}; rename one with name=…")
         variants[variant.name] = variant
     return list(variants.values())
 
 
 def restore(name: str, settings: dict[str, Any]) -> Variant:
-    """The variant that `Variant.settings` was taken of, possibly by way of JSON.
+    """The variant whose `settings` these are, possibly read back from JSON.
 
-    Raises UserError where the algorithm is not there any more or has become another.
+    Raises UserError if the algorithm no longer exists or has changed.
     """
     algorithm = settings["algorithm"]
     config_class = find(algorithm).Config
-    if "code" in settings and settings["code"] != _load(_file(algorithm))[1]:
-        raise UserError(f"{name}: {_file(algorithm)} is no longer the file that it was then; put that back")
+    if settings.get("code") != loading.code_sha256(algorithm):
+        file = algorithm.rpartition(":")[0]
+        raise UserError(f"{name}: {file} has changed since the study started; restore the earlier file")
     hints = get_type_hints(config_class)
     try:
         values = {key: _typed(value, hints[key]) for key, value in settings["config"].items()}
     except (KeyError, ValueError) as error:
-        raise UserError(f"{name}: its settings are not those of {algorithm!r} as it is now") from error
+        raise UserError(
+            f"{name}: {algorithm!r} no longer has the settings that the study recorded"
+        ) from error
     return Variant(name, algorithm, config_class(**values))
 
 
 def _parse_value(key: str, text: str, kind: Any) -> Any:
-    """A value of a type from its text. Raises UserError where it is of another."""
+    """The value of a type that a text gives. Raises UserError if it is of another type."""
     if kind is str:
         return text.strip("'\"")
     try:
@@ -328,7 +204,7 @@ def _parse_value(key: str, text: str, kind: Any) -> Any:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    """The value as its type has it: a list as a tuple, a whole number as a float. Raises ValueError."""
+    """The value converted to its type: a list to a tuple, an int to a float. Raises ValueError."""
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
         items = get_args(kind)
         if items[-1] is Ellipsis:
@@ -345,7 +221,7 @@ def _typed(value: Any, kind: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if kind not in (bool, int, float, str, NoneType):
-        raise ValueError(f"{kind} is no type of a setting")
+        raise ValueError(f"{kind} is not a type for a setting")
     if type(value) is not kind:
         raise ValueError(f"{value!r} is of another type")
     return value

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqeval import cli, load_policy, plugins
+from seqeval import cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm, Config
 from seqeval.errors import UserError
 from seqeval.execution.storage import frame
@@ -149,7 +149,7 @@ def test_an_unknown_key_is_refused_with_the_near_ones(text: str, near: str) -> N
 
 @pytest.mark.parametrize("key", ["updates", "Config", "__class__", "hidden ", ""])
 def test_a_key_that_is_no_field_of_the_config_is_refused(key: str) -> None:
-    assert f"bc has no {key!r}" in refusal(f"bc:{key}=1")
+    assert f"bc has no setting {key!r}" in refusal(f"bc:{key}=1")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_study_has_its_variants_in_the_order_they_were_asked_for() -> None:
 
 @pytest.mark.parametrize("texts", [["bc", "bc"], ["bc", "iql:name=bc"], ["bc:name=x", "bc:dropout=0,name=x"]])
 def test_two_variants_of_one_name_are_refused(texts: list[str]) -> None:
-    with pytest.raises(UserError, match="two variants are called") as caught:
+    with pytest.raises(UserError, match="two variants are named") as caught:
         plugins.parse_all(texts)
     assert "name=" in str(caught.value)
 
@@ -382,7 +382,7 @@ def test_files_of_one_name_in_two_folders_are_two_modules(mine: Path, tmp_path: 
     other.write_text(MINE.replace("alpha: float = 1.0", "alpha: float = 5.0"))
     assert plugins.parse(f"{mine}:Mine").config.alpha == 1.0  # type: ignore[attr-defined]
     assert plugins.parse(f"{other}:Mine").config.alpha == 5.0  # type: ignore[attr-defined]
-    assert "give one another name=" in refusal_of_all(f"{mine}:Mine", f"{other}:Mine")
+    assert "rename one with name=" in refusal_of_all(f"{mine}:Mine", f"{other}:Mine")
 
 
 def refusal_of_all(*texts: str) -> str:
@@ -394,9 +394,9 @@ def refusal_of_all(*texts: str) -> str:
 @pytest.mark.parametrize(
     ("reference", "told"),
     [
-        ("mine.py:Mein", ("mine.py: no 'Mein' in it", "did you mean 'Mine'", "the file has Mine, Half")),
-        ("mine.py", ("no '' in it", "path/to/file.py:Name")),
-        ("mine.py:", ("no '' in it",)),
+        ("mine.py:Mein", ("mine.py: there is no 'Mein' in", "did you mean 'Mine'", "its algorithms: Mine, Half")),
+        ("mine.py", ("no '' in this file", "path/to/file.py:Name")),
+        ("mine.py:", ("no '' in this file",)),
         ("nowhere.py:Mine", ("nowhere.py: No such file",)),
         ("nowhere.py", ("nowhere.py: No such file",)),
         ("folder.py:Mine", ("folder.py: Is a directory",)),
@@ -406,7 +406,7 @@ def refusal_of_all(*texts: str) -> str:
         ("mine.py:SingleAlgorithm", ("SingleAlgorithm has no act and no update",)),
         ("mine.py:Half", ("Half has no act",)),
         ("mine.py:Unstorable", ("must not have a field called name",)),
-        ("mine.py:Mine:alpah=2", ("Mine has no 'alpah'", "did you mean 'alpha'")),
+        ("mine.py:Mine:alpah=2", ("Mine has no setting 'alpah'", "did you mean 'alpha'")),
         ("mine.py:Mine:kind=loud", ("kind must be", "'soft', 'hard'")),
         ("mine.py:Mine:clip=much", ("clip must be float | None",)),
         ("mine.py:Mine:alpha", ("not of the form key=value",)),
@@ -456,7 +456,7 @@ def test_a_config_of_a_type_that_cannot_be_stored_is_refused(mine: Path) -> None
             " | None = None\n        p", " = ()\n        p"
         )
     )
-    assert "rates = () is not of its type" in refusal(f"{mine}:Unstorable")
+    assert "rates = () does not match its type" in refusal(f"{mine}:Unstorable")
 
 
 def test_a_file_that_has_changed_is_not_the_variant_any_more(mine: Path) -> None:
@@ -464,7 +464,7 @@ def test_a_file_that_has_changed_is_not_the_variant_any_more(mine: Path) -> None
     settings = variant.settings()
     assert settings["algorithm"] == f"{mine}:Mine"
     assert len(settings["code"]) == 64
-    with pytest.raises(UserError, match=r"mine\.py is no longer the file that it was"):
+    with pytest.raises(UserError, match=r"mine\.py has changed since the study started"):
         plugins.restore("Mine", settings | {"code": "0" * 64})
 
 
@@ -517,7 +517,7 @@ def test_a_file_that_changes_while_a_study_runs_fails_its_own_piece_alone(mine: 
 
     cell = RunDirectory(mine.parent / "out").cell("data", "Mine", 0)
     parcel = worker.Parcel("the piece", (cell,), pickle.dumps(plugins.parse(f"{mine}:Mine")))
-    plugins._load.cache_clear()  # as in another process
+    loading.load_file.cache_clear()  # as in another process
     mine.write_text(MINE + "# saved again\n")
     reports: list[worker.Report] = []
     assert not list(
@@ -586,7 +586,7 @@ def test_an_entry_point_with_the_name_of_another_is_refused_where_it_could_be_me
     assert plugins.names().count("bc") == 1
     assert plugins.find("bc") is own
     message = refusal("bc:dropout=0")
-    assert "'bc' comes with the suite" in message
+    assert "'bc' is built in" in message
     assert "made_up_one:Mine, made_up_two:Mine" in message
     assert "made_up_one:Mine, made_up_two:Mine" in refusal("twice")
     assert plugins.parse("iql").name == "iql"

@@ -23,7 +23,7 @@ from selenium import webdriver
 from seqeval.plots import report, style
 from seqeval.plots.report import Rerun
 
-from seqeval import analysis, cli, execution, plugins
+from seqeval import analysis, cli, execution, loading
 from seqeval.analysis import bootstrap
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
@@ -506,10 +506,10 @@ def test_an_algorithm_that_has_changed_is_told_in_place_of_the_command(tmp_path:
     file.write_text(PLUGIN)
     said = resolve(Study(datasets=("pendulum-replay",), algorithms=(f"{file}:Mine",))).describe()
     file.write_text(PLUGIN + "\n# changed\n")
-    plugins._load.cache_clear()
+    loading.load_file.cache_clear()
     rerun = reporting._rerun(said, "s")
     assert rerun.command is None
-    assert "no longer the file that it was" in rerun.remarks[0]
+    assert "has changed since the study started" in rerun.remarks[0]
 
 
 # --- the subcommand ---

@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, plugins
+from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.seeding import stream
@@ -369,9 +369,9 @@ def test_the_widths_of_networks_are_sb3s_own_unless_they_are_set() -> None:
         ("sb3:PPO", "sb3:PPO cannot learn from logged data: it is on-policy"),
         ("sb3:A2C:gamma=0.9", "sb3:A2C cannot learn from logged data"),
         ("sb3:HerReplayBuffer", "is not known"),
-        ("sb3:SAC:gama=0.9", "sb3:SAC has no 'gama'; did you mean 'gamma'"),
-        ("sb3:SAC:target_update_interval=2", "has no 'target_update_interval'"),
-        ("sb3:SAC:buffer_size=5", "has no 'buffer_size'"),
+        ("sb3:SAC:gama=0.9", "sb3:SAC has no setting 'gama'; did you mean 'gamma'"),
+        ("sb3:SAC:target_update_interval=2", "has no setting 'target_update_interval'"),
+        ("sb3:SAC:buffer_size=5", "has no setting 'buffer_size'"),
         ("sb3:SAC:gamma=1.5", "gamma must be between 0 and 1"),
         ("sb3:SAC:ent_coef=autp", "ent_coef must be auto, auto_0.1 or the like, or a number, not 'autp'"),
         ("sb3:SAC:ent_coef=auto_0", "ent_coef must be"),
@@ -397,7 +397,7 @@ def test_without_contrib_its_algorithms_are_told_where_to_be_had(monkeypatch: py
 
 
 def test_a_package_that_registers_the_familys_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "_entry_points", lambda: {"sb3": {"other:Thing"}})
+    monkeypatch.setattr(loading, "_registered", lambda kind, name: ["other:Thing"])
     assert "other:Thing" in refusal("sb3:SAC")
 
 

@@ -1,0 +1,184 @@
+"""Loads what users can add to the suite: algorithms, evaluators, figures. Imports no torch.
+
+An object of a `Kind` has one of these names:
+
+- `file`: defined in a file of the kind's built-in package;
+- `file:member`: the same, where the file is a family: it has a function `names()`, and a function
+  `find(member)` that returns None for an unknown member;
+- `path/to/file.py:Name`: defined in a file of the user;
+- `name`: registered by an installed package in the kind's entry-point group, as `package.module:Name`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from seqeval.errors import UserError, nearest
+
+_PATH = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object that can be added, and where its objects are found."""
+
+    noun: str  # in messages, such as "algorithm"
+    package: str  # of the built-in ones, such as "seqeval.algos"; files that start with _ are skipped
+    group: str  # of entry points, such as "seqeval.algorithms"
+    defined_in: Callable[[ModuleType], Mapping[str, Any]]  # objects of the kind in a module, by name
+    fault: Callable[[Any], str | None]  # why an object is not usable: "has no act"; None if it is
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of the built-in objects and of those that installed packages register, sorted."""
+    found = importlib.metadata.entry_points(group=kind.group).names
+    for file in _files(kind):
+        module = _module(kind, file)
+        if is_family(kind, file):
+            found |= {f"{file}:{member}" for member in module.names()}
+        elif kind.defined_in(module):
+            found.add(file)
+    return sorted(found)
+
+
+def load(kind: Kind, name: str) -> Any:
+    """The object of a name. A built-in one takes precedence over one of an installed package.
+
+    Raises UserError if the name is not known, if its file or package cannot be loaded, if several packages
+    register it, or if the object has a fault.
+    """
+    if path := split_path(name):
+        where, value = f"{path[0]}: {path[1]}", _load_from_file(kind, *path)
+    elif (value := _load_built_in(kind, name)) is not None:
+        where = name
+    elif values := _registered(kind, name):
+        where, value = f"{kind.noun} {name!r} ({values[0]})", _load_registered(kind, name, values)
+    else:
+        known = names(kind)
+        raise UserError(
+            f"{kind.noun} {name!r} is not known{nearest(name, known)}; known {kind.noun}s: {', '.join(known)}"
+        )
+    if fault := kind.fault(value):
+        raise UserError(f"{where} {fault}")
+    return value
+
+
+def split_path(name: str) -> tuple[str, str] | None:
+    """The absolute path and what follows the colon in `path/to/file.py:Name`; None for any other name."""
+    found = _PATH.match(name)
+    return (str(Path(found[1]).expanduser().resolve()), name[found.end() :]) if found else None
+
+
+def is_family(kind: Kind, file: str) -> bool:
+    """Whether the objects of a built-in file are named `file:member`."""
+    return file in _files(kind) and hasattr(_module(kind, file), "names")
+
+
+def refuse_shadowed(kind: Kind, name: str) -> None:
+    """Raises UserError if an installed package registers the name of a built-in object."""
+    file = name.partition(":")[0]
+    if file in _files(kind) and (values := _registered(kind, file)):
+        raise UserError(
+            f"{kind.noun} {file!r} is built in, but packages register {', '.join(values)} under the "
+            f"same name in {kind.group}; rename or uninstall them"
+        )
+
+
+@cache
+def load_file(file: str) -> tuple[ModuleType, str]:
+    """The module of a file, executed once per process, and the sha256 of the code that was executed.
+
+    `file` is an absolute path. Raises UserError if the file cannot be read or raises an exception.
+    """
+    try:
+        source = Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
+    stem = re.sub(r"\W", "_", Path(file).stem)
+    spec = importlib.util.spec_from_file_location(
+        f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}", file
+    )
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
+    try:
+        # The spec's own loader may use stale bytecode if a file of the same size was saved a moment ago.
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        if isinstance(error, SyntaxError) and error.filename == file:
+            lines = [error.lineno]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"{where}: {one_line(error)}") from error
+    return module, hashlib.sha256(source).hexdigest()
+
+
+def code_sha256(name: str) -> str | None:
+    """The sha256 of the code that `path/to/file.py:Name` was loaded from; None for any other name."""
+    path = split_path(name)
+    return load_file(path[0])[1] if path else None
+
+
+def one_line(error: BaseException) -> str:
+    """The type and the message of an exception, in one line."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return ": ".join(filter(None, [type(error).__name__, " ".join(text.split())]))
+
+
+def _files(kind: Kind) -> list[str]:
+    modules = pkgutil.iter_modules(importlib.import_module(kind.package).__path__)
+    return [module.name for module in modules if not module.ispkg and not module.name.startswith("_")]
+
+
+def _module(kind: Kind, file: str) -> ModuleType:
+    return importlib.import_module(f"{kind.package}.{file}")
+
+
+def _registered(kind: Kind, name: str) -> list[str]:
+    """What installed packages register under a name, as `package.module:Name`."""
+    return sorted({point.value for point in importlib.metadata.entry_points(group=kind.group, name=name)})
+
+
+def _load_built_in(kind: Kind, name: str) -> Any | None:
+    file, _, member = name.partition(":")
+    if is_family(kind, file):
+        return _module(kind, file).find(member)
+    return next(iter(kind.defined_in(_module(kind, name)).values()), None) if name in _files(kind) else None
+
+
+def _load_registered(kind: Kind, name: str, values: list[str]) -> Any:
+    if len(values) > 1:
+        raise UserError(
+            f"{kind.noun} {name!r} is registered by several installed packages: {', '.join(values)}; "
+            "uninstall all but one"
+        )
+    try:
+        return importlib.metadata.EntryPoint(name, values[0], kind.group).load()
+    except Exception as error:
+        raise UserError(f"{kind.noun} {name!r} ({values[0]}): {one_line(error)}") from error
+
+
+def _load_from_file(kind: Kind, file: str, name: str) -> Any:
+    module, _ = load_file(file)
+    if name not in vars(module):
+        defined = kind.defined_in(module)
+        raise UserError(
+            f"{file}: there is no {name!r} in this file{nearest(name, defined)}; "
+            f"write path/to/file.py:Name (its {kind.noun}s: {', '.join(defined) or 'none'})"
+        )
+    return vars(module)[name]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqeval.config import Evaluation, Online, Protocol, Ray, Slurm, Study
+    from seqeval.config import Evaluation, Execution, Online, Protocol, Ray, Slurm, Study
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
+    from seqeval.execution import rows, run
     from seqeval.policy import load_policy
 
 __all__ = [
     "Evaluation",
+    "Execution",
     "Online",
     "Protocol",
     "Ray",
@@ -20,26 +22,25 @@ __all__ = [
     "UserError",
     "load_dataset",
     "load_policy",
+    "rows",
+    "run",
 ]
 
-_HOMES = {
-    "Evaluation": "config",
-    "Online": "config",
-    "Protocol": "config",
-    "Ray": "config",
-    "Slurm": "config",
-    "Study": "config",
+_MODULES = {
+    **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     "UserError": "errors",
     "load_dataset": "datasets",
     "load_policy": "policy",
+    "rows": "execution",
+    "run": "execution",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers at its top, imported when asked for: torch takes its seconds only then."""
+    """The names in `__all__`, imported on first use, since importing torch takes seconds."""
     import importlib
 
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(home, "load" if name == "load_dataset" else name)
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    return getattr(module, "load" if name == "load_dataset" else name)

@@ -1,14 +1,14 @@
 """The contract between the suite and an algorithm.
 
-An algorithm file holds a frozen `Config` and one final subclass of `Algorithm`; `algos/td3_bc.py` is a good
-one to read first. `SingleAlgorithm` is the same contract for one agent, without what follows. Every tensor of
-an `Algorithm` starts with the replica axis R: R agents that differ in their seed alone
-learn in lock-step, and each must end as it would have ended alone. Four rules make that true:
+An algorithm file holds a frozen `Config` and one final subclass of `Algorithm`; read `algos/td3_bc.py` first.
+`SingleAlgorithm` is the same contract for a single agent. Every tensor of an `Algorithm` starts with the
+replica axis R: R agents that are trained together, and each must end exactly as if it were trained solo. Four
+rules ensure that:
 
 1. A loss is reduced within a replica, to (R,), and then summed over R.
 2. Batch statistics stay within a replica: never a bare `.mean()`.
 3. Gradients are clipped within a replica.
-4. All randomness of an update comes in with the batch, from streams of each replica's own seed.
+4. All random numbers of an update come with the batch, from streams of each replica's own seed.
 """
 
 from __future__ import annotations
@@ -24,27 +24,30 @@ from torch import Tensor
 
 from seqeval.errors import UserError
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Image, Spec, Vector
 
 __all__ = [
     "ActionSpace",
     "Algorithm",
     "Batch",
     "Config",
+    "Image",
     "Noise",
+    "Sampling",
     "SingleAlgorithm",
     "Spec",
     "UserError",
+    "Vector",
     "stream",
 ]
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the suite itself must know of an algorithm; every algorithm's own `Config` extends it.
+    """The settings that the suite itself reads; every algorithm's own `Config` extends it.
 
-    `limits` are the lowest and the highest that a number, or each number of a tuple, may be: what lies
-    beyond raises UserError.
+    `limits` gives the lowest and highest value of a number, or of each number of a tuple. Raises UserError for
+    a value outside them.
     """
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"batch_size": (1, inf)}
@@ -68,7 +71,7 @@ class Config:
 class Noise:
     """Random numbers that one update needs, for one replica: `batch.noise[name]` is then (R, *shape).
 
-    `normal` is N(0, 1), `uniform` U[0, 1), `bernoulli` 1 with `probability` (to 16 bits) and else 0.
+    `normal` is N(0, 1), `uniform` is U[0, 1), `bernoulli` is 1 with `probability` (to 16 bits), otherwise 0.
     """
 
     kind: Literal["normal", "uniform", "bernoulli"]
@@ -76,42 +79,63 @@ class Noise:
     probability: float = 0.5
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What a minibatch holds. Everything in it has arrived (PROTOCOL, section 12).
+
+    `transitions`: B transitions. `n_step`: the discounted reward of up to `length` consecutive visible
+    transitions, and the observation after the last of them. `sequences`: up to `length` consecutive visible
+    transitions of one episode, padded and masked. See `Batch` for the fields that the other settings fill.
+    """
+
+    kind: Literal["transitions", "n_step", "sequences"] = "transitions"
+    length: int = 1  # n, or L
+    discount: float = 1.0  # of n-step rewards and of returns to go
+    next_actions: bool = False
+    returns_to_go: bool = False
+    rows: bool = False
+
+
 ActionSpace = Literal["continuous", "discrete"]
 
 
-class _Learner:
-    """What one agent and R of them have in common."""
+class _Contract:
+    """What `Algorithm` and `SingleAlgorithm` have in common."""
 
     Config: ClassVar[type[Config]] = Config
-    action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # that it can be used with
-    learns_online: ClassVar[bool] = True  # False: once the data is used up its policy stays as it is
-    updates: int = 0  # made so far; `update` counts them
+    action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # supported action spaces
+    learns_online: ClassVar[bool] = True  # False: the policy stays as it is once the data is used up
+    updates: int = 0  # made up to now; `update` increments it
 
     @property
     def noise(self) -> Mapping[str, Noise]:
-        """The random numbers an update needs, by name."""
+        """The random numbers that an update needs, by name."""
         return {}
 
+    @property
+    def sampling(self) -> Sampling:
+        """What a minibatch holds: by default single transitions."""
+        return Sampling()
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that learning has changed: by default the number of updates and each attribute that
-        has a `state_dict` of its own. Of an `Algorithm`, tensors with an axis start with R, those without
-        are shared."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        """Everything that training changes: by default the number of updates and every attribute that has a
+        `state_dict`. In an `Algorithm`, tensors with at least one axis start with R; scalars are shared."""
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
         return {"updates": self.updates, **parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = state["updates"]
-        for name, part in self._parts().items():
+        for name, part in self._stateful().items():
             part.load_state_dict(state[name])
 
-    def _parts(self) -> dict[str, Any]:
+    def _stateful(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if hasattr(value, "state_dict")}
 
 
-class Algorithm(_Learner, ABC):
+class Algorithm(_Contract, ABC):
     """R agents of one algorithm, one for each seed.
 
-    Subclasses build their networks in `__init__` in torch's default dtype, and take initial weights from
+    Subclasses build their networks in `__init__` in torch's default dtype, and draw initial weights from
     `stream(seed, ...)` of each replica's seed.
     """
 
@@ -123,21 +147,21 @@ class Algorithm(_Learner, ABC):
 
     @property
     def period(self) -> int | None:
-        """Updates after which the host does the same again; None if that cannot be said.
+        """Updates after which the same operators repeat, e.g. 2 with a policy delay of 2; None if unknown.
 
-        With a period, updates on a GPU are captured as CUDA graphs, one for each of so many updates, and
-        replayed without a line of Python. Update u + period must then call the operators of update u, with
-        the same numbers, on the same tensors. So the host reads no value of a tensor; what changes from
-        update to update stands in tensors that are changed in place, and `updates` is the only number on
-        the host to change. Metrics have the same names. `seqeval check` says whether all that is so.
+        With a period, updates on a GPU are captured as CUDA graphs, one for each update of the period, and
+        replayed without running Python. Update u + period must call the operators of update u with the same
+        numbers on the same tensors: the host reads no tensor's value, what changes between updates is kept in
+        tensors that are modified in place, `updates` is the only number on the host that changes, and metrics
+        have the same names. `seqeval check` tests all of this.
         """
         return None
 
     @classmethod
-    def counts_down(cls, config: Any) -> bool:
-        """Whether `total_updates` changes what an update does, as where a learning rate falls until the last.
+    def depends_on_total_updates(cls, config: Any) -> bool:
+        """Whether `total_updates` changes an update, as with a learning rate that decays until the last one.
 
-        Where it does, agents on datasets that differ in their number of updates do not learn together.
+        If it does, replicas with different numbers of updates are not trained together.
         """
         return True
 
@@ -149,30 +173,30 @@ class Algorithm(_Learner, ABC):
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy: (R, E, observation) -> (R, E, action), actions within [-1, 1].
 
-        Discrete actions are (R, E) int64, numbered from 0. Called without gradients; changes nothing.
+        Discrete actions are (R, E) int64, counted from 0. Called without gradients; changes nothing.
         """
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """As `act`, but as the agent acts where it learns online: the same as `act`, unless it is overridden.
+        """The actions of the online phase, shaped as in `act`; by default those of `act`.
 
         `noise` (R, E, action) is N(0, 1), from streams of each replica's own seed.
         """
         return self.act(observations)
 
     def state_of(self, replica: int) -> dict[str, Any]:
-        """What one replica has learnt, copied: `load_state_dict` takes it into an algorithm with R = 1."""
+        """A copy of one replica's state: `load_state_dict` accepts it in an algorithm with R = 1."""
         return select_replica(self.state_dict(), replica)
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Takes R states that `state_of` gave, after equally many updates, in the order of the replicas."""
+        """Loads R states from `state_of`, saved after equal numbers of updates, in the order of the replicas."""
         self.load_state_dict(join_replicas(states))
 
 
-class SingleAlgorithm(_Learner, ABC):
+class SingleAlgorithm(_Contract, ABC):
     """One agent: the contract of `Algorithm` without the replica axis.
 
-    A study builds one for each seed. torch's global random state is the agent's own while it is built, while
-    it updates and while it explores, seeded by its seed: `torch.randn` and the like may be used as they are.
+    A study builds one for each seed. While it is built, updates and explores, torch's global random state
+    belongs to the agent and is seeded by its seed, so `torch.randn` and the like may be used directly.
     """
 
     def __init__(self, spec: Spec, config: Any, seed: int, total_updates: int, device: torch.device) -> None:
@@ -187,21 +211,18 @@ class SingleAlgorithm(_Learner, ABC):
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy: (E, observation) -> (E, action), actions within [-1, 1].
 
-        Discrete actions are (E,) int64, numbered from 0. Called without gradients; changes nothing.
+        Discrete actions are (E,) int64, counted from 0. Called without gradients; changes nothing.
         """
 
     def explore(self, observations: Tensor) -> Tensor:
-        """As `act`, but as the agent acts where it learns online: the same as `act`, unless it is overridden.
-
-        torch's global random state is the agent's own here too.
-        """
+        """The actions of the online phase, shaped as in `act`; by default those of `act`."""
         return self.act(observations)
 
 
 def select_replica(state: Any, index: int) -> Any:
-    """The part of a `state_dict` that is one replica's: itself a state of an algorithm with R = 1.
+    """One replica's part of a `state_dict`: itself the state of an algorithm with R = 1.
 
-    The tensors are copies, so that saving one does not save its neighbours with it.
+    The tensors are copies: saving a view would save all replicas.
     """
     if isinstance(state, Tensor):
         return state[index : index + 1].clone() if state.dim() else state.clone()
@@ -213,7 +234,7 @@ def select_replica(state: Any, index: int) -> Any:
 
 
 def join_replicas(states: Sequence[Any]) -> Any:
-    """The state of R replicas from those that `select_replica` took from it."""
+    """The state of R replicas from the states that `select_replica` returned for each."""
     first = states[0]
     if isinstance(first, Tensor):
         return torch.cat(list(states)) if first.dim() else first.clone()

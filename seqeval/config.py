@@ -1,63 +1,64 @@
-"""What a study is, as typed values; they are the command line too. No torch, no data."""
+"""The settings of a study and of its execution: frozen, validated dataclasses, which the command line uses too.
+
+This module imports neither torch nor data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from seqeval.errors import UserError
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
-from seqeval.types import DataRules, Precision, Row
+from seqeval.types import DataRules, Precision
 
-if TYPE_CHECKING:
-    import pandas as pd
+Overlap = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What may be seen when. Raises UserError for values that mean nothing."""
+    """Which data is visible when. Raises UserError for invalid values."""
 
     regime: Literal["stream", "retrain", "warm", "full"] = "stream"
-    """stream: one continual run. retrain: a fresh agent at each of some sizes. warm: at each size the agent
-    of the size before goes on. full: all of the data from the start."""
+    """stream: one continual run. retrain: a fresh agent at each of several sizes. warm: as retrain, but each
+    size continues with the agent of the previous one. full: all of the data from the start."""
     start: int = 5000
     """T0: transitions visible before the first update; the smallest size of retrain and warm."""
     grow_by: int = 1
-    """γ: transitions that arrive at once (stream)."""
+    """γ: transitions that arrive at a time (stream)."""
     updates_per_growth: int = 1
     """K: gradient updates between two arrivals (stream)."""
     order: Order = "shuffled"
     """Order of arrival."""
     window: int | None = None
-    """W: only the newest W visible transitions may be drawn; None: all of them."""
+    """W: only the newest W visible transitions are sampled; None: all of them."""
     sizes: int = 10
-    """How many sizes, the last of them all of the data (retrain, warm)."""
+    """Number of sizes; the last one is the whole dataset (retrain, warm)."""
     spacing: Literal["linear", "geometric"] = "linear"
-    """How the sizes lie between start and all (retrain, warm)."""
+    """Spacing of the sizes between start and the whole dataset (retrain, warm)."""
     updates_per_size: int = 20_000
     """Gradient updates at each size (retrain, warm, full)."""
     counted_from_zero: bool = False
-    """K⌈N/γ⌉ updates instead of K(A + 1), the surplus once all is visible (stream)."""
+    """K⌈N/γ⌉ updates instead of K(A + 1); the additional ones follow once all data is visible (stream)."""
     normalizer: Literal["visible", "full"] = "visible"
-    """Where an algorithm's observation normaliser comes from; full is a leak, and the paper's."""
+    """Data that an algorithm's observation normaliser is computed from. full is a leak, which the paper's code
+    has."""
     reward_scale: Literal["reference", "full"] = "reference"
-    """What IQL's rewards are scaled by: reference returns, or the best and worst episode of the full dataset,
-    which is a leak, and the paper's."""
+    """What IQL's rewards are scaled by: the reference returns, or the best and worst episode of the full
+    dataset, which is a leak that the paper's code has."""
     learning_rate_decay: bool = False
-    """Cosine decay over the run, where an algorithm has one (BC, and IQL's actor)."""
+    """Cosine decay over the run for algorithms that have one (BC, and the actor of IQL)."""
     data_rules: DataRules = "strict"
-    """strict: cut transitions are kept where the next observation is known. qlearning: D4RL's
-    qlearning_dataset, which drops every timeout and the last transition."""
+    """strict: a transition at which an episode was cut is kept if its next observation is known. qlearning:
+    D4RL's qlearning_dataset, which drops every timeout and the last transition."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "protocol")
+        _require_positive(self, "protocol")
 
     def schedules(self, size: int) -> list[Schedule]:
-        """A seed's replicas on `size` transitions: one schedule for each, in retrain one for each size.
+        """The schedules of a run's replicas on `size` transitions: one, or one for each size (retrain).
 
-        Without data there is one that does nothing. Raises UserError where the protocol does not fit.
+        Without data there is one schedule without updates. Raises UserError if the protocol does not fit.
         """
         if size == 0:
             return [Steps((), self.updates_per_size, self.window)]
@@ -70,26 +71,26 @@ class Protocol:
         return [Steps(sizes, self.updates_per_size, self.window)]
 
     def warnings(self, batch_size: int) -> list[str]:
-        """What the user should know of this protocol, once a study."""
+        """Notes for the user, printed once per study."""
         if self.regime == "stream" and self.updates_per_growth * batch_size < self.grow_by:
             return [
-                f"{self.grow_by} transitions arrive at once but only {self.updates_per_growth} × {batch_size}"
-                " are drawn before the next: some may never be used"
+                f"{self.grow_by} transitions arrive at a time but only {self.updates_per_growth} × {batch_size}"
+                " are sampled before the next arrival: some may never be used"
             ]
         return []
 
 
 @dataclass(frozen=True)
 class Online:
-    """What happens once the data is used up: the same agents go on, each in an environment of its own."""
+    """The online phase: once the data is used up, each agent continues in an environment of its own."""
 
     steps: int = 0
     """E_on: environment steps of each agent; 0: no online phase."""
     updates_per_step: int = 1
-    """Gradient updates after each of them."""
+    """Gradient updates after each step."""
     mix: Literal["uniform"] | float = "uniform"
-    """uniform: minibatches are drawn from the data and from what the agent has seen online as one. A number
-    between 0 and 1: that share of each is of what it has seen online."""
+    """uniform: minibatches are sampled from offline and online data together. A number between 0 and 1: the
+    share of each minibatch that is online data."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -98,97 +99,139 @@ class Online:
             raise UserError(f"online.updates_per_step: must be at least 1, not {self.updates_per_step}")
         for name, default in (("updates_per_step", 1), ("mix", "uniform")):
             if not self.steps and getattr(self, name) != default:
-                raise UserError(f"online.{name}: means nothing without an online phase; set online.steps")
+                raise UserError(f"online.{name}: has no effect without an online phase; set online.steps")
         if self.mix != "uniform" and not (isinstance(self.mix, float) and 0 < self.mix < 1):
-            raise UserError(f"online.mix: must be uniform, or lie between 0 and 1, and is {self.mix}")
+            raise UserError(f"online.mix: must be uniform or a number between 0 and 1, not {self.mix}")
 
     def schedule(self, size: int, window: int | None) -> Interaction:
-        """Each replica's schedule behind `size` transitions of data."""
+        """The schedule of each replica after `size` transitions of offline data."""
         share = self.mix if isinstance(self.mix, float) else None
         return Interaction(size, self.steps, self.updates_per_step, window, share)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When and how long the agents are watched."""
+    """When and how the agents are evaluated."""
 
     points: int = 20
-    """P: even steps of n from start to N, with an evaluation at each end (stream; else one a size), and as
-    many of the online steps."""
+    """P: evaluations at even steps of n from start to N, both ends included (stream; otherwise one per size),
+    and as many at even steps online."""
     episodes: int = 10
     """E: episodes at each point."""
     every: int | None = None
-    """An evaluation every so many transitions instead of at even steps (stream, online)."""
+    """Evaluate every so many transitions instead of at even steps (stream, online)."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
-    """Whose environments they are watched in. envpool: EnvPool's, faster; their returns agree with those of
-    Gymnasium's in distribution alone."""
+    """Whose environments run the episodes. envpool: EnvPool's, which are faster; their returns agree with
+    Gymnasium's in distribution only."""
+    evaluators: tuple[str, ...] = ("episodes",)
+    """What is measured at each point: episodes, evaluators of installed packages, or path/to/mine.py:Name."""
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "evaluation")
+        _require_positive(self, "evaluation")
+        if repeated := sorted({name for name in self.evaluators if self.evaluators.count(name) > 1}):
+            raise UserError(f"evaluation.evaluators: {', '.join(repeated)} is named more than once")
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Where Ray runs the pieces of a study. Raises UserError for values that mean nothing."""
+    """How a Ray cluster runs the jobs of a study. Raises UserError for invalid values."""
 
     address: str | None = None
-    """Of the cluster (host:port, or auto for one that runs on this machine); None: that of RAY_ADDRESS, else
-    one of this machine alone, for as long as the study runs."""
-    gpus_per_piece: float = 0.0
-    """A share of a GPU where it is below 1; with 0 pieces run on the CPU."""
+    """Address of the cluster: host:port, or auto for one that runs on this machine. None: RAY_ADDRESS, else a
+    cluster of this machine alone that ends with the study."""
+    gpus_per_job: float = 0.0
+    """GPUs of each job; below 1 it is a share of a GPU, with 0 jobs run on the CPU."""
     retries: int = 10
-    """Times that a piece whose process or machine dies goes on somewhere."""
+    """How often a job whose process or machine dies is resumed."""
 
     def __post_init__(self) -> None:
-        if self.gpus_per_piece < 0 or (self.gpus_per_piece > 1 and self.gpus_per_piece % 1):
-            raise UserError(
-                f"ray.gpus_per_piece: a share up to 1 or a whole number, not {self.gpus_per_piece}"
-            )
+        if self.gpus_per_job < 0 or (self.gpus_per_job > 1 and self.gpus_per_job % 1):
+            raise UserError(f"ray.gpus_per_job: a share up to 1 or a whole number, not {self.gpus_per_job}")
         if self.retries < 0:
             raise UserError(f"ray.retries: must be at least 0, not {self.retries}")
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """What each piece of a study asks of Slurm. Raises UserError for values that mean nothing."""
+    """What each job of a study requests from Slurm. Raises UserError for invalid values."""
 
     partition: str | None = None
     """None: the cluster's default."""
     time_limit: int = 60
-    """Minutes. A piece that needs longer is saved shortly before, put into the queue again, and goes on."""
+    """Minutes. A job that needs longer is saved shortly before the limit, requeued and resumed."""
     cpus: int = 1
-    """A piece trains with one thread; with a second CPU it evaluates beside that (see overlap)."""
+    """A job trains with one thread; with a second CPU it evaluates in parallel (see overlap)."""
     gpus: int = 0
-    """With 0 pieces run on the CPU."""
+    """With 0 jobs run on the CPU."""
     memory: float = 4.0
     """GB."""
     more: tuple[str, ...] = ()
     """Other options of sbatch: account=NAME qos=NAME constraint=NAME ..."""
     detach: bool = False
-    """Do not wait; `seqeval status` says how far it is."""
+    """Return at once instead of waiting; `seqeval status` shows the progress."""
 
     def __post_init__(self) -> None:
         if self.time_limit < 5:
             raise UserError(f"slurm.time_limit: minutes, at least 5, not {self.time_limit}")
         if self.cpus < 1 or self.gpus < 0 or self.memory <= 0:
             raise UserError(
-                f"slurm: {self.cpus} cpus, {self.gpus} gpus and {self.memory:g} GB of memory will not do"
+                f"slurm: {self.cpus} cpus, {self.gpus} gpus and {self.memory:g} GB of memory are not possible"
             )
         if wrong := [option for option in self.more if not option.strip("-").partition("=")[0]]:
-            raise UserError(f"slurm.more: {wrong[0]!r} is no option; write them as account=NAME")
+            raise UserError(f"slurm.more: {wrong[0]!r} is not an option; write options as account=NAME")
 
 
-def _at_least_one(values: Protocol | Evaluation, group: str) -> None:
-    for each in fields(values):
-        value = getattr(values, each.name)
+@dataclass(frozen=True)
+class Execution:
+    """How a study is executed. On a CPU these settings do not affect results."""
+
+    jobs: int | None = None
+    """Jobs to run in parallel (default: one per core; one on a GPU; all that a Ray cluster has room for; all
+    jobs at once in Slurm)."""
+    group: bool = False
+    """Train an algorithm's replicas on all datasets with equal observation and action sizes in one job, to use
+    a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
+    save_every: float = 60.0
+    """Seconds between two checkpoints of each job."""
+    launcher: str = "local"
+    """Where the jobs run: local (this machine), ray or slurm. Every machine must see the output directory."""
+    ray: Ray = field(default_factory=Ray)
+    slurm: Slurm = field(default_factory=Slurm)
+    overlap: Overlap = "auto"
+    """on: each job evaluates in a second process, on the CPU, while it trains. auto: on a GPU; on a CPU if
+    there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has more
+    than one CPU."""
+    log: Literal["tensorboard"] | None = None
+    """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise UserError(f"jobs: must be at least 1, not {self.jobs}")
+        if not self.save_every >= 0:
+            raise UserError(f"save_every: must be a number of seconds, not {self.save_every}")
+        for name, settings, default in (("ray", self.ray, Ray()), ("slurm", self.slurm, Slurm())):
+            if self.launcher != name and settings != default:
+                raise UserError(f"{name}: these settings have no effect without --launcher {name}")
+        if self.log is not None and self.detached:
+            raise UserError(f"log: {self.log} needs the command to wait for rows; remove slurm.detach")
+
+    @property
+    def detached(self) -> bool:
+        """Whether the command returns before the jobs have ended."""
+        return self.launcher == "slurm" and self.slurm.detach
+
+
+def _require_positive(settings: Protocol | Evaluation, group: str) -> None:
+    for item in fields(settings):
+        value = getattr(settings, item.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise UserError(f"{group}.{each.name}: must be at least 1, not {value}")
+            raise UserError(f"{group}.{item.name}: must be at least 1, not {value}")
 
 
 Preset = Literal["strict", "paper", "mixed"]
 PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
     "strict": (Protocol(), Evaluation()),
-    # Sujit et al.'s released code, but for its plain bugs. It leaks.
+    # The released code of Sujit et al. without its bugs, but with its leaks.
     "paper": (
         Protocol(
             counted_from_zero=True,
@@ -199,7 +242,7 @@ PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
         ),
         Evaluation(every=5000),
     ),
-    # Their third experiment, without the leaks: datasets joined, which arrive in turn, and a window.
+    # Their third experiment without the leaks: joined datasets that arrive in turn, and a window.
     "mixed": (Protocol(order="segments", window=200_000), Evaluation()),
 }
 
@@ -209,32 +252,33 @@ class Study:
     """Datasets × algorithms × seeds under one protocol."""
 
     datasets: tuple[str, ...]
-    """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: online
-    alone."""
+    """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: no offline
+    data."""
     algorithms: tuple[str, ...]
-    """Names (`seqeval algorithms list`), with other values where wanted: "iql:expectile=0.9,name=iql-0.9".
-    An algorithm of your own: path/to/mine.py:MyAlgo, then settings likewise."""
+    """Names (`seqeval algorithms list`), optionally with settings: "iql:expectile=0.9,name=iql-0.9". Your own
+    algorithm: path/to/mine.py:MyAlgo, optionally with settings."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One agent for each; the seed decides the order of arrival too."""
+    """One run for each; the seed also determines the order of arrival."""
     protocol: Protocol = field(default_factory=Protocol)
     online: Online = field(default_factory=Online)
     evaluation: Evaluation = field(default_factory=Evaluation)
     env: str | None = None
-    """Gymnasium environment of files and of none: needed where they name none, and goes before the one they
-    name. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it, if its spaces are theirs."""
+    """Gymnasium environment of datasets that are files, and of none: required if a file names none, and takes
+    precedence over the one it names. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it if its spaces are
+    the same."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU where there is one."""
+    """auto: a GPU if there is one."""
     precision: Precision = "full"
-    """full: products of float32. fast: large ones round what they multiply, to bfloat16 where the processor
-    has it and to TF32 on a GPU."""
+    """full: float32 matrix products. fast: the operands of large matrix products are rounded, to bfloat16 if
+    the processor supports it, to TF32 on a GPU."""
     trust_pickle: bool = False
-    """Load pickles that run code when they are loaded, as Stable-Baselines3's replay buffers do."""
+    """Load pickles that run code while loading, such as replay buffers of Stable-Baselines3."""
 
     def __post_init__(self) -> None:
         for name in ("datasets", "algorithms", "seeds"):
             values = getattr(self, name)
             if isinstance(values, str):
-                raise UserError(f"{name}: wants several, as a tuple: ({values!r},)")
+                raise UserError(f"{name}: must be a tuple: ({values!r},)")
             if not values:
                 raise UserError(f"{name}: name at least one")
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
@@ -243,19 +287,6 @@ class Study:
             raise UserError(f"seeds: {min(self.seeds)} is negative")
         if self.online.steps and self.protocol.regime == "retrain":
             raise UserError(
-                "online.steps: under protocol.regime retrain a seed has an agent for each size, of which one "
-                "alone could go on; the one that sees all of the data is that of the regime full"
+                "online.steps: protocol.regime retrain trains a separate agent for each size, so there is no "
+                "single agent to continue online; use protocol.regime full for the agent that sees all data"
             )
-
-    def run(self, out: str | Path, **how: Any) -> pd.DataFrame:
-        """Runs what is not finished of it in the directory `out` and returns all rows, one for each seed and
-        point. `how`: jobs and what else `seqeval.execution.run` takes, which says the rest."""
-        from seqeval import execution
-
-        return execution.run(self, out, **how)
-
-    def rows(self, out: str | Path, **how: Any) -> Iterator[Row]:
-        """As `run`, but yields each new row as it comes, once it is stored."""
-        from seqeval import execution
-
-        return execution.rows(self, out, **how)

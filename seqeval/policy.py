@@ -1,4 +1,4 @@
-"""Trained policies, taken from a run directory to act."""
+"""Trained policies, loaded from a study directory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import torch
 
 from seqeval import environments, plugins
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
-from seqeval.training import trainer
+from seqeval.execution.storage import StudyDirectory
 from seqeval.training.agents import Agents
 from seqeval.types import Environment
 
 
 class Policy:
-    """One agent's deterministic policy, in the environment's own units; `env_id` is None where there is no
-    environment to play it in."""
+    """One agent's deterministic policy, in the units of the environment; `env_id` is None if no environment fits."""
 
     def __init__(self, agents: Agents, env_id: str | None) -> None:
         self.env_id = env_id
@@ -29,37 +27,38 @@ class Policy:
         size = self._agents.algorithm.spec.observation_size
         if observations.shape[-1:] != (size,):
             raise ValueError(f"observations must be (..., {size}), not {observations.shape}")
-        lead = observations.shape[:-1]
+        shape = observations.shape[:-1]
         actions = self._agents.act(observations.reshape(1, -1, size))
-        return actions.reshape((*lead, *actions.shape[2:]))
+        return actions.reshape((*shape, *actions.shape[2:]))
 
 
 def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:
-    """The final policy of a finished cell; `algorithm` is the variant's name.
+    """The final policy of a finished run; `algorithm` is the variant's name.
 
-    Raises UserError where there is no such cell or it is not finished.
+    Raises UserError if there is no such run or it has not finished.
     """
-    run = RunDirectory(Path(directory))
-    study = run.study()
+    study_directory = StudyDirectory(Path(directory))
+    study = study_directory.study()
     for kind, name in (("datasets", dataset), ("algorithms", algorithm)):
         if name not in study[kind]:
             raise UserError(f"{directory}: no {name!r} among its {kind}: {', '.join(study[kind])}")
-    cell = run.cell(dataset, algorithm, seed)
-    if not cell.finished:
-        raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is not there or not finished")
-    about = study["datasets"][dataset]
-    if about.get("logged_in"):  # older directories lack it
-        environment = Environment.restored(about["logged_in"])
-    else:
-        environment = environments.describe(about["env_id"])
+    run = study_directory.run(dataset, algorithm, seed)
+    if not run.finished:
+        raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is missing or has not finished")
+    entry = study["datasets"][dataset]
+    environment = (
+        Environment.from_json(entry["logged_in"])
+        if entry["logged_in"]
+        else environments.describe(entry["env_id"])
+    )
     variant = plugins.restore(algorithm, study["algorithms"][algorithm])
     try:
-        saved = torch.load(cell.policy, map_location="cpu", weights_only=True)
+        saved = torch.load(run.policy, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError) as error:
         raise UserError(
-            f"{cell.policy}: damaged; remove its folder and run the study again, which redoes that seed alone"
+            f"{run.policy}: damaged; remove its folder and run the study again, which repeats only that seed"
         ) from error
     found, device = plugins.find(variant.algorithm), torch.device("cpu")
-    agents = trainer.make_agents(found, variant.config, environment, [seed], saved["updates"], device)
+    agents = Agents(found, variant.config, [environment], [seed], saved["updates"], device)
     agents.load_states([saved])
-    return Policy(agents, about["env_id"])
+    return Policy(agents, entry["env_id"])

@@ -65,6 +65,9 @@ class Schedule(Protocol):
     def refreshes(self, count: int) -> list[tuple[int, int]]:
         """When the normaliser is computed anew, and from how many transitions; the first at 0 updates."""
 
+    def visible_at(self, updates: np.ndarray) -> np.ndarray:
+        """n at each of these updates, shaped like `updates`."""
+
     def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
         """Positions drawn by updates first..last-1: (last - first, batch_size) int32.
 
@@ -117,6 +120,9 @@ class Stream:
         if self.counted_from_zero:
             rounds = max(rounds, -(-self.size // self.grow_by))
         return self.updates_per_growth * rounds
+
+    def visible_at(self, updates: np.ndarray) -> np.ndarray:
+        return self.visible(updates // self.updates_per_growth)
 
     def visible(self, arrival: np.ndarray) -> np.ndarray:
         """n after the given arrivals; 0 means the start."""
@@ -177,9 +183,12 @@ class Steps:
         """Before the first update at each size, whatever the argument."""
         return [(i * self.updates_per_size, size) for i, size in enumerate(self.sizes)]
 
+    def visible_at(self, updates: np.ndarray) -> np.ndarray:
+        return np.array(self.sizes)[updates // self.updates_per_size]
+
     def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
         update = np.arange(first, last, dtype=np.int64)[:, None]
-        visible = np.array(self.sizes)[update // self.updates_per_size]
+        visible = self.visible_at(update)
         low = window_start(visible, self.window)
         return draw(rng, low, visible, (last - first, batch_size)).astype(np.int32)
 
@@ -214,9 +223,12 @@ class Interaction:
         """None: the normaliser stays as it is."""
         return []
 
+    def visible_at(self, updates: np.ndarray) -> np.ndarray:
+        return self.size + 1 + updates // self.updates_per_step
+
     def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
         update = np.arange(first, last, dtype=np.int64)[:, None]
-        visible = self.size + 1 + update // self.updates_per_step
+        visible = self.visible_at(update)
         shape = (last - first, batch_size)
         low = window_start(visible, self.window)
         if self.share is None:

@@ -1,4 +1,4 @@
-"""What the parts of the suite hand to each other: a dataset, a minibatch, a row of results."""
+"""The data types that the parts of the suite exchange: dataset, environment, minibatch, row of results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Precision = Literal["full", "fast"]
 
 @dataclass(frozen=True)
 class Reference:
-    """The two returns between which a score runs from 0 to 100, and where they come from."""
+    """The returns that score 0 and 100, and their source."""
 
     minimum: float
     maximum: float
@@ -30,7 +30,7 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Continuous:
-    """Actions that are vectors between two bounds."""
+    """Continuous actions: vectors between two bounds."""
 
     low: np.ndarray  # (action,) float32
     high: np.ndarray  # (action,) float32
@@ -42,7 +42,7 @@ class Continuous:
 
 @dataclass(frozen=True)
 class Discrete:
-    """Actions that are numbers first, first + 1, …, `size` of them."""
+    """Discrete actions: the `size` integers from `first` on."""
 
     size: int
     first: int
@@ -50,52 +50,52 @@ class Discrete:
 
 @dataclass(frozen=True, eq=False)
 class Environment:
-    """What the suite needs to know of an environment before it makes one, and to learn without making it."""
+    """What the suite knows about an environment without creating it."""
 
-    name: str  # Gymnasium's, options included; else whatever people call it
+    name: str  # Gymnasium's id, options included; otherwise the common name
     observation_size: int
     actions: Continuous | Discrete
-    time_limit: int | None  # steps; None where the environment has none of its own
+    time_limit: int | None  # steps; None where the environment has no limit of its own
 
-    def plain(self) -> dict[str, Any]:
-        """As plain values, for the run directory; only those whose actions are vectors."""
-        assert isinstance(self.actions, Continuous), "nothing with other actions is without an environment"
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the study directory; only for environments with continuous actions."""
+        assert isinstance(self.actions, Continuous), "every dataset without an environment has vector actions"
         bounds = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": bounds}
 
     @classmethod
-    def restored(cls, plain: Mapping[str, Any]) -> Self:
-        """What `plain` was made of."""
-        bounds = {key: np.array(values, np.float32) for key, values in plain["actions"].items()}
-        return cls(**{**plain, "actions": Continuous(**bounds)})
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The environment that `to_json` was called on."""
+        bounds = {key: np.array(bound, np.float32) for key, bound in values["actions"].items()}
+        return cls(**{**values, "actions": Continuous(**bounds)})
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Logged transitions in the order of their file, after the data rules (`datasets._rules`).
 
-    N transitions, of E episodes. Arrays are read-only. Actions are in the environment's own units: vectors,
-    or numbers where they are discrete. N is 0 for a dataset that stands for none at all.
+    N transitions from E episodes. Arrays are read-only. Actions are in the environment's units: vectors, or
+    integers where they are discrete. N is 0 for the dataset `none`.
     """
 
     name: str
-    env_id: str | None  # the environment of its evaluation; None where there is none that fits
+    env_id: str | None  # the environment that policies are evaluated in; None where none fits
     observations: np.ndarray  # (N, observation) float32
     actions: np.ndarray  # (N, action) float32, or (N,) int64 where they are discrete
     rewards: np.ndarray  # (N,) float32
-    next_observations: np.ndarray  # (N, observation) float32; where terminated, of no consequence
-    terminated: np.ndarray  # (N,) bool: no value beyond this transition
-    truncated: np.ndarray  # (N,) bool: the episode was cut here, its value goes on
+    next_observations: np.ndarray  # (N, observation) float32; not used where terminated
+    terminated: np.ndarray  # (N,) bool: no value follows this transition
+    truncated: np.ndarray  # (N,) bool: the episode was cut here; a value still follows
     episode: np.ndarray  # (N,) int32: the episode a transition belongs to, 0..E-1
     episode_returns: np.ndarray  # (E,) float64: undiscounted, over every logged step, dropped ones included
     episode_complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout, not by the end of the file
-    segments: tuple[int, ...]  # lengths of the parts it was joined from, in order; their sum is N
+    segments: tuple[int, ...]  # lengths of the datasets it was joined from, in order; they add up to N
     reference: Reference | None
-    digest: str  # xxh3_128 over the arrays: tells two of one name apart. Not cryptographic: nobody attacks it
-    segment_names: tuple[str, ...] = ()  # what the parts are called
-    notes: tuple[str, ...] = ()  # what the data rules did, for people
-    card: dict[str, Any] = field(default_factory=dict)  # how the data came about, where it says so
-    logged_in: Environment | None = None  # what it was logged in, where that is not `env_id`
+    digest: str  # xxh3_128 over the arrays: distinguishes datasets of the same name; not cryptographic
+    segment_names: tuple[str, ...] = ()  # names of the joined datasets
+    notes: tuple[str, ...] = ()  # what the data rules changed, for the user
+    card: dict[str, Any] = field(default_factory=dict)  # how the data was collected, where the file says so
+    logged_in: Environment | None = None  # the environment of the log, where it is not `env_id`
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -106,16 +106,16 @@ class Dataset:
 
     @property
     def environment(self) -> str:
-        """The name of the environment that it was logged in."""
+        """The name of the environment that the data was logged in."""
         if self.logged_in is not None:
             return self.logged_in.name
-        assert self.env_id is not None, "what was logged in no other environment names one"
+        assert self.env_id is not None, "a dataset without `logged_in` names its environment"
         return self.env_id
 
     @property
     def behaviour_return(self) -> float | None:
-        """Mean return of the complete episodes (of all, where none is complete): the data's own level. None
-        without data."""
+        """Mean return of the complete episodes, or of all episodes where none is complete; None without
+        data."""
         if not len(self):
             return None
         returns = (
@@ -127,52 +127,86 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Spec:
-    """What an algorithm must know of the data to build its networks."""
+class Vector:
+    """Observations that are vectors of `size` numbers."""
 
-    observation_size: int
-    action_size: int  # numbers in an action; where actions are discrete, how many there are
+    size: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """Observations that are uint8 images, channels first; `stack` consecutive frames make one observation."""
+
+    channels: int
+    height: int
+    width: int
+    stack: int = 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an algorithm must know to build its networks."""
+
+    observation: Vector | Image
+    action_size: int  # numbers in an action; number of actions where they are discrete
     discrete: bool = False
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in a vector observation. Raises TypeError for images."""
+        if not isinstance(self.observation, Vector):
+            raise TypeError(f"{self.observation} has no size; use its channels, height and width")
+        return self.observation.size
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One minibatch for each of R replicas: what an algorithm's update sees.
+    """One minibatch for each of R replicas: the input of an algorithm's update.
 
-    Observations are normalised where the algorithm's config asks for it, rewards scaled likewise, actions
-    mapped to [-1, 1] or, where they are discrete, numbered from 0.
+    Observations are normalised if the algorithm's config asks for it, rewards are scaled likewise, actions
+    are mapped to [-1, 1] or, where they are discrete, counted from 0. With sequences of length L every
+    tensor but `noise` has an axis L after B.
     """
 
     observations: Tensor  # (R, B, observation)
     actions: Tensor  # (R, B, action); discrete (R, B) int64
-    rewards: Tensor  # (R, B)
-    next_observations: Tensor  # (R, B, observation)
+    rewards: Tensor  # (R, B); n-step: the discounted sum over `steps` transitions
+    next_observations: Tensor  # (R, B, observation); n-step: after the last of `steps` transitions
     terminated: Tensor  # (R, B): 1 where no value follows, else 0; a truncated transition has 0
     noise: dict[str, Tensor] = field(default_factory=dict)  # (R, *shape) each, as the algorithm declared
+    # Filled only where the algorithm's `sampling` asks for them. Masks are 1 where the value may be used.
+    next_actions: Tensor | None = None  # as `actions`: the next logged action of the same episode
+    next_actions_mask: Tensor | None = None  # (R, B): 0 where the episode ended or was cut
+    returns_to_go: Tensor | None = None  # (R, B): discounted; -inf where masked
+    returns_to_go_mask: Tensor | None = None  # (R, B): 0 until the rest of the episode is visible
+    rows: Tensor | None = None  # (R, B) int64: rows of the data; equal rows are equal transitions
+    steps: Tensor | None = None  # (R, B) int64, n-step: transitions summed, at most n
+    mask: Tensor | None = None  # (R, B, L), sequences: 0 behind the last visible transition of the episode
 
 
 @dataclass(frozen=True)
 class Row:
-    """One point of one seed's curve."""
+    """One point of one run's curve."""
 
     study: str
     dataset: str
     algorithm: str
     variant: str
     seed: int
-    phase: str  # "offline" or "online"; the row at N is offline's
-    regime: str  # "stream"
+    phase: str  # "offline" or "online"; the row at N is offline
+    regime: str  # "stream", "retrain", "warm" or "full"
     samples: int  # n, the visible transitions, online N + e: the x axis
-    env_steps: int  # e, steps in the training environment; 0 while offline, and of who does not learn online
+    env_steps: int  # e, steps in the training environment; 0 offline, and for agents that do not learn online
     updates: int
-    episode_returns: list[float]  # empty where the status is failed, or where there is no environment
+    episode_returns: list[float]  # empty where the status is failed, or where no episodes were run
     episode_lengths: list[int]
     episode_successes: list[bool] | None  # None where the environment reports no success
-    return_mean: float | None  # None where the status is failed, or where there is no environment
-    score: float | None  # None too without reference returns: never a guess
-    status: str  # "ok", or "failed": this seed's losses or actions were not finite
-    # The seed's share of its group's wall time: of training since the row before was asked for, waiting for
-    # evaluations left out; and of this row's evaluation, which may have gone on beside training.
+    return_mean: float | None  # None where the status is failed, or where no episodes were run
+    score: float | None  # None also without reference returns: never a guess
+    status: str  # "ok", or "failed": losses, actions or returns of this replica were not finite
+    # This replica's share of the job's wall time: training since the previous row, and this evaluation, which
+    # may have run in parallel with training.
     train_seconds: float
     eval_seconds: float
-    metrics: dict[str, float]  # the algorithm's, averaged over the updates since the row before
+    metrics: dict[str, float]  # the algorithm's, averaged over the updates since the previous row
+    evaluations: dict[str, float] = field(default_factory=dict)  # of evaluators other than episodes

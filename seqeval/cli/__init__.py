@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from seqeval.config import Study
+from seqeval.config import Execution, Study
 from seqeval.errors import UserError
 
 from . import algorithms, datasets, reporting, results, running, statistics, status
@@ -62,9 +62,9 @@ def script(study: Study, out: Path, description: str | None) -> None:
     def main(
         study: Annotated[Study, tyro.conf.arg(name="")] = study,
         out: Path = out,
-        how: Annotated[running.How, tyro.conf.arg(name="")] = running.HERE,
+        execution: Annotated[Execution, tyro.conf.arg(name="")] = running.DEFAULTS,
     ) -> int:
-        return how.run(study, out)
+        return running.run_study(study, out, execution)
 
     with exits(Path(sys.argv[0]).stem):
         code = tyro.cli(main, description=description)

@@ -1,43 +1,114 @@
-"""Episodes of the deterministic policy in environments that training never sees.
+"""Evaluators measure R agents at the points of their curves; episodes are one evaluator.
 
-One file for each backend, with a class `Evaluator` (see `episodes`) and a function `check`;
-`settings.Evaluation.backend` names them. `here` and `beside` say in which process they are played.
+An evaluator is a file in this folder, an entry point of the group `seqeval.evaluators`, or a path,
+`path/to/mine.py:Name`; `Evaluation.evaluators` lists those of a study. `backends` run the environments of
+episodes, `runners` decide in which process evaluators run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from seqeval import loading
 from seqeval.config import Evaluation
-from seqeval.evaluation.episodes import Episodes, Evaluator
+
+if TYPE_CHECKING:
+    from seqeval.replay.buffer import Buffer
+
+Results = Mapping[str, Sequence[Any]]
 
 
-def evaluator(env_id: str | None, seeds: Sequence[int], how: Evaluation) -> Evaluator:
-    """Who plays the episodes of replicas of these seeds; where there is no environment, nobody."""
-    if env_id is None:
-        return Nobody()
-    return _backend(how).Evaluator(env_id, seeds, how.episodes)
+class Policies(Protocol):
+    """R agents as evaluators see them; `training.agents.AgentGroup` in a study."""
+
+    seeds: tuple[int, ...]
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
 
 
-def check(env_id: str | None, how: Evaluation) -> None:
-    """Raises UserError where the backend is not installed, or cannot play in this environment."""
-    if env_id is not None:
-        _backend(how).check(env_id)
+@dataclass(frozen=True)
+class VisibleData:
+    """What R agents have been allowed to see at a point."""
+
+    samples: tuple[int, ...]  # (R,): n, the visible transitions of each
+    # None for evaluators with `uses_data` False, which may run in a process without the data.
+    buffer: Buffer | None = None
+    rows: Callable[[int], np.ndarray] | None = None  # replica -> its n visible rows of the buffer, in order
 
 
-def _backend(how: Evaluation) -> Any:
-    return import_module(f"seqeval.evaluation.{how.backend}")
+class Evaluator(ABC):
+    """Measures R agents; created once for the replicas of a job that learn from one dataset."""
 
+    uses_data: ClassVar[bool] = True  # False: `evaluate` reads nothing of `visible` but `samples`
 
-class Nobody:
-    """Stands for an evaluator where there is no environment: no episodes."""
+    def __init__(self, env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> None:
+        """`env_id` is None if no environment fits the dataset; `seeds` has an entry for each replica."""
+        self.env_id, self.seeds, self.settings = env_id, tuple(seeds), settings
 
-    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
-        return [Episodes([], [], None, finite=True) for _ in samples]
+    @classmethod
+    def check(cls, env_id: str | None, settings: Evaluation) -> None:
+        """Raises UserError, before anything is trained, if the evaluator cannot be used."""
+
+    @abstractmethod
+    def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
+        """Named metrics, a number for each replica; each becomes a column of the rows.
+
+        Must depend only on the agents, on `visible`, and on streams of each replica's own seed, and must change
+        nothing. (Only the built-in `episodes` returns the row's fields `episode_returns`, `episode_lengths` and
+        `episode_successes`, a list for each replica.)
+        """
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Releases what the evaluator holds."""
+
+
+def find(name: str) -> type[Evaluator]:
+    """The class of an evaluator. Raises UserError if there is none of that name or it cannot be used."""
+    return loading.load(KIND, name)
+
+
+def create(env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> list[Evaluator]:
+    """The evaluators of a study, for replicas of these seeds."""
+    return [find(name)(env_id, seeds, settings) for name in settings.evaluators]
+
+
+def check(env_id: str | None, settings: Evaluation) -> None:
+    """Raises UserError if an evaluator of the study cannot be used."""
+    for name in settings.evaluators:
+        loading.refuse_shadowed(KIND, name)
+        find(name).check(env_id, settings)
+
+
+def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: VisibleData) -> dict[str, Any]:
+    """The results of all evaluators, by name of the metric."""
+    results: dict[str, Any] = {}
+    for evaluator in evaluators:
+        results.update(evaluator.evaluate(agents, visible))
+    return results
+
+
+def _defined_in(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Evaluator) and value.__module__ == module.__name__
+    }
+
+
+def _fault(value: Any) -> str | None:
+    if not (isinstance(value, type) and issubclass(value, Evaluator)):
+        return "is not an Evaluator of seqeval.evaluation"
+    if inspect.isabstract(value):
+        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
+    return None
+
+
+KIND = loading.Kind("evaluator", "seqeval.evaluation", "seqeval.evaluators", _defined_in, _fault)

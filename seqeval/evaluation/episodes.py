@@ -1,44 +1,51 @@
-"""What every backend is given and gives back."""
+"""Episodes of the deterministic policies, in environments that training never uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from seqeval.config import Evaluation
+from seqeval.evaluation import Evaluator, Policies, Results, VisibleData, backends
 from seqeval.seeding import stream
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """One replica's E episodes."""
+class Episodes(Evaluator):
+    """Returns, lengths and successes of E episodes of each agent. Without an environment there are none."""
 
-    returns: list[float]  # empty where none was played
-    lengths: list[int]
-    successes: list[bool] | None  # None where the environment reports no success
-    finite: bool  # False where the policy gave an action that is not finite; then nothing of this counts
+    uses_data = False
 
+    def __init__(self, env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> None:
+        super().__init__(env_id, seeds, settings)
+        self._environments = (
+            None
+            if env_id is None
+            else backends.find(settings.backend)(env_id, len(self.seeds) * settings.episodes)
+        )
 
-class Evaluator(Protocol):
-    """R × E copies of an environment, one episode in each."""
+    @classmethod
+    def check(cls, env_id: str | None, settings: Evaluation) -> None:
+        if env_id is not None:
+            backends.find(settings.backend).check(env_id)
 
-    def __call__(self, act: Callable[[np.ndarray], np.ndarray], samples: Sequence[int]) -> list[Episodes]:
-        """The episodes of each replica.
-
-        `act` maps (R, E, observation) to (R, E, action), or to (R, E) where actions are discrete. The
-        episodes of a replica hang on `start_seeds` of its seed and its `samples`, and on its actions: on
-        nothing that is played beside them.
-        """
+    def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
+        """A replica's episodes depend only on its seed, its number of samples and its policy."""
+        if self._environments is None:
+            return {}
+        starts = start_seeds(self.seeds, visible.samples, self.settings.episodes)
+        observations = self._environments.reset(starts)
+        step = self._environments.step
+        return run_episodes(step, observations, agents.act, len(self.seeds), self.settings.episodes)
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        if self._environments is not None:
+            self._environments.close()
 
 
 def start_seeds(seeds: Sequence[int], samples: Sequence[int], episodes: int) -> list[int]:
-    """What each of the R × E episodes begins from, drawn from its replica's seed and samples alone: numbers
-    from 0 to 2**31 - 1."""
+    """The seeds of the R × E episodes, from 0 to 2**31 - 1, from each replica's seed and samples alone."""
     return [
         int(start)
         for seed, n in zip(seeds, samples, strict=True)
@@ -46,25 +53,25 @@ def start_seeds(seeds: Sequence[int], samples: Sequence[int], episodes: int) -> 
     ]
 
 
-def play(
+def run_episodes(
     step: Callable[[np.ndarray], tuple[Any, ...]],
     observations: np.ndarray,
     act: Callable[[np.ndarray], np.ndarray],
     replicas: int,
     episodes: int,
-) -> list[Episodes]:
-    """The first episode of each of R × E environments, whose first observations are given.
+) -> dict[str, list[Any]]:
+    """Runs the first episode of each of R × E environments from the given first observations.
 
-    `step` takes actions (R·E, action) or (R·E,) and gives what a vectorised environment of Gymnasium gives.
-    An environment whose episode is over resets itself at the next step and plays on while others are still
-    at it; what it does then is not counted.
+    `step` accepts actions (R·E, action) or (R·E,) and returns what a vectorised Gymnasium environment returns.
+    An environment whose episode has ended resets itself at the next step and continues; what follows is not
+    counted. The returns of a replica that took an action that is not finite are NaN.
     """
     count = replicas * episodes
     returns, lengths = np.zeros(count), np.zeros(count, np.int64)
     running, finite, successes = np.ones(count, bool), np.ones(count, bool), None
 
     while running.any():
-        actions = act(observations.reshape(replicas, episodes, -1))
+        actions = act(observations.reshape(replicas, episodes, *observations.shape[1:]))
         actions = actions.reshape(count, *actions.shape[2:])
         finite &= np.isfinite(actions).reshape(count, -1).all(axis=1) | ~running
         actions = np.nan_to_num(actions, posinf=0.0, neginf=0.0)
@@ -76,16 +83,13 @@ def play(
                 successes = np.zeros(count, bool) if successes is None else successes
                 successes |= running & np.asarray(info[key], bool)
         running &= ~(terminated | truncated)
+    returns[~finite] = np.nan
 
-    def of_replica(values: np.ndarray) -> np.ndarray:
-        return values.reshape(replicas, episodes)
+    def by_replica(values: np.ndarray) -> list[Any]:
+        return values.reshape(replicas, episodes).tolist()
 
-    return [
-        Episodes(
-            of_replica(returns)[r].tolist(),
-            of_replica(lengths)[r].tolist(),
-            None if successes is None else of_replica(successes)[r].tolist(),
-            bool(of_replica(finite)[r].all()),
-        )
-        for r in range(replicas)
-    ]
+    return {
+        "episode_returns": by_replica(returns),
+        "episode_lengths": by_replica(lengths),
+        "episode_successes": [None] * replicas if successes is None else by_replica(successes),
+    }

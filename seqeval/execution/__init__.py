@@ -1,4 +1,4 @@
-"""From a study to its rows: what is missing in a run directory is done, what is there is left alone."""
+"""Runs a study: what is missing in its directory is run, what is there is kept."""
 
 from __future__ import annotations
 
@@ -6,249 +6,186 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from seqeval.config import Ray, Slurm, Study
+from seqeval.config import Execution, Study
 from seqeval.errors import UserError
-from seqeval.execution import remote
-from seqeval.execution.jobs import Resolved, Work, resolve
-from seqeval.execution.launchers import local
-from seqeval.execution.progress import Display
-from seqeval.execution.storage import RunDirectory, frame
-from seqeval.execution.worker import Failure
+from seqeval.execution import launchers
+from seqeval.execution.driver_state import DriverState
+from seqeval.execution.jobs import files, resolve
+from seqeval.execution.launchers import Launcher
+from seqeval.execution.progress import Display, JobMonitor
+from seqeval.execution.slurm_queue import refuse_while_queued
+from seqeval.execution.storage import StudyDirectory, frame
+from seqeval.execution.worker import Failure, JobPayload
+from seqeval.training.job import Job
 from seqeval.types import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SAVE_EVERY = 60.0  # seconds
-OVERLAP_AFTER = 5.0  # seconds that evaluations have taken: about what it takes to start a process for them
-
-Overlap = Literal["auto", "on", "off"]
+SWITCH_AFTER = 5.0  # seconds of evaluation before a second process is worth its start
+LOCAL = Execution()
 
 
-class WorkFailed(Exception):
-    """Pieces of a study raised; the message holds their tracebacks. The others are finished and stored."""
+class JobsFailed(Exception):
+    """Jobs of a study failed; the message holds their tracebacks. The others are finished and stored."""
 
 
-class WorkUndone(UserError):
-    """As WorkFailed, of pieces that met nothing but what the user can put right; a line for each."""
+class JobsIncomplete(UserError):
+    """As JobsFailed, if the user can fix every cause; the message has a line for each job."""
 
 
 def run(
-    study: Study,
-    out: str | Path,
-    jobs: int | None = None,
-    console: Console | None = None,
-    save_every: float = SAVE_EVERY,
-    launcher: Ray | Slurm | None = None,
-    log: Literal["tensorboard"] | None = None,
-    overlap: Overlap = "auto",
-    group: bool = False,
+    study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> pd.DataFrame:
-    """Runs what is not finished of a study in the directory `out`, and returns all of its rows.
+    """Runs what has not finished of a study in the directory `out`, and returns all of its rows.
 
-    `jobs` pieces run at a time, as many as there are cores unless told (one on a GPU); results do not depend
-    on it. Every piece is saved every so many seconds, and goes on from there when the same study is run
-    again. Called with more than one job from a script, the call must stand under `if __name__ ==
-    "__main__":`, since the pieces run in fresh processes. Raises UserError before anything is trained, for
-    whatever the user can put right, and WorkFailed or WorkUndone at the end if a piece failed. Ctrl-C, or a
-    SIGTERM, raises KeyboardInterrupt when the pieces have saved themselves, a second one at once.
-
-    The pieces run on this machine, or where `launcher` has them: on a Ray cluster, by default as many as have
-    room there, or in Slurm's queue, by default all at once and each with all the seeds of an algorithm. Where
-    Slurm is not waited for, the rows that are returned are those that are there already. `log` writes the
-    rows' numbers for TensorBoard too, into OUT/tensorboard.
-
-    With `overlap` on, each piece evaluates in a second process while it trains; that process acts on the CPU,
-    and where training is on the CPU too no number changes. auto: on a GPU, and where there are more cores
-    than pieces beside each other, there once evaluations have taken some seconds; in a cluster where a piece
-    has more than one CPU.
-
-    With `group` an algorithm's agents on several datasets are one piece, where observations and actions have
-    the same sizes: they make each update together, which fills a GPU better, and on the CPU changes no
-    number. All these datasets are in memory at once, and with overlap each has a process that evaluates. An
-    algorithm whose updates hang on how many there will be, as where a learning rate falls, is grouped over
-    datasets of equally many. Online, where they act between updates, the agents on each dataset learn by
-    themselves.
+    Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__ ==
+    "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there already.
+    Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or JobsIncomplete at
+    the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have saved themselves, a second
+    one at once.
     """
     import pandas as pd
 
-    for _ in rows(study, out, jobs, console, save_every, launcher, log, overlap, group):
+    for _ in rows(study, out, execution, console):
         pass
-    detached = isinstance(launcher, Slurm) and launcher.detach
-    if detached and next(RunDirectory(Path(out)).rows(), None) is None:
+    if execution.detached and next(StudyDirectory(Path(out)).rows(), None) is None:
         return pd.DataFrame()
     return frame([Path(out)])
 
 
 def rows(
-    study: Study,
-    out: str | Path,
-    jobs: int | None = None,
-    console: Console | None = None,
-    save_every: float = SAVE_EVERY,
-    launcher: Ray | Slurm | None = None,
-    log: Literal["tensorboard"] | None = None,
-    overlap: Overlap = "auto",
-    group: bool = False,
+    study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> Iterator[Row]:
-    """As `run`, but yields each new row as it comes, once it is stored."""
+    """As `run`, but yields each new row once it is stored."""
     console = console or Console(stderr=True)
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs: must be at least 1, not {jobs}")
-    if not save_every >= 0:
-        raise UserError(f"save_every: seconds, so not {save_every}")
-    if log is not None and isinstance(launcher, Slurm) and launcher.detach:
-        raise UserError(f"log: {log} is written by who waits for the rows; leave slurm.detach out")
-    _check_installed(launcher, log)
-    resolved = resolve(study, None if launcher is None else _device(study, launcher))
-    directory = RunDirectory(Path(out))
+    launcher = launchers.find(execution.launcher)(execution, Path(out))
+    if launcher.device is not None and study.device not in ("auto", launcher.device):
+        raise UserError(
+            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on {launcher.device}; "
+            "change device, or the launcher's number of GPUs"
+        )
+    if execution.log is not None:
+        import seqeval.execution.tensorboard  # noqa: F401  # raises UserError if it is not installed
+    resolved = resolve(study, launcher.device)
+    directory = StudyDirectory(Path(out))
     with directory.locked():
-        remote.refuse_while_queued(directory.path)
+        refuse_while_queued(directory.path)
         directory.admit(resolved.describe())
-        resolved = resolved.continued(directory.study())
+        resolved = resolved.resumed(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-        new = _pieces(launcher, resolved, directory, jobs, console, save_every, overlap, group)
-        yield from new if log is None else _logged(new, directory)
+        if not resolved.jobs(directory):
+            console.print(f"{directory.path}: every run is finished", highlight=False)
+            return
+        with launcher:
+            jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
+            _print_resumed(jobs, directory, console)
+            new = _run_jobs(launcher, jobs, directory, execution, console)
+            yield from new if execution.log is None else _logged(new, directory)
 
 
-def _check_installed(launcher: Ray | Slurm | None, log: str | None) -> None:
-    """Raises UserError where a package is missing, before anything else is done."""
-    if isinstance(launcher, Ray):
-        import seqeval.execution.launchers.ray
-    if isinstance(launcher, Slurm):
-        import seqeval.execution.launchers.slurm
-    if log is not None:
-        import seqeval.execution.tensorboard  # noqa: F401
-
-
-def _device(study: Study, launcher: Ray | Slurm) -> str:
-    """What a study computes on in a cluster. Raises UserError where it says otherwise itself."""
-    if isinstance(launcher, Ray):
-        gpus, name = launcher.gpus_per_piece, "ray.gpus_per_piece"
-    else:
-        gpus, name = launcher.gpus, "slurm.gpus"
-    device = "cuda" if gpus else "cpu"
-    if study.device not in ("auto", device):
-        raise UserError(f"device: is {study.device}, and {name} is {gpus:g}; change one of them")
-    return device
-
-
-def _pieces(
-    launcher: Ray | Slurm | None,
-    resolved: Resolved,
-    out: RunDirectory,
-    jobs: int | None,
-    console: Console,
-    save_every: float,
-    overlap: Overlap,
-    group: bool,
-) -> Iterator[Row]:
-    """Does what is not finished yet, where the launcher has it."""
-    if not resolved.pending(out):
-        console.print(f"{out.path}: every cell is finished", highlight=False)
-    elif isinstance(launcher, Ray):
-        from seqeval.execution.launchers import ray
-
-        after = _overlap_after(overlap, resolved.device, room=False)
-        with ray.connected(launcher, after) as room:
-            works = _pending(resolved, out, jobs or room, group, console)
-            do = partial(ray.rows, works, out, jobs, save_every, after, launcher)
-            yield from _finish(works, do, console)
-    elif isinstance(launcher, Slurm):
-        from seqeval.execution.launchers import slurm
-
-        works = _pending(resolved, out, jobs or 1, group, console)
-        after = _overlap_after(overlap, resolved.device, room=launcher.cpus > 1)
-        if launcher.detach:
-            slurm.submit(works, out, jobs, save_every, after, launcher)
-            said = f"pieces in Slurm's queue: {len(works)}; `seqeval status {out.path} --watch` says more"
-            console.print(said, highlight=False, markup=False)
+def _print_resumed(jobs: Sequence[Job], directory: StudyDirectory, console: Console) -> None:
+    for job in jobs:
+        if job.done:
+            note = f"resumes after {job.done} of {job.total_updates(job.replicas[0])} updates"
+        elif any(run.checkpoint.exists() for run in files(job, directory).values()):
+            note = "its checkpoint cannot be used; it starts again"
         else:
-            do = partial(slurm.rows, works, out, jobs, save_every, after, launcher)
-            yield from _finish(works, do, console)
-    else:
-        jobs = jobs or (1 if resolved.device == "cuda" else local.cores())
-        works = _pending(resolved, out, jobs, group, console)
-        jobs = min(jobs, len(works))
-        on_gpu = resolved.device == "cuda"
-        after = _overlap_after(overlap, resolved.device, room=on_gpu or jobs < local.cores())
-        do = partial(local.rows, works, out, jobs, save_every, after)
-        yield from _finish(works, do, console)
+            continue
+        console.print(f"note: {job.title}: {note}", highlight=False, markup=False)
 
 
-def _overlap_after(overlap: Overlap, device: str, room: bool) -> float:
-    """Seconds of evaluation after which a piece has a process for it; `room`: a piece has a core to spare."""
-    if overlap == "off" or (overlap == "auto" and not room):
+def _switch_after(execution: Execution, launcher: Launcher, device: str, jobs: int) -> float:
+    """Seconds of evaluation after which a job evaluates in a second process."""
+    if execution.overlap == "auto" and not launcher.has_spare_cpu(device, jobs):
         return math.inf
-    # On a GPU the two processes round differently: which of them evaluates must not hang on a clock.
-    return OVERLAP_AFTER if overlap == "auto" and device == "cpu" else 0.0
+    # On a GPU the two processes round differently, so which of them evaluates must not depend on time.
+    return {"off": math.inf, "on": 0.0, "auto": SWITCH_AFTER if device == "cpu" else 0.0}[execution.overlap]
 
 
-def _pending(
-    resolved: Resolved, out: RunDirectory, workers: int, group: bool, console: Console
-) -> list[Work]:
-    """What is not finished, and in words what of it was begun."""
-    works = resolved.pending(out, workers, group)
-    for part in (part for work in works for part in work.parts):
-        if part.done:
-            at = f"goes on after {part.done} of {part.updates} updates"
-            console.print(f"note: {part.title}: {at}", highlight=False, markup=False)
-        elif any(cell.checkpoint.exists() for cell in part.cells(out)):
-            what = "what was saved of it cannot be used; it begins again"
-            console.print(f"note: {part.title}: {what}", highlight=False, markup=False)
-    return works
-
-
-def _finish(
-    works: Sequence[Work],
-    do: Callable[[Display, threading.Event], Iterator[Row | Failure]],
+def _run_jobs(
+    launcher: Launcher,
+    jobs: Sequence[Job],
+    directory: StudyDirectory,
+    execution: Execution,
     console: Console,
 ) -> Iterator[Row]:
-    """Does all the work, and raises at its end what there is to raise."""
-    failures = []
-    with _stoppable() as stop, Display(works, console) as display:
-        for event in do(display, stop):
-            if isinstance(event, Failure):
-                failures.append(event)
-            else:
-                yield event
+    """Runs all jobs and yields their rows; one that fails does not stop the others, and what there is to raise is
+    raised at the end."""
+    out = directory.path
+    switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
+    payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]
+    monitors = [JobMonitor(job, directory) for job in jobs]
+    DriverState().write(out)
+    failures, running = list[Failure](), set(range(len(jobs)))
+    with _stop_on_signals() as stop, Display(monitors, console) as display:
+        launcher.submit(payloads, stop)
+        if execution.detached:
+            display.say(f"jobs in the queue: {len(jobs)}; see `seqeval status {out} --watch`")
+            return
+        try:
+            while running:
+                if stop.is_set() and not DriverState.read(out).stop:
+                    replace(DriverState.read(out), stop=True).write(out)
+                # Before the files are read: the rows of a job that has ended are all there.
+                ended = launcher.poll()
+                for place in sorted(running):
+                    yield from monitors[place].new_rows()
+                for place, failure in ended.items():
+                    running.discard(place)
+                    display.end(place, failure)
+                    if failure is not None:
+                        failures.append(failure)
+                        _record(failure, jobs[place], directory)
+                for note in launcher.notes:
+                    display.say(f"note: {note}")
+                launcher.notes.clear()
+        finally:  # a second Ctrl-C, or the caller wants no more rows
+            if running:
+                launcher.cancel()
     if failures:
         text = "\n".join(failure.text for failure in failures)
-        raise WorkUndone(text) if all(failure.users for failure in failures) else WorkFailed(text)
+        raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)
     if stop.is_set():
         raise KeyboardInterrupt
 
 
-def _logged(rows: Iterator[Row], out: RunDirectory) -> Iterator[Row]:
-    """The rows, once TensorBoard has them."""
+def _record(failure: Failure, job: Job, directory: StudyDirectory) -> None:
+    """Writes error.txt for the runs of a job that could not do that itself."""
+    for run in files(job, directory).values():
+        if not run.finished and not run.error.exists():
+            run.write_error(failure.text)
+
+
+def _logged(rows: Iterator[Row], directory: StudyDirectory) -> Iterator[Row]:
+    """The rows, written for TensorBoard first."""
     from seqeval.execution.tensorboard import Scalars
 
-    scalars = Scalars(out)
+    scalars = Scalars(directory)
     for row in rows:
         scalars.add(asdict(row))
         yield row
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets. The second raises KeyboardInterrupt at once."""
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets. The second one raises KeyboardInterrupt at once."""
     stop = threading.Event()
 
     def handle(signum: int, _: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        text = "\nstopping: every piece finishes its update and is saved; once more stops at once\n"
+        text = "\nstopping: every job finishes its update and saves itself; repeat to stop at once\n"
         os.write(2, text.encode())
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,11 @@
-"""How far the pieces of a study are, on the screen or, where there is none, in a line now and then."""
+"""The driver's view of running jobs: new rows and progress, read from the study directory, and their display."""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -10,16 +14,103 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqeval.execution.jobs import Work
-from seqeval.execution.worker import Report
+from seqeval.execution.jobs import files
+from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.execution.worker import Failure
+from seqeval.training.job import Job
+from seqeval.types import Row
 
-PLAIN_EVERY = 10.0  # seconds between two lines of progress where the output is no terminal
+REFRESH = 0.5  # seconds between two updates of the display
+PLAIN_EVERY = 10.0  # seconds between two lines of progress if the output is not a terminal
+GONE = {errno.ENOENT, errno.ESTALE}  # of a file whose run starts again
+
+
+class RowReader:
+    """Reads the rows of a run that another process writes, each of them once. A resumed run writes some of them
+    again, with the same content."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._bytes = self._known = 0
+        self._known = len(self._lines())
+
+    def new(self) -> list[Row]:
+        """The rows since the last call."""
+        lines = self._lines()
+        new, self._known = lines[self._known :], max(self._known, len(lines))
+        return [_row(line) for line in new]
+
+    def _lines(self) -> list[str]:
+        """All complete lines; none if the size of the file has not changed."""
+        try:
+            with self._run.rows.open() as file:
+                before, self._bytes = self._bytes, os.fstat(file.fileno()).st_size
+                text = "" if self._bytes == before else file.read()
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return []
+        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _row(line: str) -> Row:
+    """What `Run.append` wrote."""
+    values = json.loads(line)
+    for group in ("metrics", "evaluations"):
+        values[group] = {k: math.nan if v is None else v for k, v in values[group].items()}
+    return Row(**values)
+
+
+class JobMonitor:
+    """Follows one job."""
+
+    def __init__(self, job: Job, directory: StudyDirectory) -> None:
+        self.job, self.title = job, job.title
+        self.updates = self.total = job.updates
+        self.score = ""  # the latest mean over the replicas of each dataset
+        self._runs = files(job, directory)
+        self._readers = [RowReader(run) for run in self._runs.values()]
+        self._rows: dict[str, list[Row]] = {name: [] for name in job.datasets}
+        self._scores: dict[str, str] = {}
+        self.updates = self.resumed_at = job.done * len(job.replicas)
+
+    def new_rows(self) -> list[Row]:
+        """The rows since the last call, those with fewer updates first."""
+        rows = sorted((row for reader in self._readers for row in reader.new()), key=lambda row: row.updates)
+        for row in rows:
+            self._rows[row.dataset].append(row)
+            replicas = sum(replica.dataset == row.dataset for replica in self.job.replicas)
+            if len(self._rows[row.dataset]) >= replicas:
+                self._scores[row.dataset] = _mean_score(self._rows[row.dataset])
+                self._rows[row.dataset] = []
+        self.score = ", ".join(filter(None, self._scores.values()))
+        return rows
+
+    def look(self) -> None:
+        """Reads how many updates all replicas have made together."""
+        updates = 0
+        for replica in self.job.replicas:
+            run = self._runs[replica.run]
+            progress = run.read_progress()
+            if run.finished:
+                updates += self.job.total_updates(replica)
+            elif progress is not None:
+                updates += progress["updates"]
+        self.updates = max(self.updates, updates)
+
+
+def _mean_score(rows: Sequence[Row]) -> str:
+    values = [row.return_mean if row.score is None else row.score for row in rows]
+    found = [value for value in values if value is not None]
+    if found:
+        return f"{sum(found) / len(found):.1f}"
+    return "failed" if any(row.status != "ok" for row in rows) else ""
 
 
 class Display:
-    """Shows reports as they come; a context. May be told from several threads."""
+    """Shows the progress of jobs: bars on a terminal, otherwise a line now and then. A context manager."""
 
-    def __init__(self, works: Sequence[Work], console: Console) -> None:
+    def __init__(self, monitors: Sequence[JobMonitor], console: Console) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -28,71 +119,84 @@ class Display:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[score]}"),
         )
-        self._works, self._console = works, console
-        self._done = [work.done for work in works]
-        self._total = sum(work.updates for work in works)
-        self._at_first, self._finished = sum(self._done), 0
-        self._began = self._last_line = time.monotonic()
-        self._lock = threading.Lock()
+        self._monitors, self._console = monitors, console
+        self._total = sum(monitor.total for monitor in monitors)
+        self._at_first, self._ended = self._updates(), set[int]()
+        self._start = self._last_line = time.monotonic()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._tasks: dict[int, Any] = {}
-        # A notebook is no terminal, but rich draws in it all the same.
+        # A notebook is not a terminal, but rich draws in it.
         self._live = console.is_terminal or console.is_jupyter
         self._progress = Progress(*columns, console=console, disable=not self._live, speed_estimate_period=60)
         self._overall = self._progress.add_task("", total=self._total, rate="", score="")
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Display:
         self._progress.start()
-        self._update_overall()
+        self._refresh_overall()
+        self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closing.set()
+        self._thread.join()
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line."""
         self._console.print(text, highlight=False, markup=False)
 
-    def show(self, report: Report) -> None:
+    def end(self, place: int, failure: Failure | None) -> None:
+        """Shows that a job has ended."""
         with self._lock:
-            work = self._works[report.piece]
-            if report.updates:
-                self._done[report.piece] = report.updates
-            if report.over:
-                self._finished += 1
-                if report.piece in self._tasks:
-                    self._progress.remove_task(self._tasks.pop(report.piece))
-            else:
-                self._show_piece(report, work)
-            self._update_overall()
+            monitor = self._monitors[place]
+            monitor.look()
+            self._ended.add(place)
+            if place in self._tasks:
+                self._progress.remove_task(self._tasks.pop(place))
+            self._refresh_overall()
             if not self._live:
-                self._print_line(report, work)
+                finished = monitor.updates >= monitor.total
+                self._print_line(monitor, "failed" if failure else "finished" if finished else "stopped")
 
-    def _show_piece(self, report: Report, work: Work) -> None:
-        if report.piece not in self._tasks:
-            self._tasks[report.piece] = self._progress.add_task(
-                work.title, total=work.updates, completed=work.done, rate="", score=""
+    def _watch(self) -> None:
+        while not self._closing.wait(REFRESH):
+            with self._lock:
+                for place, monitor in enumerate(self._monitors):
+                    if place not in self._ended:
+                        before = monitor.updates
+                        monitor.look()
+                        if monitor.updates > before:
+                            self._show(place, monitor)
+                self._refresh_overall()
+
+    def _show(self, place: int, monitor: JobMonitor) -> None:
+        if not self._live:
+            if time.monotonic() - self._last_line > PLAIN_EVERY:
+                self._print_line(monitor, f"last {monitor.score}" if monitor.score else "started")
+            return
+        if place not in self._tasks:
+            self._tasks[place] = self._progress.add_task(
+                monitor.title, total=monitor.total, completed=monitor.resumed_at, rate="", score=""
             )
-        task = self._tasks[report.piece]
-        if report.updates:
-            score = report.score and f"last {report.score}"
-            self._progress.update(task, completed=report.updates, score=score)
+        task = self._tasks[place]
+        score = monitor.score and f"last {monitor.score}"
+        self._progress.update(task, completed=monitor.updates, score=score)
         speed = self._progress.tasks[self._progress.task_ids.index(task)].speed
         self._progress.update(task, rate=f"{speed:.0f} updates/s" if speed else "")
 
-    def _update_overall(self) -> None:
-        finished = f"{self._finished} of {len(self._works)} done"
-        self._progress.update(self._overall, completed=sum(self._done), description=finished)
+    def _updates(self) -> int:
+        return sum(monitor.updates for monitor in self._monitors)
 
-    def _print_line(self, report: Report, work: Work) -> None:
-        now = time.monotonic()
-        if not report.over and now - self._last_line <= PLAIN_EVERY:
-            return
-        self._last_line, made = now, sum(self._done) - self._at_first
-        left = ""
-        if made > 0 and sum(self._done) < self._total:
-            seconds = (now - self._began) * (self._total - sum(self._done)) / made
-            left = f", about {seconds:.0f} s left"
-        over = "failed" if report.failure else "over" if report.updates == work.updates else "stopped"
-        what = over if report.over else f"last {report.score}" if report.score else "begun"
-        share = sum(self._done) / self._total
-        self.say(f"{share:4.0%}  {self._finished} of {len(self._works)} done{left}  ·  {work.title}: {what}")
+    def _refresh_overall(self) -> None:
+        ended = f"{len(self._ended)} of {len(self._monitors)} jobs"
+        self._progress.update(self._overall, completed=self._updates(), description=ended)
+
+    def _print_line(self, monitor: JobMonitor, state: str) -> None:
+        now = self._last_line = time.monotonic()
+        updates = self._updates()
+        made, left = updates - self._at_first, ""
+        if made > 0 and updates < self._total:
+            left = f", about {(now - self._start) * (self._total - updates) / made:.0f} s left"
+        ended = f"{len(self._ended)} of {len(self._monitors)} jobs ended"
+        self.say(f"{updates / self._total:4.0%}  {ended}{left}  ·  {monitor.title}: {state}")

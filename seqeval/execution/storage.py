@@ -1,14 +1,14 @@
-"""The run directory: the resolved study, and for each cell its rows and its final policy.
+"""The study directory: the resolved study, and for each run its rows and its final policy.
 
-DIR/study.json                                what was asked, resolved, and with which versions
-DIR/cells/<dataset>/<variant>/seed-<n>/
-    rows.jsonl                                a row a line, as they came
-    policy.pt                                 the agent at the last row; there once the cell is finished
-    progress.json                             how far it is, for people; till then
-    checkpoint.pt                             all that the rest of it hangs on; till then
-    error.txt                                 why it was not finished, where it failed; till it begins again
-DIR/driver.json                               what pieces on other machines are told (launch.elsewhere)
-DIR/slurm/, DIR/tensorboard/                  what submitit and TensorBoard keep there
+DIR/study.json                                the study, resolved, with the versions it was run with
+DIR/runs/<dataset>/<variant>/seed-<n>/
+    rows.jsonl                                one row per line, in order
+    policy.pt                                 the agent at the last row, once the run has finished
+    progress.json                             the progress of a run that has not finished
+    checkpoint.pt                             everything that the rest of an unfinished run depends on
+    error.txt                                 why the run failed, until it is resumed
+DIR/driver.json                               requests of the driver to its jobs (execution.remote)
+DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
 """
 
 from __future__ import annotations
@@ -38,33 +38,32 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Cell:
-    """Where one seed of one variant on one dataset is kept."""
+class Run:
+    """The files of one run: a seed of a variant on a dataset."""
 
     def __init__(self, root: Path, dataset: str, variant: str, seed: int) -> None:
         self.seed = seed
-        self.folder = root / "cells" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
+        self.folder = root / "runs" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
         self.error = self.folder / "error.txt"
-        self._mark = self.folder / "finished.json"
+        self._finished = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
-        if not (self._mark.exists() and self.policy.exists() and self.rows.exists()):
+        if not (self._finished.exists() and self.policy.exists() and self.rows.exists()):
             return False
         try:
-            return json.loads(self._mark.read_text())["rows_bytes"] == self.rows.stat().st_size
-        except (ValueError, KeyError, TypeError):  # the mark is damaged
+            return json.loads(self._finished.read_text())["rows_bytes"] == self.rows.stat().st_size
+        except (ValueError, KeyError, TypeError):  # the file is damaged
             return False
 
-    def saved(self) -> dict[str, Any] | None:
-        """What `save` wrote last, its tensors still on the disk; None where there is nothing to go on from,
-        because it never came to that or because the file is damaged.
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, with memory-mapped tensors; None if there is none or it is damaged.
 
-        Raises UserError where other versions wrote it, whose numbers may differ from this one's.
+        Raises UserError if other versions wrote it, whose numbers may differ.
         """
         import torch
 
@@ -72,122 +71,126 @@ class Cell:
             return None
         try:
             with zipfile.ZipFile(self.checkpoint) as parts:
-                if parts.testzip() is not None:  # torch itself looks at no checksum
+                if parts.testzip() is not None:  # torch itself checks no checksum
                     return None
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError):
             return None
         if saved["versions"] != _versions():
-            there, here = (
+            before, now = (
                 ", ".join(f"{name} {number}" for name, number in versions.items())
                 for versions in (saved["versions"], _versions())
             )
             raise UserError(
-                f"{self.checkpoint}: saved by {there}, and here is {here}; go on with those, or delete the "
-                "file to begin this seed again"
+                f"{self.checkpoint}: saved by {before}, but {now} is installed; install the former to resume, or "
+                "delete the file to start this seed again"
             )
         return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
 
-    def begin(self, saved: Mapping[str, Any] | None = None) -> None:
-        """Empty, whatever an unfinished run has left, or as it was when `saved` was."""
-        if saved is None:
+    def open(self, checkpoint: Mapping[str, Any] | None) -> None:
+        """Prepares the run for new rows: empty, or as it was at a checkpoint."""
+        if checkpoint is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-            # On NFS what another process has open stays for a while, under another name.
+            # On NFS a file that another process has open survives for a while under another name.
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
-            os.truncate(self.rows, saved["rows_bytes"])
+            os.truncate(self.rows, checkpoint["rows_bytes"])
             self.error.unlink(missing_ok=True)
         self._file = self.rows.open("a")
 
-    def save(self, updates: int, states: list[dict[str, Any]]) -> None:
-        """Writes down all that the rest of the cell hangs on, the states of its replicas after so many
-        updates, and takes the place of what was saved before in one step."""
-        assert self._file is not None, "begin() comes first"
+    def save_checkpoint(self, updates: int, states: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the checkpoint by the states of the run's replicas after so many updates."""
+        assert self._file is not None, "open() comes first"
         size = self.rows.stat().st_size
-        what = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": states}
-        atomic_io.save_tensors(self.checkpoint, what)
+        values = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": list(states)}
+        atomic_io.save_tensors(self.checkpoint, values)
 
     def append(self, row: Row) -> None:
-        """Writes a row down, to stay: it is on the disk when this returns."""
-        assert self._file is not None, "begin() comes first"
+        """Stores a row; it is on the disk when this returns."""
+        assert self._file is not None, "open() comes first"
         values = asdict(row)
-        # JSON has no NaN: a metric that is not finite is null, and the row's status says failed.
-        values["metrics"] = {k: v if math.isfinite(v) else None for k, v in row.metrics.items()}
+        for group in ("metrics", "evaluations"):  # JSON has no NaN
+            values[group] = {k: v if math.isfinite(v) else None for k, v in values[group].items()}
         self._file.write(json.dumps(values, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def tell(self, updates: int, of: int, per_second: float | None, every: float | None) -> None:
-        """Leaves word of how far it is, for people who ask: there will be news in about `every` seconds, or
-        none, where that is None: it has been stopped."""
-        word = {"updates": updates, "of": of, "per_second": per_second, "every": every, "time": time.time()}
+    def write_progress(
+        self, updates: int, total: int, per_second: float | None, stopped: bool = False
+    ) -> None:
+        """Records the progress for `seqeval status` and the driver."""
+        values = {"updates": updates, "of": total, "per_second": per_second, "stopped": stopped}
         partial = self.progress.with_name("progress.json.partial")
-        partial.write_text(json.dumps(word) + "\n")
+        partial.write_text(json.dumps(values | {"time": time.time()}) + "\n")
         partial.replace(self.progress)
 
-    def told(self) -> dict[str, Any] | None:
-        """What `tell` left last; None where there is nothing."""
+    def read_progress(self) -> dict[str, Any] | None:
+        """What `write_progress` recorded last; None if there is nothing."""
         try:
             return json.loads(self.progress.read_text())
         except (FileNotFoundError, ValueError):
             return None
 
-    def fail(self, why: str) -> None:
-        """Leaves word of why it could not be finished."""
+    def write_error(self, text: str) -> None:
+        """Records why the run failed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.error.write_text(why + "\n")
+        self.error.write_text(text + "\n")
 
     def close(self) -> None:
-        """Closes the file of rows."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def finish(self, policy: dict[str, Any]) -> None:
-        """Stores the policy, and then in one step the mark that the cell is finished."""
+    def finish(self, policy: Mapping[str, Any]) -> None:
+        """Stores the policy and marks the run as finished, in one step."""
         self.close()
         atomic_io.save_tensors(self.policy, policy)
-        atomic_io.save_json(self._mark, {"rows_bytes": self.rows.stat().st_size})
+        atomic_io.save_json(self._finished, {"rows_bytes": self.rows.stat().st_size})
         for path in (self.checkpoint, self.progress):
             path.unlink(missing_ok=True)
 
 
-class RunDirectory:
-    """A folder with a study in it. Cells may be added to it; what defines its numbers may not change."""
+class StudyDirectory:
+    """The folder of a study. Runs may be added to it; settings that define its numbers may not change."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.study_file = path / "study.json"
 
-    def cell(self, dataset: str, variant: str, seed: int) -> Cell:
-        return Cell(self.path, dataset, variant, seed)
+    def run(self, dataset: str, variant: str, seed: int) -> Run:
+        return Run(self.path, dataset, variant, seed)
 
     def study(self) -> dict[str, Any]:
-        """The resolved study. Raises UserError where the folder holds none."""
+        """The resolved study. Raises UserError if the folder holds none that this version can read."""
         if not self.study_file.is_file():
             raise UserError(
                 f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`"
             )
         try:
-            return json.loads(self.study_file.read_text())
+            study = json.loads(self.study_file.read_text())
         except ValueError as error:
             raise UserError(
                 f"{self.study_file}: damaged, not JSON ({error}); restore it, or give another --out"
             ) from error
+        if "invocations" not in study:
+            raise UserError(
+                f"{self.path}: written by an older version of seqeval; read it with that, or give another --out"
+            )
+        return study
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from running the same study.
+        """Prevents other processes from running the same study; creates the folder if necessary.
 
-        The folder is made if need be. Raises UserError where another process has the lock, or where the path
-        is a file's or a folder's that holds something else.
+        Raises UserError if another process has the lock, if the path is a file, or if the folder holds something
+        else.
         """
         self._claim()
         with atomic_io.locked(self.path, "another process is running this study"):
             yield
 
     def _claim(self) -> None:
-        """Makes the folder. Raises UserError where the path is not ours to use."""
+        """Creates the folder. Raises UserError if something else is there."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, not a folder; give another --out")
         if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
@@ -195,51 +198,48 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def admit(self, study: dict[str, Any]) -> None:
-        """Writes the resolved study down, joined with what is here already.
+        """Stores the resolved study, merged with what is stored already.
 
         `protocol`, `online`, `evaluation` and `precision` must be the same, and so must every dataset and
-        algorithm that is known here by the same name; new ones are added. What is here already of
-        `arithmetic` stays. Raises UserError that names the first value that differs.
+        algorithm of the same name; new ones are added. The stored `matmul` backends are kept. Raises UserError
+        that names the first value that differs.
         """
         self._claim()
         if self.study_file.exists():
-            before = self.study()
-            before["evaluation"].setdefault("backend", "gymnasium")  # older directories lack it
+            stored = self.study()
             for group in ("protocol", "online", "evaluation"):
-                self._same(before.get(group, {}), study[group], group)
-            same = {"precision": before.get("precision", "full")}  # older folders lack it
-            self._same(same, {"precision": study["precision"]})
+                self._require_same(stored[group], study[group], group)
+            self._require_same({"precision": stored["precision"]}, {"precision": study["precision"]})
             for kind in ("datasets", "algorithms"):
-                for name in before[kind].keys() & study[kind].keys():
-                    self._same(_identity(before[kind][name]), _identity(study[kind][name]), name)
+                for name in stored[kind].keys() & study[kind].keys():
+                    self._require_same(_identity(stored[kind][name]), _identity(study[kind][name]), name)
             study = study | {
-                "datasets": before["datasets"] | study["datasets"],
-                "algorithms": before["algorithms"] | study["algorithms"],
-                "arithmetic": study["arithmetic"] | before.get("arithmetic", {}),
-                "runs": before["runs"] + study["runs"],
+                "datasets": stored["datasets"] | study["datasets"],
+                "algorithms": stored["algorithms"] | study["algorithms"],
+                "matmul": study["matmul"] | stored["matmul"],
+                "invocations": stored["invocations"] + study["invocations"],
             }
         atomic_io.save_json(self.study_file, study)
 
-    def _same(self, there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> None:
-        # Both sides as JSON has them: a tuple is a list there.
-        here = json.loads(json.dumps(here))
-        # An algorithm's code first: where its file has changed, that explains whatever else differs.
-        for key in sorted(there.keys() | here.keys(), key=lambda key: (key != "code", key)):
-            if there.get(key) != here.get(key):
+    def _require_same(self, stored: Mapping[str, Any], given: Mapping[str, Any], group: str = "") -> None:
+        given = json.loads(json.dumps(given))  # as JSON stores it: a tuple becomes a list
+        # The code of an algorithm comes first, since a changed file explains all other differences.
+        for key in sorted(stored.keys() | given.keys(), key=lambda key: (key != "code", key)):
+            if stored.get(key) != given.get(key):
                 if key == "digest":
                     raise UserError(
-                        f"{self.path}: {group!r} was other data there; rename one, or give another --out"
+                        f"{self.path}: {group!r} is other data there; rename one of them, or give another --out"
                     )
-                same = "the file as it was" if key == "code" else "the same value"
+                advice = "restore the file" if key == "code" else "use the same value"
                 name = f"{group}.{key}" if group else key
                 raise UserError(
-                    f"{self.path}: {name} is {there.get(key)!r} there and {here.get(key)!r} now; "
-                    f"give another --out, or {same}"
+                    f"{self.path}: {name} is {stored.get(key)!r} there and {given.get(key)!r} now; "
+                    f"give another --out, or {advice}"
                 )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row of every cell, finished or not, as plain values. A last line that is torn is left out."""
-        for file in sorted(self.path.glob("cells/*/*/seed-*/rows.jsonl"), key=_natural):
+        """Every row of every run, finished or not, as plain values. An incomplete last line is left out."""
+        for file in sorted(self.path.glob("runs/*/*/seed-*/rows.jsonl"), key=_natural):
             for number, line in enumerate(file.read_text().splitlines(keepends=True), 1):
                 if not line.endswith("\n"):
                     continue
@@ -248,15 +248,15 @@ class RunDirectory:
                 except ValueError as error:
                     raise UserError(
                         f"{file}: line {number} is damaged; remove its folder and run the study again, which "
-                        "redoes that seed alone"
+                        "repeats only that seed"
                     ) from error
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
-    """The rows of run directories as one table, a column for each field and metric (`train/…`).
+    """The rows of study directories as one table, with a column for each field and metric (`train/…`).
 
-    `study` is the folder's name as it is now, so that a copy under another name is another study. Raises
-    UserError where a folder holds no study or no rows yet, or where two folders have one name.
+    `study` is the present name of the folder, so a copy under another name is another study. Raises UserError if
+    a folder holds no study or no rows yet, or if two folders have the same name.
     """
     import pandas as pd
 
@@ -264,27 +264,30 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         which = " and ".join(str(path) for path, name in zip(paths, names, strict=True) if name == twice)
-        raise UserError(f"{which} have one name, by which studies are told apart; rename or leave out one")
+        raise UserError(
+            f"{which} have the same name, which identifies a study; rename or leave out one of them"
+        )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
     return pd.DataFrame(columns).astype({"score": float, "return_mean": float})
 
 
 def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
-    """The rows of a run directory, metrics beside the fields. Raises UserError where there are none."""
-    directory = RunDirectory(path)
+    """The rows of a study directory, metrics next to the fields. Raises UserError if there are none."""
+    directory = StudyDirectory(path)
     directory.study()
     row = None
     for row in directory.rows():
-        metrics = row.pop("metrics")
+        metrics, evaluations = row.pop("metrics"), row.pop("evaluations")
         row["study"] = study
-        yield row | {f"train/{key}": math.nan if v is None else v for key, v in metrics.items()}
+        columns = {f"train/{key}": value for key, value in metrics.items()} | evaluations
+        yield row | {key: math.nan if value is None else value for key, value in columns.items()}
     if row is None:
         raise UserError(f"{path}: no rows yet")
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows turned round, NaN where one lacks a column. No row is kept: so many small objects take the garbage
-    collector longer than what is done with them."""
+    """Rows as columns, NaN where a row lacks one. The rows are not kept: so many small objects would slow the
+    garbage collector down."""
     columns: dict[str, list[Any]] = {}
     size = 0
     for row in rows:
@@ -300,9 +303,9 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def export_table(directory: Path, to: Path) -> int:
-    """Writes the rows of a run directory as CSV or Parquet, lists as JSON text; returns how many.
+    """Writes the rows of a study directory as CSV or Parquet, lists as JSON text; returns their number.
 
-    Raises UserError for another ending, or where Parquet's library is missing.
+    Raises UserError for another ending, or if Parquet's library is missing.
     """
     if to.suffix not in (".csv", ".parquet"):
         raise UserError(f"{to}: a table's name ends in .csv or .parquet")
@@ -320,28 +323,28 @@ def export_table(directory: Path, to: Path) -> int:
             rows.to_parquet(partial, index=False)
         except ImportError as error:
             raise UserError(
-                f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or take .csv"
+                f"{to}: Parquet needs pyarrow; pip install 'seqeval-rl[parquet]', or write .csv"
             ) from error
     return len(rows)
 
 
 def _versions() -> dict[str, str]:
-    """Of what a run's numbers hang on to the last bit."""
+    """Versions of what affects a run's numbers to the last bit."""
     return {name: version(name) for name in ("seqeval-rl", "torch", "numpy")}
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a dataset or an algorithm what it is, one level deep; the rest is for people."""
+    """The part of a dataset's or algorithm's entry that defines its numbers, one level deep."""
     if "digest" in settings:
         return {key: settings[key] for key in ("env_id", "digest", "reference")}
-    if "code" in settings:  # of a class in a file: what the file holds counts, not where it lies
+    if "code" in settings:  # an algorithm in a file: its content counts, not its path
         name = settings["algorithm"].rpartition(":")[2]
         return {"algorithm": name, "code": settings["code"]} | dict(settings["config"])
     return {"algorithm": settings["algorithm"]} | dict(settings["config"])
 
 
 def _safe(name: str) -> str:
-    """A name as a folder's: reversible, so that two names never meet in one folder, and never hidden."""
+    """A name as the name of a folder: reversible, so that names do not collide, and never hidden."""
     encoded = quote(name, safe=" =,+()[]")
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
 

@@ -1,6 +1,6 @@
-"""Rows as scalars for TensorBoard, as they come: OUT/tensorboard/<dataset>/<variant>/seed-<n>, x in samples.
+"""Rows as scalars for TensorBoard: OUT/tensorboard/<dataset>/<variant>/seed-<n>, with samples as the step.
 
-An event file is appended to row by row and opened for no longer than that: a study may have hundreds.
+An event file is opened only while a row is appended, since a study may have hundreds of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -25,32 +25,34 @@ except ImportError as error:
 
 
 class Scalars:
-    """The event files of a run directory. They are made anew from the rows that are there, so that none is
-    lost that an earlier call has not logged, and none is there twice."""
+    """The event files of a study directory. They are written anew from the stored rows, so that rows of earlier
+    calls without logging are included, and none is there twice."""
 
-    def __init__(self, out: RunDirectory) -> None:
+    def __init__(self, out: StudyDirectory) -> None:
         self._out, self._folder = out, out.path / "tensorboard"
-        self._file = f"events.out.tfevents.{time.time_ns()}.seqeval"  # who watches the folder reads it next
-        self._last: dict[str, int] = {}  # of each cell, by its folder
+        self._file = f"events.out.tfevents.{time.time_ns()}.seqeval"  # TensorBoard reads the newest
+        self._last: dict[str, int] = {}  # samples of the last row, by run
         shutil.rmtree(self._folder, ignore_errors=True)
         for row in out.rows():
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Writes the numbers of a row, which has the fields of `Row`. Where it goes back, because its cell
-        went on from a checkpoint, what was written from there on no longer counts."""
-        cell = self._out.cell(row["dataset"], row["variant"], row["seed"])
-        name, x = str(cell.folder.relative_to(self._out.path / "cells")), row["samples"]
+        """Writes the numbers of a row, which has the fields of `Row`. A row of a run that resumed from a checkpoint
+        invalidates what was written from its step on."""
+        run = self._out.run(row["dataset"], row["variant"], row["seed"])
+        name, x = str(run.folder.relative_to(self._out.path / "runs")), row["samples"]
         events = []
         if name not in self._last:
-            # Whoever has read the files of before forgets them.
+            # TensorBoard drops what it has read from earlier files.
             events += [Event(file_version="brain.Event:2"), _start(0)]
         elif x <= self._last[name]:
             events.append(_start(x))
         self._last[name] = x
-        numbers = {"score": row["score"], "return_mean": row["return_mean"]} | {
-            f"train/{key}": value for key, value in row["metrics"].items()
-        }
+        numbers = (
+            {"score": row["score"], "return_mean": row["return_mean"]}
+            | {f"train/{key}": value for key, value in row["metrics"].items()}
+            | row["evaluations"]
+        )
         values = [
             Summary.Value(tag=tag, simple_value=number)
             for tag, number in numbers.items()
@@ -67,5 +69,5 @@ class Scalars:
 
 
 def _start(step: int) -> Event:
-    """From this step on, all that came before is void."""
+    """Invalidates all earlier events from this step on."""
     return Event(step=step, session_log=SessionLog(status=SessionLog.START))

@@ -1,13 +1,15 @@
-"""One piece of work, wherever it runs: done, stored, and told of."""
+"""Runs one job, in whatever process: trains its replicas and stores their runs."""
 
 from __future__ import annotations
 
 import errno
+import math
 import pickle
 import threading
+import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,209 +17,237 @@ import torch
 
 from seqeval import datasets
 from seqeval.errors import UserError
-from seqeval.execution.jobs import Part, Work
-from seqeval.execution.storage import Cell, RunDirectory
+from seqeval.evaluation import find
+from seqeval.evaluation.runners import EvaluationRunner, InProcessRunner, SwitchingRunner
+from seqeval.evaluation.runners.in_subprocess import SubprocessRunner
+from seqeval.execution.driver_state import DriverState
+from seqeval.execution.jobs import files, remaining
+from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.training import matmul
-from seqeval.training.lockstep import Due, in_lockstep
+from seqeval.training.checkpoints import State
+from seqeval.training.job import Job, JobEvaluation, Replica, RunKey
+from seqeval.training.trainer import Trainer
 from seqeval.types import Dataset, Row
 
-HEARTBEAT = 0.5  # seconds between two looks at how far a piece is
-FULL = {errno.ENOSPC, errno.EDQUOT}
+HEARTBEAT = 1.0  # seconds between two writes of a job's progress
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a piece of work was not done."""
+    """Why a job failed."""
 
     text: str
-    users: bool = False  # it is the user's to mend, and the text a line; else it holds a traceback
+    fixable: bool = False  # by the user: the text is one line; otherwise it holds a traceback
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a worker says of its piece of work."""
+class JobPayload:
+    """A job on its way to another process, with what it takes to run it there.
 
-    piece: int
-    updates: int = 0  # of all replicas together, so far
-    score: str = ""  # the latest on each dataset, over the seeds
-    row: Row | None = None  # that has just been stored
-    over: bool = False
-    failure: Failure | None = None
-
-
-def do(
-    piece: int,
-    work: Work,
-    out: Path,
-    put: Callable[[Report], None],
-    stop: Callable[[], bool],
-    save_every: float,
-    overlap: float,
-) -> Iterator[Row]:
-    """Does a piece of work with one thread, yields its rows as they are stored, and hands reports to `put`,
-    the last of them when it is over: because it is done, because it failed, or because `stop` said so and it
-    has saved itself.
-
-    `save_every` and `overlap` are as `Part.rows` has them. One thread is not only the fastest way to use the
-    cores: it makes the numbers independent of how many pieces run beside each other.
-    """
-    threads, failure, updates = torch.get_num_threads(), None, 0
-    directory, title = RunDirectory(out), work.title
-    torch.set_num_threads(1)
-
-    def course(going: Going) -> Generator[Row | Due, None, None]:
-        nonlocal title
-        try:
-            yield from going.part.rows(going.agents, going.dataset, directory, save_every, stop, overlap)
-        except Exception:
-            title = going.part.title  # whose it is
-            raise
-
-    try:
-        if stop():
-            return
-        # They may have been begun already, by a process that died since.
-        parts = [left for part in work.parts for left in part.remaining(directory)]
-        data = _load(parts)
-        with matmul.using(work.parts[0].arithmetic):
-            going = [Going(part, data[part.dataset]) for part in parts]
-            with _heartbeat(piece, work, going, put):
-                for row in in_lockstep([course(each) for each in going]):
-                    for each in going:
-                        each.latest.add(row)
-                    yield row
-        if all(cell.finished for cell in work.cells(directory)):
-            updates = work.updates
-    except UserError as error:
-        failure = Failure(f"{title}: {error}", users=True)
-    except OSError as error:
-        if error.errno not in FULL:
-            failure = Failure(f"{title}:\n{traceback.format_exc()}")
-        else:
-            full = f"{error.filename or out}: {error.strerror}"
-            failure = Failure(f"{full}; make room and give the same command again", users=True)
-    except Exception:
-        failure = Failure(f"{title}:\n{traceback.format_exc()}")
-    finally:
-        torch.set_num_threads(threads)
-        if failure is not None:
-            write_down(failure, work.cells(directory))
-        put(Report(piece, updates, over=True, failure=failure))
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A piece of work on its way to another process.
-
-    It is unpickled there by `do_parcel` and not by what brings it, which would not say what is wrong: the
-    file of a plug-in may have changed since the study began.
+    The job is pickled separately, so that an error while unpickling it, for example because a plug-in's file
+    has changed, can be reported as the job's failure.
     """
 
     title: str
-    cells: Sequence[Cell]
-    work: bytes
+    runs: Sequence[RunKey]
+    job: bytes
+    device: str
+    out: Path
+    save_every: float  # seconds
+    overlap_after: float  # seconds of evaluation after which a second process evaluates
 
     @classmethod
-    def of(cls, work: Work, out: RunDirectory) -> Parcel:
-        return cls(work.title, work.cells(out), pickle.dumps(work))
+    def create(cls, job: Job, out: Path, save_every: float, overlap_after: float) -> JobPayload:
+        return cls(
+            job.title, job.runs, pickle.dumps(job), job.device, out.absolute(), save_every, overlap_after
+        )
 
 
-def do_parcel(
-    piece: int,
-    parcel: Parcel,
-    out: Path,
-    put: Callable[[Report], None],
-    stop: Callable[[], bool],
-    save_every: float,
-    overlap: float,
-) -> Iterator[Row]:
-    """As `do`."""
+def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Failure]:
+    """Runs a job with one thread; yields its rows once they are stored, and at the end why it failed, if it did.
+
+    The job saves itself and ends early once `stop` is set, which the driver's request to stop does too. One
+    thread per process is the fastest way to use all cores, and makes results independent of the number of jobs.
+    """
+    directory = StudyDirectory(payload.out)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        work = pickle.loads(parcel.work)
-    except UserError as error:
-        failure = Failure(f"{parcel.title}: {error}", users=True)
-        write_down(failure, parcel.cells)
-        put(Report(piece, over=True, failure=failure))
-        return
-    yield from do(piece, work, out, put, stop, save_every, overlap)
+        with _heartbeat(payload, directory, stop) as progress:
+            job: Job = pickle.loads(payload.job)
+            with matmul.using(job.backend):
+                # The runs may have been started before, by a process that died, and a job may leave the online
+                # phase of some of its runs to jobs of their own.
+                while not stop.is_set() and (jobs := remaining(job, directory)):
+                    for part in jobs:
+                        if not stop.is_set():
+                            yield from _train(part, directory, payload, stop, progress)
+    except Exception as error:
+        failure = _failure(payload, error)
+        for key in payload.runs:
+            run = directory.run(*key)
+            if not run.finished:
+                with suppress(OSError):  # the disk may be what has failed
+                    run.write_error(failure.text)
+        yield failure
+    finally:
+        torch.set_num_threads(threads)
 
 
-class Going:
-    """A part of a piece, at work."""
+def _failure(payload: JobPayload, error: Exception) -> Failure:
+    if isinstance(error, UserError):
+        return Failure(f"{payload.title}: {error}", fixable=True)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f"{error.filename or payload.out}: {error.strerror}"
+        return Failure(f"{where}; free some space and run the same command again to resume", fixable=True)
+    return Failure(f"{payload.title}:\n{traceback.format_exc()}")
 
-    def __init__(self, part: Part, dataset: Dataset) -> None:
-        self.part, self.dataset = part, dataset
-        self.agents, self.latest = part.agents(dataset), Latest(part)
+
+def _train(
+    job: Job, directory: StudyDirectory, payload: JobPayload, stop: threading.Event, progress: Progress
+) -> Iterator[Row]:
+    """Trains a job whose runs resume after equal numbers of updates, and stores its rows."""
+    data = _load(job)
+    runs = files(job, directory)
+    with (
+        closing(_runner(job, data, payload.overlap_after)) as runner,
+        closing(RunFiles(job, runs, payload.save_every, stop, progress)) as checkpoints,
+    ):
+        name = payload.out.resolve().name
+        with closing(Trainer(job, data, runner, checkpoints, name, checkpoints.load())) as trainer:
+            progress.follow(job, trainer)
+            for row in trainer.train():
+                runs[RunKey(row.dataset, row.variant, row.seed)].append(row)
+                yield row
+
+
+def _load(job: Job) -> dict[str, Dataset]:
+    """The datasets of a job, by name."""
+    study = job.study
+    return {
+        name: datasets.load(job.sources[name], study.env, study.protocol.data_rules, study.trust_pickle)
+        for name in job.datasets
+    }
+
+
+def _runner(job: Job, data: Mapping[str, Dataset], overlap_after: float) -> EvaluationRunner:
+    """Where the job's evaluators run."""
+    env_ids = {name: dataset.env_id for name, dataset in data.items()}
+    setup = JobEvaluation(job, env_ids, torch.get_default_dtype())
+    in_process = InProcessRunner(setup.evaluators)
+    present = [env_id for env_id in env_ids.values() if env_id is not None]
+    uses_data = any(find(name).uses_data for name in job.study.evaluation.evaluators)
+    if overlap_after == math.inf or uses_data or not present:
+        return in_process
+    return SwitchingRunner(in_process, lambda: SubprocessRunner(setup, present), overlap_after)
+
+
+class RunFiles:
+    """Keeps the checkpoints of a job in the files of its runs; see `training.checkpoints.Checkpoints`."""
+
+    def __init__(
+        self,
+        job: Job,
+        runs: Mapping[RunKey, Run],
+        save_every: float,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        self._job, self._runs, self._save_every = job, runs, save_every
+        self._stop, self._progress = stop, progress
+        self._saved = time.monotonic()
+
+    def load(self) -> dict[Replica, State] | None:
+        """Opens the runs, and returns the states that they resume from; None if they start."""
+        states: dict[Replica, State] = {}
+        for key, run in self._runs.items():
+            checkpoint = run.load_checkpoint() if self._job.done else None
+            run.open(checkpoint)
+            if checkpoint is not None:
+                replicas = [replica for replica in self._job.replicas if replica.run == key]
+                states |= zip(replicas, checkpoint["states"], strict=True)
+        return states or None
 
     @property
-    def left(self) -> int:
-        """Updates of all its replicas that are still to be made."""
-        made = max(self.part.done, self.agents.algorithm.updates)
-        return (self.part.updates - made) * self.part.replicas
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def due(self) -> bool:
+        return self._stop.is_set() or time.monotonic() - self._saved > self._save_every
+
+    def save(self, updates: int, states: Mapping[Replica, State]) -> None:
+        for key, values in _by_run(states).items():
+            self._runs[key].save_checkpoint(updates, values)
+        self._saved = time.monotonic()
+
+    def finish(self, updates: int, agents: Mapping[Replica, State]) -> None:
+        for key, values in _by_run(agents).items():
+            # The last of a run's replicas has seen all of the data.
+            with self._progress.lock:
+                self._runs[key].finish({"updates": updates, **values[-1]})
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.close()
 
 
-def _load(parts: Sequence[Part]) -> dict[str, Dataset]:
-    """Their datasets, each of them once, by the names that the user gave."""
-    data: dict[str, Dataset] = {}
-    for part in parts:
-        if part.dataset not in data:
-            how = part.study.env, part.study.protocol.data_rules, part.study.trust_pickle
-            data[part.dataset] = datasets.load(part.dataset, *how)
-    return data
+def _by_run(states: Mapping[Replica, State]) -> dict[RunKey, list[State]]:
+    found: dict[RunKey, list[State]] = {}
+    for replica, state in states.items():
+        found.setdefault(replica.run, []).append(state)
+    return found
 
 
-def write_down(failure: Failure, cells: Sequence[Cell]) -> None:
-    """Leaves word of a failure in those that it has kept from being finished."""
-    for cell in cells:
-        if not cell.finished:
-            with suppress(OSError):  # the disk may be what has failed
-                cell.fail(failure.text)
+class Progress:
+    """Writes the progress of a job's runs."""
 
+    def __init__(self, payload: JobPayload, directory: StudyDirectory) -> None:
+        self.lock = threading.Lock()  # a run that is being finished has no progress
+        self._directory = directory
+        self._job: Job | None = None
 
-class Latest:
-    """The mean over a part's replicas at the last point that all of them have come to, in words."""
+    def follow(self, job: Job, trainer: Trainer) -> None:
+        """From now on writes the progress of these runs."""
+        with self.lock:
+            self._job, self._trainer, self._start = job, trainer, time.monotonic()
+        self.write()
 
-    def __init__(self, part: Part) -> None:
-        self.text = ""
-        self._part, self._rows = part, list[Row]()
-
-    def add(self, row: Row) -> None:
-        """Takes no notice of rows of other parts."""
-        if row.dataset != self._part.dataset_name or row.seed not in self._part.seeds:
-            return
-        self._rows.append(row)
-        if len(self._rows) < self._part.replicas:
-            return
-        values = [row.return_mean if row.score is None else row.score for row in self._rows]
-        good = [value for value in values if value is not None]
-        if good:
-            self.text = f"{sum(good) / len(good):.1f}"
-        elif any(row.status != "ok" for row in self._rows):
-            self.text = "failed"
-        self._rows = []
-
-
-def in_words(latest: Sequence[Latest]) -> str:
-    """Of all the parts of a piece."""
-    return ", ".join(each.text for each in latest if each.text)
+    def write(self, stopped: bool = False) -> None:
+        with self.lock:
+            if self._job is None:
+                return
+            updates = self._trainer.updates
+            made, seconds = updates - self._job.done, time.monotonic() - self._start
+            for replica in {replica.run: replica for replica in self._job.replicas}.values():
+                run = self._directory.run(*replica.run)
+                if not run.finished:
+                    total = self._job.total_updates(replica)
+                    with suppress(OSError):  # progress is not worth failing for
+                        run.write_progress(
+                            min(updates, total), total, made / seconds if made else None, stopped
+                        )
 
 
 @contextmanager
-def _heartbeat(
-    piece: int, work: Work, going: Sequence[Going], put: Callable[[Report], None]
-) -> Iterator[None]:
-    """Reports now and then how far the agents are, from beside the training."""
-    over = threading.Event()
+def _heartbeat(payload: JobPayload, directory: StudyDirectory, stop: threading.Event) -> Iterator[Progress]:
+    """Writes the progress now and then from a thread, which also passes on the driver's request to stop."""
+    progress, ended = Progress(payload, directory), threading.Event()
 
     def beat() -> None:
-        while not over.wait(HEARTBEAT):
-            made = work.updates - sum(each.left for each in going)
-            put(Report(piece, made, in_words([each.latest for each in going])))
+        while not ended.wait(HEARTBEAT):
+            with suppress(OSError, ValueError):
+                if DriverState.read(payload.out).stop:
+                    stop.set()
+            progress.write()
 
+    if DriverState.read(payload.out).stop:
+        stop.set()
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield
+        yield progress
     finally:
-        over.set()
+        ended.set()
         thread.join()
+        progress.write(stopped=True)

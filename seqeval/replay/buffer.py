@@ -1,4 +1,4 @@
-"""The data, once on the device, with room for what agents add to it, and the minibatches drawn from it."""
+"""The data of a job on its device, with room for online transitions."""
 
 from __future__ import annotations
 
@@ -9,69 +9,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.replay.normalization import (
-    ACTION_MARGIN,
-    STD_EPS,
-    ActionNumbers,
-    ActionScale,
-    ObservationScale,
-    RewardScale,
-)
-from seqeval.types import Batch, Dataset
+from seqeval.replay.normalization import ACTION_MARGIN, STD_EPS, ActionMapping
+from seqeval.types import Dataset
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
-CHUNK = 8_192  # rows that the normaliser takes at once: few enough for the allocator to give them back
-
-
-def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
-    """On the CPU a view of the dataset's own memory, where it has the right type; elsewhere a copy."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        whole = values.dtype == np.int64  # discrete actions stay numbers
-        return torch.from_numpy(values).to(device, torch.int64 if whole else torch.get_default_dtype())
-
-
-def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device: on the CPU a view of it; to a GPU it goes while the host goes on."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+CHUNK = 8_192  # rows that statistics are computed from at a time: few enough to bound temporary memory
 
 
 class Buffer:
-    """N transitions on a device, stored once for all replicas, and behind them `room` more for each replica.
+    """The transitions of one or more datasets, one after the other, stored once for all replicas, followed by
+    `room` rows for each replica's online transitions.
 
-    Actions are stored as algorithms have them, in [-1, 1] or as numbers from 0; observations and rewards as
-    logged, scaled as they are drawn. With `room` the data is copied into memory of the final size, which is
-    never allocated anew; without it nothing here writes to the dataset's own memory.
+    Actions are stored as algorithms see them, in [-1, 1] or counted from 0; observations and rewards as
+    logged. A single dataset without room is not copied on the CPU: nothing here writes to its memory.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
-        actions: ActionScale | ActionNumbers,
-        rewards: RewardScale,
+        datasets: Sequence[Dataset],
+        actions: Sequence[ActionMapping],
         device: torch.device,
         room: int = 0,
         replicas: int = 0,
+        episodes: bool = False,
     ) -> None:
-        self.device, self.room, self.replicas = device, room, replicas
-        self.size = len(dataset)
-        self.reward_scale = rewards
-        self.observations = self._with_room(_tensor(dataset.observations, device))
-        self.next_observations = self._with_room(_tensor(dataset.next_observations, device))
-        self.actions = self._with_room(actions.to_algorithm(_tensor(dataset.actions, device)))
-        self.rewards = self._with_room(_tensor(dataset.rewards, device))
-        self.terminated = self._with_room(_tensor(dataset.terminated, device))
+        """`actions` has the mapping of each dataset; `room` rows are reserved for each of `replicas`. With
+        `episodes` the buffer also knows which rows follow each other (`continues`)."""
+        self.device, self.room = device, room
+        sizes = [len(dataset) for dataset in datasets]
+        self.offsets = [sum(sizes[:place]) for place in range(len(sizes))]  # first row of each dataset
+        self.size = sum(sizes)  # rows of data
 
-    def _with_room(self, values: Tensor) -> Tensor:
-        if not self.room:
-            return values
-        larger = values.new_zeros(self.size + self.replicas * self.room, *values.shape[1:])
-        larger[: self.size] = values
-        return larger
+        def joined(parts: Sequence[Tensor]) -> Tensor:
+            if len(parts) == 1 and not room:
+                return parts[0]
+            whole = parts[0].new_zeros(self.size + replicas * room, *parts[0].shape[1:])
+            first = 0
+            for part in parts:
+                whole[first : (first := first + len(part))] = part
+            return whole
 
-    def own_rows(self, replica: int) -> np.ndarray:
-        """The rows of what a replica adds, in the order of adding: (room,) int32."""
+        self.observations = joined([_tensor(d.observations, device) for d in datasets])
+        self.next_observations = joined([_tensor(d.next_observations, device) for d in datasets])
+        self.actions = joined(
+            [
+                mapping.to_algorithm(_tensor(d.actions, device))
+                for d, mapping in zip(datasets, actions, strict=True)
+            ]
+        )
+        self.rewards = joined([_tensor(d.rewards, device) for d in datasets])
+        self.terminated = joined([_tensor(d.terminated, device) for d in datasets])
+        # Whether the following row is the next transition of the same episode, and known.
+        self.continues = (
+            joined([torch.from_numpy(_continues(d)).to(device) for d in datasets]) if episodes else None
+        )
+        self._fields = FIELDS + ("continues",) * episodes
+
+    def online_rows(self, replica: int) -> np.ndarray:
+        """The rows of a replica's online transitions in order: (room,) int32."""
         first = self.size + replica * self.room
         return np.arange(first, first + self.room, dtype=np.int32)
 
@@ -83,71 +78,73 @@ class Buffer:
         rewards: np.ndarray,
         next_observations: np.ndarray,
         terminated: np.ndarray,
+        starts: np.ndarray,
     ) -> None:
-        """Writes a transition of each replica, its `place`-th, counted from 0.
+        """Writes the `place`-th online transition of each replica, counted from 0.
 
-        (R, observation), (R, action) or (R,) as an algorithm has actions, and (R,).
+        (R, observation), (R, action) or (R,) as an algorithm sees actions, and (R,); `starts` (R,) bool: the
+        transition is the first of its episode.
         """
-        rows = self.size + place + self.room * torch.arange(self.replicas, device=self.device)
+        rows = self.size + place + self.room * torch.arange(len(rewards), device=self.device)
         if actions.is_floating_point():
             actions = actions.clamp(-(1 - ACTION_MARGIN), 1 - ACTION_MARGIN)
         self.actions[rows] = actions
-        for mine, values in (
+        for stored, values in (
             (self.observations, observations),
             (self.next_observations, next_observations),
             (self.rewards, rewards),
             (self.terminated, terminated),
         ):
-            mine[rows] = torch.as_tensor(values, dtype=mine.dtype, device=self.device)
+            stored[rows] = torch.as_tensor(values, dtype=stored.dtype, device=self.device)
+        if place and self.continues is not None:
+            self.continues[rows - 1] = torch.as_tensor(~starts, device=self.device)
 
-    def own(self, replica: int, count: int) -> dict[str, Tensor]:
-        """Copies of the first `count` transitions that a replica has added, by field, for `restore`."""
-        rows = slice(self.size + replica * self.room, self.size + replica * self.room + count)
-        return {name: getattr(self, name)[rows].clone() for name in FIELDS}
+    def online_transitions(self, replica: int, count: int) -> dict[str, Tensor]:
+        """Copies of a replica's first `count` online transitions, by field, for `restore`."""
+        first = self.size + replica * self.room
+        return {name: getattr(self, name)[first : first + count].clone() for name in self._fields}
 
     def restore(self, replica: int, transitions: Mapping[str, Tensor]) -> None:
-        """Writes what `own` gave as a replica's first transitions."""
+        """Writes what `online_transitions` returned."""
         first = self.size + replica * self.room
-        for name in FIELDS:
+        for name in self._fields:
             values = transitions[name].to(self.device)
             getattr(self, name)[first : first + len(values)] = values
 
-    def batch(self, rows: Tensor, scale: ObservationScale | None, noise: dict[str, Tensor]) -> Batch:
-        """The minibatch of `rows` (R, B) of the dataset, observations scaled where a scale is given."""
-        replicas, size = rows.shape
-        flat = rows.reshape(-1)
+    def observation_statistics(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean, and standard deviation plus 1e-3, of the observations in `rows` (n,), computed in float64:
+        (observation,) each."""
+        count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
+        for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
+            values = self.observations[upload(chunk, self.device)].double()
+            # Chan's pairwise update avoids the difference of large squares.
+            size, chunk_mean = len(chunk), values.mean(0)
+            between = (chunk_mean - mean).square() * (count * size / (count + size))
+            scatter = scatter + (values - chunk_mean).square().sum(0) + between
+            mean = mean + (chunk_mean - mean) * (size / (count + size))
+            count += size
+        std = (scatter / count).sqrt() + STD_EPS
+        return mean.to(self.rewards.dtype), std.to(self.rewards.dtype)
 
-        def gather(values: Tensor) -> Tensor:
-            return values.index_select(0, flat).view(replicas, size, *values.shape[1:])
 
-        observations, next_observations = gather(self.observations), gather(self.next_observations)
-        if scale is not None:
-            observations, next_observations = scale(observations), scale(next_observations)
-        rewards = gather(self.rewards)
-        if self.reward_scale != RewardScale():
-            rewards = rewards * self.reward_scale.factor + self.reward_scale.offset
-        return Batch(
-            observations=observations,
-            actions=gather(self.actions),
-            rewards=rewards,
-            next_observations=next_observations,
-            terminated=gather(self.terminated),
-            noise=noise,
-        )
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device: on the CPU a view of it; the copy to a GPU is asynchronous."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
-    def observation_scale(self, rows: Sequence[np.ndarray]) -> ObservationScale:
-        """The normaliser of each replica, from the observations in its rows (n,) alone; in float64."""
-        means, stds = [], []
-        for mine in rows:
-            count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
-            for chunk in np.array_split(mine, -(-len(mine) // CHUNK)):
-                values = self.observations[upload(chunk, self.device)].double()
-                # Chan's pairwise update: no squares of large means are taken from each other.
-                size, here = len(chunk), values.mean(0)
-                between = (here - mean).square() * (count * size / (count + size))
-                scatter = scatter + (values - here).square().sum(0) + between
-                mean = mean + (here - mean) * (size / (count + size))
-                count += size
-            means.append(mean)
-            stds.append((scatter / count).sqrt() + STD_EPS)
-        return ObservationScale(*(torch.stack(v)[:, None].to(self.rewards.dtype) for v in (means, stds)))
+
+def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
+    """On the CPU a view of the dataset's memory if it has the right type; otherwise a copy. Discrete actions
+    stay int64, images uint8."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensor = torch.from_numpy(values)
+        integer = tensor.dtype in (torch.int64, torch.uint8)
+        return tensor.to(device, None if integer else torch.get_default_dtype())
+
+
+def _continues(dataset: Dataset) -> np.ndarray:
+    """(N,) bool: whether the next row is the next transition of the same episode."""
+    follows = np.zeros(len(dataset), bool)
+    follows[:-1] = dataset.episode[1:] == dataset.episode[:-1]
+    return follows & ~dataset.terminated & ~dataset.truncated

@@ -1,7 +1,8 @@
-"""Between the world's units and what an algorithm sees: observations, actions, rewards."""
+"""Conversions between the environment's units and what an algorithm sees: observations, actions, rewards."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,22 +11,17 @@ from torch import Tensor
 from seqeval.errors import UserError
 from seqeval.types import Continuous, Dataset, Discrete
 
-ACTION_MARGIN = 1e-5  # actions of the data stay this far inside [-1, 1], where tanh can still reach them
+ACTION_MARGIN = 1e-5  # data actions stay this far inside [-1, 1], where tanh can still reach them
 STD_EPS = 1e-3
 
 
 @dataclass(frozen=True)
 class ActionScale:
-    """Maps an environment's continuous actions to [-1, 1] and back."""
+    """Maps continuous actions of the environment to [-1, 1] and back. With a replica axis in both fields each
+    replica has its own environment."""
 
-    centre: Tensor  # (action,)
-    half_range: Tensor  # (action,)
-
-    @classmethod
-    def of(cls, actions: Continuous, device: torch.device) -> ActionScale:
-        low = torch.as_tensor(actions.low, device=device, dtype=torch.get_default_dtype())
-        high = torch.as_tensor(actions.high, device=device, dtype=torch.get_default_dtype())
-        return cls((low + high) / 2, (high - low) / 2)
+    centre: Tensor  # (action,), or (R, 1, action)
+    half_range: Tensor  # likewise
 
     def to_algorithm(self, actions: Tensor) -> Tensor:
         """Actions of the data, (..., action), mapped and then clipped to ±(1 - 1e-5)."""
@@ -37,10 +33,10 @@ class ActionScale:
 
 
 @dataclass(frozen=True)
-class ActionNumbers:
-    """Numbers an environment's discrete actions from 0, and back: (...) int64."""
+class ActionOffset:
+    """Maps discrete actions of the environment to 0, 1, 2, … and back."""
 
-    first: int
+    first: Tensor  # (), or (R, 1)
 
     def to_algorithm(self, actions: Tensor) -> Tensor:
         return actions - self.first
@@ -49,28 +45,51 @@ class ActionNumbers:
         return actions + self.first
 
 
-def action_scale(actions: Continuous | Discrete, device: torch.device) -> ActionScale | ActionNumbers:
-    """Between an environment's actions and an algorithm's."""
-    return ActionNumbers(actions.first) if isinstance(actions, Discrete) else ActionScale.of(actions, device)
+ActionMapping = ActionScale | ActionOffset
 
 
-@dataclass(frozen=True)
-class ObservationScale:
-    """Observations less their mean, over their standard deviation plus 1e-3, for each replica its own.
+def action_mapping(actions: Continuous | Discrete, device: torch.device) -> ActionMapping:
+    """The mapping between an environment's actions and an algorithm's."""
+    if isinstance(actions, Discrete):
+        return ActionOffset(torch.tensor(actions.first, device=device))
+    low = torch.as_tensor(actions.low, device=device, dtype=torch.get_default_dtype())
+    high = torch.as_tensor(actions.high, device=device, dtype=torch.get_default_dtype())
+    return ActionScale((low + high) / 2, (high - low) / 2)
 
-    Source: TD3+BC (Fujimoto & Gu, arXiv 2106.06860), section 5.
+
+def batched_action_mapping(actions: Sequence[Continuous | Discrete], device: torch.device) -> ActionMapping:
+    """The mapping of R replicas, each with its environment's actions: all continuous or all discrete."""
+    mappings = [action_mapping(space, device) for space in actions]
+    stacked = [
+        torch.stack(values).unsqueeze(1) for values in zip(*(vars(m).values() for m in mappings), strict=True)
+    ]
+    return type(mappings[0])(*stacked)
+
+
+class ObservationNormalizer:
+    """Observations minus their mean, divided by their standard deviation plus 1e-3, for each replica.
+
+    The tensors are updated in place, since captured CUDA graphs read them where they are. Source: TD3+BC
+    (Fujimoto & Gu, arXiv 2106.06860), section 5.
     """
 
-    mean: Tensor  # (R, 1, observation)
-    std: Tensor  # (R, 1, observation), the 1e-3 added
-
-    @classmethod
-    def identity(cls, replicas: int, observation_size: int, device: torch.device) -> ObservationScale:
+    def __init__(self, replicas: int, observation_size: int, device: torch.device) -> None:
+        """Leaves observations as they are until `set` is called."""
         shape = (replicas, 1, observation_size)
-        return cls(torch.zeros(shape, device=device), torch.ones(shape, device=device))
+        self.mean = torch.zeros(shape, device=device)
+        self.std = torch.ones(shape, device=device)  # includes the 1e-3
 
     def __call__(self, observations: Tensor) -> Tensor:
+        """(R, B, observation) -> (R, B, observation)."""
         return (observations - self.mean) / self.std
+
+    def set(self, replica: int, mean: Tensor, std: Tensor) -> None:
+        """Sets one replica's mean and std, (observation,) each."""
+        self.mean[replica, 0].copy_(mean)
+        self.std[replica, 0].copy_(std)
+
+    def state_of(self, replica: int) -> dict[str, Tensor]:
+        return {"mean": self.mean[replica, 0].clone(), "std": self.std[replica, 0].clone()}
 
 
 @dataclass(frozen=True)
@@ -82,37 +101,37 @@ class RewardScale:
 
     @classmethod
     def known_before_data(cls, dataset: Dataset) -> RewardScale:
-        """The reward scale of IQL (Kostrikov et al., arXiv 2110.06169, appendix) without a look at the data.
+        """The reward scale of IQL (Kostrikov et al., arXiv 2110.06169, appendix) without looking at the data.
 
-        Locomotion rewards are divided by the span of returns and multiplied by 1000; the span is that of
-        the reference returns, where the paper takes the dataset's best and worst episode, which would tell
-        of data yet to arrive. AntMaze rewards lose 1. Others stay. Raises UserError for a locomotion
-        environment without reference returns.
+        Locomotion rewards are divided by a span of returns and multiplied by 1000. The span is that of the
+        reference returns; the paper uses the dataset's best and worst episode, which reveals data that has not
+        arrived. AntMaze: r - 1. Other rewards are unchanged. Raises UserError for a locomotion environment
+        without reference returns.
         """
         if _is_locomotion(dataset) and dataset.reference is None:
             raise UserError(
-                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, and "
-                "none are known; leave them as they are with scale_rewards=False in the algorithm's config"
+                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, which "
+                "are not known; set scale_rewards=False in the algorithm's config to leave rewards unscaled"
             )
         reference = dataset.reference
         return cls._of(dataset, reference.maximum - reference.minimum if reference else 1.0)
 
     @classmethod
     def known_from_all_data(cls, dataset: Dataset) -> RewardScale:
-        """The same as the paper has it, by the best and the worst episode of the whole dataset: a leak."""
+        """The paper's own: by the best and worst episode of the whole dataset, which is a leak."""
         return cls._of(dataset, float(dataset.episode_returns.max() - dataset.episode_returns.min()))
 
     @classmethod
     def _of(cls, dataset: Dataset, span: float) -> RewardScale:
-        if _plain_name(dataset).startswith("antmaze"):
+        if _environment_name(dataset).startswith("antmaze"):
             return cls(offset=-1.0)
         return cls(factor=1000.0 / span) if _is_locomotion(dataset) else cls()
 
 
 def _is_locomotion(dataset: Dataset) -> bool:
-    return _plain_name(dataset).startswith(("hopper", "halfcheetah", "walker2d"))
+    return _environment_name(dataset).startswith(("hopper", "halfcheetah", "walker2d"))
 
 
-def _plain_name(dataset: Dataset) -> str:
-    """The environment that it was logged in, without options and without the module that registers it."""
+def _environment_name(dataset: Dataset) -> str:
+    """The environment of the log, without options and without the module that registers it."""
     return dataset.environment.partition("?")[0].rpartition(":")[2].lower()

@@ -1,89 +1,100 @@
-"""R agents at work: an algorithm, and the scales between it and the world."""
+"""R agents: an algorithm, and the conversions between it and its environments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, join_replicas, select_replica
-from seqeval.replay.normalization import ObservationScale, action_scale
-from seqeval.types import Environment
+from seqeval.algorithm import Algorithm, Config
+from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
+from seqeval.types import Discrete, Environment, Spec, Vector
+
+
+def spec_of(environment: Environment) -> Spec:
+    """What algorithms know about an environment."""
+    discrete = isinstance(environment.actions, Discrete)
+    return Spec(Vector(environment.observation_size), environment.actions.size, discrete)
 
 
 class Agents:
-    """R agents that act in an environment's own units.
+    """R agents that act in the units of their environments.
 
-    `observations` is None where the algorithm sees observations as they are. While the agents learn as some
-    of another algorithm's replicas, theirs keeps but the number of updates: what has been learnt there is
-    brought here once something is asked of the agents.
+    `normalizer` is None if the algorithm sees observations as they are.
     """
 
-    def __init__(self, algorithm: Algorithm, environment: Environment) -> None:
-        self.algorithm = algorithm
-        self.actions = action_scale(environment.actions, algorithm.device)
-        self.observations: ObservationScale | None = None
-        if algorithm.config.normalize_observations:
-            self.observations = ObservationScale.identity(
-                len(algorithm.seeds), environment.observation_size, algorithm.device
-            )
-        self._elsewhere: Callable[[], Sequence[Mapping[str, Any]]] | None = None
-
-    def learnt_elsewhere(self, updates: int, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
-        """The agents have made so many updates, and the `states` of the replicas that they now are can be had
-        till the next."""
-        self.algorithm.updates, self._elsewhere = updates, states
-
-    def come_home(self) -> None:
-        """Brings here what has been learnt elsewhere."""
-        if self._elsewhere is not None:
-            self.algorithm.load_states(self._elsewhere())
-            self._elsewhere = None
+    def __init__(
+        self,
+        algorithm: type[Algorithm],
+        config: Config,
+        environments: Sequence[Environment],
+        seeds: Sequence[int],
+        total_updates: int,
+        device: torch.device,
+    ) -> None:
+        """Fresh agents; `environments` and `seeds` have an entry for each replica."""
+        self.seeds = tuple(seeds)
+        self.algorithm = algorithm(spec_of(environments[0]), config, seeds, total_updates, device)
+        self.actions = batched_action_mapping([environment.actions for environment in environments], device)
+        self.normalizer: ObservationNormalizer | None = None
+        if config.normalize_observations:
+            size = environments[0].observation_size
+            self.normalizer = ObservationNormalizer(len(seeds), size, device)
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
-        self.come_home()
         with torch.no_grad():
-            return self.actions.to_environment(self.algorithm.act(self._seen(observations))).cpu().numpy()
+            actions = self.algorithm.act(self._normalized(observations))
+            return self.actions.to_environment(actions).cpu().numpy()
 
     def explore(self, observations: np.ndarray, noise: np.ndarray) -> Tensor:
-        """What the agents do where they learn online, as an algorithm has actions.
+        """Actions of the online phase, as the algorithm sees actions.
 
         (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
         """
-        self.come_home()
         with torch.no_grad():
-            return self.algorithm.explore(self._seen(observations), self._tensor(noise))
+            return self.algorithm.explore(self._normalized(observations), self._tensor(noise))
 
-    def _seen(self, observations: np.ndarray) -> Tensor:
-        """Observations as the algorithm sees them."""
-        plain = self._tensor(observations)
-        return plain if self.observations is None else self.observations(plain)
+    def _normalized(self, observations: np.ndarray) -> Tensor:
+        tensor = self._tensor(observations)
+        return tensor if self.normalizer is None else self.normalizer(tensor)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)
 
     def state_of(self, replica: int) -> dict[str, Any]:
-        """All that one agent has learnt, for `load_states` of agents like these."""
-        self.come_home()
-        scale = (
-            None
-            if self.observations is None
-            else {"mean": self.observations.mean, "std": self.observations.std}
-        )
-        return {
-            "algorithm": self.algorithm.state_of(replica),
-            "observations": select_replica(scale, replica),
-        }
+        """Everything that one agent has learned, for `load_states`."""
+        normalizer = None if self.normalizer is None else self.normalizer.state_of(replica)
+        return {"algorithm": self.algorithm.state_of(replica), "normalizer": normalizer}
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Takes what `state_of` gave of each agent, in their order."""
+        """Loads what `state_of` returned for each agent, in their order."""
         self.algorithm.load_states([state["algorithm"] for state in states])
-        if self.observations is not None:
-            joined = join_replicas([state["observations"] for state in states])
-            self.observations = ObservationScale(
-                **{name: value.to(self.algorithm.device) for name, value in joined.items()}
-            )
+        if self.normalizer is not None:
+            for replica, state in enumerate(states):
+                self.normalizer.set(replica, **state["normalizer"])
+
+
+class AgentGroup:
+    """Some consecutive replicas of `agents`, as an evaluator sees them."""
+
+    def __init__(self, agents: Agents, replicas: slice) -> None:
+        self.agents, self.replicas = agents, replicas
+        self.seeds = agents.seeds[replicas]
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """As `Agents.act`, for these replicas."""
+        count = len(self.agents.seeds)
+        if len(self.seeds) == count:
+            return self.agents.act(observations)
+        # An algorithm acts with all of its replicas at once; the others' actions are dropped.
+        padded = np.zeros((count, *observations.shape[1:]), observations.dtype)
+        padded[self.replicas] = observations
+        return self.agents.act(padded)[self.replicas]
+
+    def states(self) -> list[dict[str, Any]]:
+        """What `Agents.load_states` accepts for these replicas alone."""
+        return [self.agents.state_of(replica) for replica in range(*self.replicas.indices(10**9))]

@@ -25,7 +25,7 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class MatmulBackend:
     """Whose kernels make the products of float32 on the CPU: oneDNN's, those of the BLAS behind `torch.mm`,
     or oneDNN's for narrow results alone; and what the operands of wide products are rounded to, whose sums
     are of float32 in any case."""
@@ -34,7 +34,7 @@ class Arithmetic:
     operands: Literal["float32", "bfloat16", "tf32"] = "float32"
 
 
-def of_this_machine(device: str, precision: Precision = "full") -> Arithmetic:
+def default_backend(device: str, precision: Precision = "full") -> MatmulBackend:
     """The rule. `device` is cpu or cuda.
 
     The BLAS of torch's builds, MKL, uses on AMD's processors the 256-bit units alone: half of what Zen 5
@@ -42,12 +42,12 @@ def of_this_machine(device: str, precision: Precision = "full") -> Arithmetic:
     oneDNN or faster.
     """
     if device == "cuda":
-        return Arithmetic("blas", "tf32" if precision == "fast" else "float32")
+        return MatmulBackend("blas", "tf32" if precision == "fast" else "float32")
     vendor, family = processor_family()
     kernels: Literal["onednn", "narrow-onednn", "blas"] = "blas"
     if ONEDNN and vendor == "AuthenticAMD":
         kernels = "onednn" if family >= 26 else "narrow-onednn"
-    return Arithmetic(kernels, "bfloat16" if precision == "fast" and has_bfloat16() else "float32")
+    return MatmulBackend(kernels, "bfloat16" if precision == "fast" and has_bfloat16() else "float32")
 
 
 def has_bfloat16() -> bool:
@@ -70,21 +70,21 @@ def family_in(text: str) -> tuple[str, int]:
     return (vendor.group() if vendor else "", int(family.group(1)) if family else 0)
 
 
-def current() -> Arithmetic:
+def current() -> MatmulBackend:
     """What this process computes with; until told otherwise, its machine's at full precision."""
-    return _current or of_this_machine("cpu")
+    return _current or default_backend("cpu")
 
 
-_current: Arithmetic | None = None
+_current: MatmulBackend | None = None
 
 
 @contextmanager
-def using(arithmetic: Arithmetic) -> Iterator[None]:
+def using(backend: MatmulBackend) -> Iterator[None]:
     """This process computes so, for a while. Raises UserError where this machine cannot."""
     global _current
     lacking = {
-        "products by oneDNN, which torch has not got": arithmetic.kernels != "blas" and not ONEDNN,
-        "products of bfloat16, which the processor has not got": arithmetic.operands == "bfloat16"
+        "products by oneDNN, which torch has not got": backend.kernels != "blas" and not ONEDNN,
+        "products of bfloat16, which the processor has not got": backend.operands == "bfloat16"
         and not has_bfloat16(),
     }
     for what, lacks in lacking.items():
@@ -93,9 +93,9 @@ def using(arithmetic: Arithmetic) -> Iterator[None]:
                 f"precision: the study was begun with {what} here; go on where it was begun, or give another "
                 "--out"
             )
-    before, _current = _current, arithmetic
+    before, _current = _current, backend
     of_cuda = torch.backends.cuda.matmul
-    tf32, of_cuda.fp32_precision = of_cuda.fp32_precision, "tf32" if arithmetic.operands == "tf32" else "ieee"
+    tf32, of_cuda.fp32_precision = of_cuda.fp32_precision, "tf32" if backend.operands == "tf32" else "ieee"
     try:
         yield
     finally:

@@ -1,400 +1,301 @@
-"""Sequential evaluation itself: data arrives, R agents learn, and now and then their scores are taken; then
-they go on online.
+"""The training loop of sequential evaluation: data arrives, R agents learn and are evaluated at the points of
+their curves; then they continue online.
 
 The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
-Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `settings.Protocol` says what can be
-chosen, `slicing` when each transition arrives.
+Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds what can be chosen,
+`slicing` decides when each transition arrives, `job` what a replica is and when its evaluations are due.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from seqeval import evaluation as evaluating
-from seqeval.algorithm import Algorithm, Config, Spec
-from seqeval.config import Evaluation, Online, Protocol
-from seqeval.evaluation.episodes import Episodes
-from seqeval.evaluation.in_process import Evaluations, Here
+from seqeval.algorithm import Config, Sampling
+from seqeval.config import Protocol
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.runners import EvaluationRunner
+from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
-from seqeval.replay.normalization import ObservationScale, RewardScale
-from seqeval.replay.samplers import Minibatches
+from seqeval.replay.normalization import RewardScale, action_mapping
+from seqeval.replay.samplers import IndexSampler
 from seqeval.seeding import stream
-from seqeval.slicing import Interaction, Schedule, arrival_order, window_start
-from seqeval.training.agents import Agents
-from seqeval.training.lockstep import Due, in_lockstep
+from seqeval.slicing import arrival_order, window_start
+from seqeval.training.agents import AgentGroup, Agents
+from seqeval.training.checkpoints import Checkpoints, State
+from seqeval.training.job import Job, Point, Replica
+from seqeval.training.metrics import MetricMeans
 from seqeval.training.online import TrainingEnvironments
-from seqeval.training.updater import Meter, Share
-from seqeval.types import Dataset, Discrete, Environment, Reference, Row
+from seqeval.training.rows import PendingRows
+from seqeval.training.updater import make_updater
+from seqeval.types import Dataset, Row
 
-REFRESHES = 20  # times that `stream` computes the observation normaliser anew between T0 and N
-GLANCE = 0.2  # seconds between two moments while it waits for an evaluation
-OFFLINE_ALONE = Online()
-
-
-def make_agents(
-    algorithm: type[Algorithm],
-    config: Config,
-    environment: Environment,
-    seeds: Sequence[int],
-    total_updates: int,
-    device: torch.device,
-) -> Agents:
-    """Fresh agents for an environment."""
-    return Agents(algorithm(spec(environment), config, seeds, total_updates, device), environment)
+PATIENCE = 0.2  # seconds between two looks at an evaluation that is waited for
 
 
-def spec(environment: Environment) -> Spec:
-    """What algorithms know of an environment."""
-    discrete = isinstance(environment.actions, Discrete)
-    return Spec(environment.observation_size, environment.actions.size, discrete)
-
-
-def replicas(protocol: Protocol, seeds: Sequence[int], size: int) -> list[tuple[int, Schedule]]:
-    """What trains side by side for some seeds on `size` transitions: each replica's seed and schedule.
-
-    A seed's replica that ends with all of the data comes last of the seed's.
-    """
-    schedules = protocol.schedules(size)
-    return [(seed, schedule) for seed in seeds for schedule in schedules]
-
-
-def updates(protocol: Protocol, online: Online, size: int, algorithm: type[Algorithm]) -> int:
-    """How many each replica makes: on `size` transitions of data, and online if it learns there."""
-    more = online.schedule(size, protocol.window).updates if algorithm.learns_online else 0
-    return protocol.schedules(size)[0].updates + more
-
-
-def run(
-    agents: Agents,
-    dataset: Dataset,
-    protocol: Protocol,
-    evaluation: Evaluation,
-    labels: dict[str, Any],
-    online: Online = OFFLINE_ALONE,
-) -> Iterator[Row]:
-    """Trains `agents` on a dataset as it arrives and then online, and yields a row for each replica at each
-    point: the rows of `events`, which says the rest."""
-    for event in events(agents, dataset, protocol, evaluation, labels, online):
-        if isinstance(event, Row):
-            yield event
-
-
-class Moment:
-    """The time between two updates, at which a run can be saved."""
-
-    def __init__(self, states: Callable[[], list[dict[str, Any]]]) -> None:
-        self.states = states
-        """Of each replica all that the rest of its run hangs on, as values that torch.save takes. To be
-        called before the next event is asked for. Where rows are still to come of an evaluation, it is what
-        there was when that began: so these rows are there once, whenever it goes on from here."""
-
-
-def events(
-    agents: Agents,
-    dataset: Dataset,
-    protocol: Protocol,
-    evaluation: Evaluation,
-    labels: dict[str, Any],
-    online: Online = OFFLINE_ALONE,
-    states: Sequence[Mapping[str, Any]] | None = None,
-    evaluations: Evaluations | None = None,
-) -> Iterator[Row | Moment]:
-    """What happens as `agents` learn from a dataset as it arrives and then online: a row for each replica at
-    each point, and a moment after each update, and now and then while it waits for an evaluation.
-
-    The evaluations are made by `evaluations`, which the caller closes, or in turn with the updates where
-    there are none. They are at most one point behind, and rows come in the order of their points.
-
-    With `states`, which a moment gave of an equal run, each replica's, it goes on from there; on the CPU as
-    if it had never stopped, to the last bit.
-
-    The agents must be as many as `replicas` gives for their seeds. They change in place; once the rows are
-    exhausted they are as the last rows saw them. `labels` are the rows' `study`, `algorithm` and `variant`.
-    Where the dataset has no environment to evaluate in, the rows have no episodes. Raises UserError where the
-    protocol does not fit the dataset, before anything is trained, and EnvironmentFailed where a training
-    environment raises.
-    """
-    what = agents, dataset, protocol, evaluation, labels, online, states, evaluations
-    return in_lockstep([course_of(*what)])
-
-
-def course_of(
-    agents: Agents,
-    dataset: Dataset,
-    protocol: Protocol,
-    evaluation: Evaluation,
-    labels: dict[str, Any],
-    online: Online = OFFLINE_ALONE,
-    states: Sequence[Mapping[str, Any]] | None = None,
-    evaluations: Evaluations | None = None,
-) -> Generator[Row | Moment | Due, None, None]:
-    """As `events`, for `in_lockstep`: updates are not made but due."""
-    algorithm, seeds = agents.algorithm, agents.algorithm.seeds
-    order_of = {seed: _arrival_order(protocol, dataset, seed) for seed in dict.fromkeys(seeds)}
-    schedules = [schedule for _, schedule in replicas(protocol, list(order_of), len(dataset))]
-    orders = [order_of[seed] for seed in seeds]
-    room = online.steps if algorithm.learns_online else 0
-    rewards = reward_scale(algorithm.config, dataset, protocol)
-    buffer = Buffer(dataset, agents.actions, rewards, algorithm.device, room, len(seeds))
-    own = None if evaluations else Here(agents, evaluating.evaluator(dataset.env_id, seeds, evaluation))
-    with nullcontext(evaluations) if own is None else closing(own) as making:
-        assert making is not None, "the caller's or our own"
-        course = Course(agents, buffer, making, dataset, labels | {"regime": protocol.regime})
-        if states is not None:
-            course.load_states(states)
-        handed_over = states is not None and states[0]["environment"] is not None
-        if not handed_over:
-            yield from _offline(course, buffer, schedules, orders, protocol, evaluation, states)
-        if online.steps:
-            frozen = protocol.normalizer == "full" or not (len(dataset) and algorithm.learns_online)
-            if agents.observations is not None and not frozen and not handed_over:
-                # As at every refresh after the row at the same n; from here on it stays as it is.
-                agents.observations = _normaliser(buffer, orders, [len(dataset)] * len(seeds), protocol)
-            schedule = online.schedule(len(dataset), protocol.window)
-            yield from _online(course, buffer, schedule, orders, evaluation, states if handed_over else None)
-        yield from course.rest()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Rows whose episodes are still to come: all else that there is to say in them."""
-
-    phase: str
-    samples: Sequence[int]
-    env_steps: int
-    updates: int
-    metrics: list[dict[str, float]]
-    train_seconds: float
-    states: list[dict[str, Any]] | None  # that a moment gives till then; None: there are no moments till then
-
-
-class Course:
-    """R agents as they learn, and the rows of it: evaluations, and metrics and time since the rows before."""
+class Trainer:
+    """Trains the replicas of a job and yields their rows."""
 
     def __init__(
         self,
-        agents: Agents,
-        buffer: Buffer,
-        evaluations: Evaluations,
-        dataset: Dataset,
-        labels: dict[str, Any],
+        job: Job,
+        datasets: Mapping[str, Dataset],
+        runner: EvaluationRunner,
+        checkpoints: Checkpoints,
+        study_name: str,
+        states: Mapping[Replica, State] | None = None,
     ) -> None:
-        self.agents, self.dataset = agents, dataset
-        self.updates = 0
-        self._evaluations, self._labels = evaluations, labels
-        self._meter, self._clock = Meter(), Stopwatch()
-        self._share = Share(buffer, self._meter, len(agents.algorithm.seeds))
-        self._train_seconds = 0.0  # since a row was asked for last, up to the clock's last lap
-        self._learning: tuple[Minibatches, TrainingEnvironments | None] | None = None
-        self._asked: Asked | None = None
+        """`datasets` has those of the job by name; `states`, from the job's checkpoints, resume it."""
+        self.job, self.datasets, self.runner, self.checkpoints = job, datasets, runner, checkpoints
+        self.study, self.study_name = job.study, study_name
+        self.config: Config = job.variant.config
+        self.device = torch.device(job.device)
+        self.updates = job.done
+        self.train_seconds = 0.0  # of each replica, up to now
+        self.environments: TrainingEnvironments | None = None
+        self.points = {replica: job.points(replica) for replica in job.replicas}
+        self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
+        self._pending: PendingRows | None = None
+        self._row_seconds = dict.fromkeys(job.datasets, 0.0)  # `train_seconds` at the last row
+        agents = job.create_agents(self.device)
+        self.buffer, self._arrivals = self._fill_buffer(agents.algorithm.sampling)
+        self._start(job.replicas, agents, states)
 
-    def learn(
-        self,
-        minibatches: Minibatches,
-        until: int,
-        environments: TrainingEnvironments | None = None,
-    ) -> Iterator[Row | Moment | Due]:
-        """The updates up to `until` of what is drawn; online, between steps in `environments`."""
-        self._learning = minibatches, environments
-        for draw in minibatches.until(until):
-            due = Due(self.agents, self._share, draw, self.updates, alone=environments is not None)
-            self._train_seconds += self._clock.lap()
-            yield due
-            self._clock.lap()  # other courses' too
-            self._train_seconds += due.seconds
+    def train(self) -> Iterator[Row]:
+        """The training loop: yields the rows of each run in order, and ends when every replica has ended or when
+        the job is asked to stop.
+
+        `updates` is the number of gradient updates that every replica has made. An iteration makes one more and
+        then everything that is due after it, so that a checkpoint between two iterations is complete.
+        """
+        if not self.updates:
+            yield from self._evaluate()  # agents that learn online only have a row before any update
+        yield from self._end_phases()
+        while self.replicas and not self.checkpoints.stopping:
+            start = time.perf_counter()
+            if self.environments is not None and self._step_due():
+                self.environments.step()
+            self._refresh_normalizer()
+            self.updater.update(self.sampler.draw())
             self.updates += 1
-            if self._asked is not None and self._evaluations.over():
-                yield from self._answered(self._asked)
-            yield Moment(self._states)
+            self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
 
-    def stand_still(self) -> None:
-        """From here on there is nothing to go on from but what was saved before."""
-        self._learning = None
+            yield from self._evaluate()
+            yield from self._finished_rows(wait=self._must_wait())
+            if self._pending is None and self.checkpoints.due():
+                self.checkpoints.save(self.updates, self._states(self.replicas))
+            yield from self._end_phases()
 
-    def _states(self) -> list[dict[str, Any]]:
-        """See `Moment.states`."""
-        if self._asked is not None and self._asked.states is not None:
-            return self._asked.states
-        assert self._learning is not None, "moments come after updates"
-        minibatches, environments = self._learning
-        return [
-            {
-                "updates": self.updates,
-                "agent": self.agents.state_of(replica),
-                "metrics": self._meter.state_of(replica),
-                "minibatches": minibatches.state_of(replica),
-                "environment": None if environments is None else environments.state_of(replica),
-            }
-            for replica in range(len(self.agents.algorithm.seeds))
+    def close(self) -> None:
+        """Closes the training environments."""
+        if self.environments is not None:
+            self.environments.close()
+            self.environments = None
+
+    def _start(
+        self, replicas: Sequence[Replica], agents: Agents, states: Mapping[Replica, State] | None
+    ) -> None:
+        """Trains these replicas from now on, with fresh agents or from their states."""
+        self.replicas, self.agents = tuple(replicas), agents
+        self._point_updates = {updates for replica in replicas for updates in self.points[replica]}
+        loaded = None if states is None else [states[replica] for replica in replicas]
+        self.metrics = MetricMeans(len(replicas))
+        if loaded is not None:
+            self.agents.load_states([state["agent"] for state in loaded])
+            self.metrics.load_states([state["metrics"] for state in loaded], self.device)
+        elif self.agents.normalizer is not None and self.study.protocol.normalizer == "full":
+            for place, order in enumerate(self._orders(self.replicas)):
+                if len(order):
+                    self.agents.normalizer.set(place, *self.buffer.observation_statistics(order))
+        self._start_phase(loaded)
+
+    def _fill_buffer(self, sampling: Sampling) -> tuple[Buffer, dict[tuple[str, int], np.ndarray]]:
+        """Moves the data of the job to its device. Returns also the buffer's rows of a dataset in the order of
+        arrival of a seed."""
+        names, protocol = self.job.datasets, self.study.protocol
+        spaces = [self.job.environments[name].actions for name in names]
+        buffer = Buffer(
+            [self.datasets[name] for name in names],
+            [action_mapping(space, self.device) for space in spaces],
+            self.device,
+            self.study.online.steps if self.job.continues_online else 0,
+            len(self.job.replicas),
+            episodes=sampling.kind != "transitions" or sampling.next_actions,
+        )
+        first_rows = dict(zip(names, buffer.offsets, strict=True))
+        seeds = {(replica.dataset, replica.seed) for replica in self.job.replicas}
+        arrivals = {
+            (name, seed): _arrival_order(protocol, self.datasets[name], seed, first_rows[name])
+            for name, seed in seeds
+        }
+        return buffer, arrivals
+
+    def _orders(self, replicas: Sequence[Replica]) -> list[np.ndarray]:
+        """The buffer's rows of each replica's data in the order of arrival."""
+        return [self._arrivals[replica.dataset, replica.seed] for replica in replicas]
+
+    def _start_phase(self, states: Sequence[State] | None) -> None:
+        """Starts or resumes the offline or the online phase of the present replicas."""
+        algorithm, online = self.agents.algorithm, self._is_online()
+        schedules = [replica.schedule for replica in self.replicas]
+        orders = self._orders(self.replicas)
+        if online:
+            self._refresh_normalizer()
+            schedules = [self.job.online_schedule(replica) for replica in self.replicas]
+            orders = [
+                np.concatenate([order, self.buffer.online_rows(place)]) for place, order in enumerate(orders)
+            ]
+            env_ids = [str(self.datasets[replica.dataset].env_id) for replica in self.replicas]
+            self.environments = TrainingEnvironments(env_ids, self.agents, self.buffer)
+        self.sampler = IndexSampler(
+            self.device,
+            schedules,
+            orders,
+            algorithm.seeds,
+            self.config.batch_size,
+            algorithm.noise,
+            ("online",) if online else (),
+        )
+        if states is not None and online == (states[0]["environment"] is not None):
+            self.sampler.load_states([state["sampler"] for state in states])
+            if self.environments is not None:
+                self.environments.load_states([state["environment"] for state in states])
+        rewards = [
+            reward_scale(self.config, self.datasets[replica.dataset], self.study.protocol)
+            for replica in self.replicas
         ]
+        datasets = [self.datasets[name] for name in self.job.datasets]
+        batches = BatchBuilder(
+            self.buffer, algorithm.sampling, rewards, self.agents.normalizer, orders, datasets
+        )
+        self.updater = make_updater(algorithm, batches, self.metrics)
 
-    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Takes its part of what a moment gave."""
-        self.updates = states[0]["updates"]
-        self.agents.load_states([state["agent"] for state in states])
-        device = self.agents.algorithm.device
-        self._meter.load_states([state["metrics"] for state in states], device)
+    def _is_online(self) -> bool:
+        """Whether the next update belongs to the online phase."""
+        offline = self.replicas[0].schedule.updates
+        return self.updates > offline or (self.updates == offline and self.job.continues_online)
 
-    def rows(self, phase: str, samples: Sequence[int], env_steps: int) -> Iterator[Row | Moment]:
-        """Asks for a row of each replica, which has seen so many samples. Gives the rows that were asked for
-        before, and these if they are there at once."""
-        replicas = range(len(self.agents.algorithm.seeds))
-        metrics = self._meter.means(len(replicas))
-        self._train_seconds += self._clock.lap()
-        yield from self.rest()
-        states: list[dict[str, Any]] | None = None
-
-        def of_agents() -> list[dict[str, Any]]:
-            nonlocal states
-            if self._learning is None:
-                return [self.agents.state_of(replica) for replica in replicas]
-            states = self._states()
-            return [state["agent"] for state in states]
-
-        self._evaluations.begin(samples, of_agents)
-        self._meter.clear()
-        self._asked = Asked(phase, samples, env_steps, self.updates, metrics, self._train_seconds, states)
-        self._train_seconds = 0.0
-        if self._evaluations.over():
-            self._clock.lap()  # the evaluation's
-            yield from self._answered(self._asked)
-        elif states is None:  # nothing to go on from would bring this row again
-            yield from self.rest()
-
-    def rest(self) -> Iterator[Row | Moment]:
-        """Waits for the rows that are still to come."""
-        if self._asked is None:
+    def _end_phases(self) -> Iterator[Row]:
+        """Finishes the replicas whose last update has been made, and starts the online phase of those whose data
+        is used up, or leaves that to a job of their own if the others still have data to come."""
+        ended = [replica for replica in self.replicas if self.updates >= self._phase_end(replica)]
+        if not ended:
             return
-        while not self._evaluations.over(GLANCE):
-            if self._asked.states is not None:
-                yield Moment(self._states)
-        self._clock.lap()  # waiting is no training, and evaluations tell their time themselves
-        yield from self._answered(self._asked)
+        yield from self._finished_rows(wait=True)
+        finished = [replica for replica in ended if self.updates >= self.job.total_updates(replica)]
+        if finished:
+            places = {replica: place for place, replica in enumerate(self.replicas)}
+            final = {replica: self.agents.state_of(places[replica]) for replica in finished}
+            self.checkpoints.finish(self.updates, final)
+        elif self.job.continues_online:
+            if self.environments is None:
+                self._start_phase(None)
+            return
+        handed_over = [replica for replica in ended if replica not in finished]
+        if handed_over:
+            self.checkpoints.save(self.updates, self._states(handed_over))
+        remaining = [replica for replica in self.replicas if replica not in ended]
+        if remaining:
+            agents = self.job.with_replicas(remaining).create_agents(self.device)
+            self._start(remaining, agents, self._states(remaining))
+        self.replicas = tuple(remaining)
 
-    def _answered(self, asked: Asked) -> Iterator[Row]:
-        """The rows that were asked for."""
-        self._train_seconds += self._clock.lap()
-        episodes, eval_seconds = self._evaluations.take()
-        self._asked = None
-        seeds = self.agents.algorithm.seeds
-        for replica, seed in enumerate(seeds):
-            yield Row(
-                **self._labels,
-                dataset=self.dataset.name,
-                seed=seed,
-                phase=asked.phase,
-                samples=asked.samples[replica],
-                env_steps=asked.env_steps,
-                updates=asked.updates,
-                train_seconds=asked.train_seconds / len(seeds),
-                eval_seconds=eval_seconds / len(seeds),
-                **_outcome(episodes[replica], asked.metrics[replica], self.dataset.reference),
-            )
-        self._clock.lap()  # what the caller did with the rows is nobody's time
+    def _phase_end(self, replica: Replica) -> int:
+        """The number of updates after which the present phase of a replica ends."""
+        offline = replica.schedule.updates
+        return (
+            offline
+            if self.updates <= offline and self.environments is None
+            else self.job.total_updates(replica)
+        )
 
+    def _step_due(self) -> bool:
+        """Whether an environment step comes before the next update."""
+        made = self.updates - self.replicas[0].schedule.updates
+        return made % self.study.online.updates_per_step == 0
 
-def _offline(
-    course: Course,
-    buffer: Buffer,
-    schedules: Sequence[Schedule],
-    orders: Sequence[np.ndarray],
-    protocol: Protocol,
-    evaluation: Evaluation,
-    states: Sequence[Mapping[str, Any]] | None,
-) -> Iterator[Row | Moment | Due]:
-    """The data arrives and is learnt from."""
-    agents, algorithm = course.agents, course.agents.algorithm
-    batch_size, noise = algorithm.config.batch_size, algorithm.noise
-    minibatches = Minibatches(algorithm.device, schedules, orders, algorithm.seeds, batch_size, noise)
-    if states is not None:
-        minibatches.load_states([state["minibatches"] for state in states])
-    rows_due = _together(schedule.points(evaluation.points, evaluation.every) for schedule in schedules)
-    refreshes = _together(schedule.refreshes(REFRESHES) for schedule in schedules)
-    if agents.observations is None or not buffer.size:
-        refreshes = {}
-    elif protocol.normalizer == "full":
-        refreshes = {}
-        agents.observations = buffer.observation_scale(orders)
-    # Moments come after updates and before what is due there, so that what is due at this number still is.
-    for updates in sorted(u for u in rows_due.keys() | refreshes.keys() if u >= course.updates):
-        yield from course.learn(minibatches, updates)
-        # A row is taken before a refresh at the same n.
-        if updates in rows_due:
-            yield from course.rows("offline", rows_due[updates], env_steps=0)
-        if updates in refreshes:
-            agents.observations = _normaliser(buffer, orders, refreshes[updates], protocol)
+    def _refresh_normalizer(self) -> None:
+        """Recomputes the observation normalisers that are due, from what is visible, within the window."""
+        if self.agents.normalizer is None:
+            return
+        for place, replica in enumerate(self.replicas):
+            visible = self.refreshes[replica].pop(self.updates, None)
+            if visible is not None:
+                (order,) = self._orders([replica])
+                rows = order[window_start(visible, self.study.protocol.window) : visible]
+                self.agents.normalizer.set(place, *self.buffer.observation_statistics(rows))
 
+    def _evaluate(self) -> Iterator[Row]:
+        """Submits the evaluations that are due now, one dataset after the other. Yields the rows of the previous
+        ones, since one runs at a time."""
+        if self.updates not in self._point_updates:
+            return
+        for name in dict.fromkeys(replica.dataset for replica in self.replicas):
+            places = [place for place, replica in enumerate(self.replicas) if replica.dataset == name]
+            group = slice(places[0], places[-1] + 1)
+            due = (self.points[replica].get(self.updates, ()) for replica in self.replicas[group])
+            for points in zip(*due, strict=True):
+                yield from self._finished_rows(wait=True)
+                self._submit(name, group, points)
 
-def _online(
-    course: Course,
-    buffer: Buffer,
-    schedule: Interaction,
-    orders: Sequence[np.ndarray],
-    evaluation: Evaluation,
-    states: Sequence[Mapping[str, Any]] | None,
-) -> Iterator[Row | Moment | Due]:
-    """The agents go on in environments, and learn from what they see there and from the data."""
-    agents, algorithm = course.agents, course.agents.algorithm
-    seeds, config = algorithm.seeds, algorithm.config
-    due = schedule.points(evaluation.points, evaluation.every)
-    if not schedule.size and states is None:  # where there is data, the offline phase has this row
-        yield from course.rows("online", [0] * len(seeds), env_steps=0)
-    if not algorithm.learns_online:
-        course.stand_still()
-        for _, samples in due:
-            yield from course.rows("online", [samples] * len(seeds), env_steps=0)
-        return
-    rows = [np.concatenate([order, buffer.own_rows(replica)]) for replica, order in enumerate(orders)]
-    schedules = [schedule] * len(seeds)
-    minibatches = Minibatches(
-        algorithm.device, schedules, rows, seeds, config.batch_size, algorithm.noise, phase=("online",)
-    )
-    env_id = course.dataset.env_id
-    assert env_id is not None, "without an environment there is no online phase"
-    with closing(TrainingEnvironments(env_id, agents, buffer)) as environments:
-        if states is not None:
-            minibatches.load_states([state["minibatches"] for state in states])
-            environments.load_states([state["environment"] for state in states])
-        for _, samples in due:
-            if samples < schedule.size + environments.steps:
-                continue  # the row was there before the run stopped
-            while True:
-                updates = environments.steps * schedule.updates_per_step
-                yield from course.learn(minibatches, updates, environments)
-                if schedule.size + environments.steps == samples:
-                    break
-                environments.step()
-            yield from course.rows("online", [samples] * len(seeds), environments.steps)
+    def _submit(self, dataset: str, group: slice, points: Sequence[Point]) -> None:
+        start = time.perf_counter()
+        metrics = self.metrics.means(group)  # waits for a GPU to finish its updates
+        self.metrics.clear(group)
+        self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
+        seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
+        replicas = self.replicas[group]
+        self._pending = PendingRows(
+            self.study_name,
+            self.study.protocol.regime,
+            replicas,
+            points,
+            self.updates,
+            metrics,
+            self.train_seconds - seconds,
+        )
+        orders = self.sampler.orders[group]
+        samples = tuple(point.samples for point in points)
+        visible = VisibleData(samples, self.buffer, lambda replica: orders[replica][: samples[replica]])
+        self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
 
+    def _must_wait(self) -> bool:
+        """Whether a running evaluation is waited for: another one follows after the next update, or the job is
+        asked to stop. A checkpoint can then be taken even if evaluations follow each other without a break."""
+        return self._pending is not None and (
+            self.updates + 1 in self._point_updates or self.checkpoints.stopping
+        )
 
-def _normaliser(
-    buffer: Buffer, orders: Sequence[np.ndarray], visible: Sequence[int], protocol: Protocol
-) -> ObservationScale:
-    """Each replica's, of what it may draw when so much is visible."""
-    return buffer.observation_scale(
-        [order[window_start(n, protocol.window) : n] for order, n in zip(orders, visible, strict=True)]
-    )
+    def _finished_rows(self, wait: bool) -> Iterator[Row]:
+        """The rows of the submitted evaluation, once it has finished."""
+        while self._pending is not None:
+            outcome = self.runner.collect(PATIENCE if wait else 0.0)
+            if outcome is None:
+                if wait:
+                    continue
+                return
+            pending, self._pending = self._pending, None
+            yield from pending.rows(outcome, self.datasets[pending.replicas[0].dataset].reference)
 
-
-def _together(points: Iterable[list[tuple[int, int]]]) -> dict[int, list[int]]:
-    """From each replica's points: at which updates they are, and how much each replica sees there."""
-    found: dict[int, list[int]] = {}
-    for mine in points:
-        for updates, visible in mine:
-            found.setdefault(updates, []).append(visible)
-    return found
+    def _states(self, replicas: Sequence[Replica]) -> dict[Replica, State]:
+        """Everything that the rest of these replicas' runs depends on."""
+        places = {replica: place for place, replica in enumerate(self.replicas)}
+        return {
+            replica: {
+                "agent": self.agents.state_of(places[replica]),
+                "metrics": self.metrics.state_of(places[replica]),
+                "sampler": self.sampler.state_of(places[replica]),
+                "environment": self.environments and self.environments.state_of(places[replica]),
+            }
+            for replica in replicas
+        }
 
 
 def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> RewardScale:
-    """What an algorithm's rewards are multiplied by, if its config asks for that."""
+    """The scale of an algorithm's rewards, if its config asks for one. Raises UserError if it is unknown."""
     if not config.scale_rewards:
         return RewardScale()
     if protocol.reward_scale == "full" and len(dataset):
@@ -402,41 +303,8 @@ def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> Reward
     return RewardScale.known_before_data(dataset)
 
 
-def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int) -> np.ndarray:
+def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int, offset: int) -> np.ndarray:
+    """The rows of a dataset that begins at a row `offset`, in a seed's order of arrival: (N,) int32."""
     rng = stream(seed, "order")
-    return arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)
-
-
-def _outcome(episodes: Episodes, metrics: dict[str, float], reference: Reference | None) -> dict[str, Any]:
-    """A row's results. A replica whose losses, actions or returns are not finite has failed."""
-    mean = float(np.mean(episodes.returns)) if episodes.returns else None
-    finite = episodes.finite and (mean is None or math.isfinite(mean))
-    if not (finite and all(map(math.isfinite, metrics.values()))):
-        return {
-            "status": "failed",
-            "episode_returns": [],
-            "episode_lengths": [],
-            "episode_successes": None,
-            "return_mean": None,
-            "score": None,
-            "metrics": metrics,
-        }
-    return {
-        "status": "ok",
-        "episode_returns": episodes.returns,
-        "episode_lengths": episodes.lengths,
-        "episode_successes": episodes.successes,
-        "return_mean": mean,
-        "score": None if reference is None or mean is None else reference.score(mean),
-        "metrics": metrics,
-    }
-
-
-class Stopwatch:
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last call."""
-        before, self._began = self._began, time.perf_counter()
-        return self._began - before
+    order = arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)
+    return order + np.int32(offset) if offset else order

@@ -1,229 +1,168 @@
-"""Pieces of work in processes of this machine."""
+"""Jobs in processes of this machine; a single one at a time runs in the calling process."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from multiprocessing.managers import SyncManager
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from seqeval import signals
 from seqeval.errors import UserError
-from seqeval.execution import worker
-from seqeval.execution.jobs import Work
-from seqeval.execution.progress import Display
-from seqeval.execution.storage import RunDirectory
-from seqeval.execution.worker import Failure, Parcel, Report
+from seqeval.execution.launchers import Launcher
+from seqeval.execution.worker import Failure, JobPayload, run_payload
 from seqeval.types import Row
 
 TOPOLOGY = Path("/sys/devices/system/cpu")  # where Linux tells which processors share a core
-GLANCE = 0.2  # seconds between two looks at whether to stop, and whether a process has died
-TRIES = 2  # of a piece whose process dies
+POLL = 0.2  # seconds that `poll` waits for a process to end
+ATTEMPTS = 2  # of a job whose process dies
 
 
 def cores() -> int:
-    """Physical cores that this process may use: two threads of one core share its arithmetic units. Where the
-    system does not tell, its processors."""
+    """Physical cores that this process may use, since two threads of a core share its arithmetic units; its
+    processors where the system does not tell."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    mine = os.sched_getaffinity(0)
+    usable = os.sched_getaffinity(0)
     try:
-        return len({(TOPOLOGY / f"cpu{n}/topology/thread_siblings_list").read_text() for n in mine})
+        return len({(TOPOLOGY / f"cpu{n}/topology/thread_siblings_list").read_text() for n in usable})
     except OSError:
-        return len(mine)
+        return len(usable)
 
 
-def rows(
-    works: Sequence[Work],
-    out: RunDirectory,
-    jobs: int,
-    save_every: float,
-    overlap: float,
-    display: Display,
-    stop: threading.Event,
-) -> Iterator[Row | Failure]:
-    """Does all the work, `jobs` pieces at a time; one that fails does not stop the others.
+@dataclass
+class JobProcess:
+    """A process with a job."""
 
-    Yields rows as they come, and of each piece that failed why. Once `stop` is set, the pieces save
-    themselves and end. With one job the work is done in this process.
-    """
-    if jobs > 1:
-        yield from _beside_each_other(works, out, jobs, save_every, overlap, display, stop)
-        return
-    for piece, work in enumerate(works):
-        failures: list[Failure] = []
-
-        def put(report: Report, failures: list[Failure] = failures) -> None:
-            display.show(report)
-            if report.failure:
-                failures.append(report.failure)
-
-        yield from worker.do(piece, work, out.path, put, stop.is_set, save_every, overlap)
-        yield from failures
+    process: BaseProcess
+    replies: Connection  # True once it has started, then why the job failed, or None
 
 
-def _beside_each_other(
-    works: Sequence[Work],
-    out: RunDirectory,
-    jobs: int,
-    save_every: float,
-    overlap: float,
-    display: Display,
-    stop: threading.Event,
-) -> Iterator[Row | Failure]:
-    """A process for each piece, which takes no other with it when it dies."""
-    context = multiprocessing.get_context("spawn")
-    manager = SyncManager(ctx=context)
-    try:
+class Local(Launcher):
+    """One process per job, up to `jobs` in parallel. A process that dies is started once more, and resumes from
+    the last checkpoints."""
+
+    def slots(self, device: str) -> int:
+        return self.execution.jobs or (1 if device == "cuda" else cores())
+
+    def has_spare_cpu(self, device: str, jobs: int) -> bool:
+        return device == "cuda" or min(self.slots(device), jobs) < cores()
+
+    def submit(self, payloads: Sequence[JobPayload], stop: threading.Event) -> None:
+        self._payloads, self._stop = payloads, stop
+        self._parallel = min(len(payloads), self.slots(payloads[0].device))
+        self._waiting = list(range(len(payloads)))
+        self._attempts = [0] * len(payloads)
+        self._running: dict[int, JobProcess] = {}
+        self._rows: Iterator[Row | Failure] = iter(())  # of the job in this process
+
+    def poll(self) -> Mapping[int, Failure | None]:
+        if self._parallel == 1:
+            return self._poll_this_process()
+        if self._stop.is_set():
+            ended: dict[int, Failure | None] = dict.fromkeys(self._waiting)
+            self._waiting.clear()
+        else:
+            ended = {}
+            while self._waiting and len(self._running) < self._parallel:
+                self._start(self._waiting.pop(0))
+        wait([running.process.sentinel for running in self._running.values()], POLL)
+        for place, running in list(self._running.items()):
+            if not running.process.is_alive():
+                ended |= self._end(place, running)
+        return ended
+
+    def _poll_this_process(self) -> Mapping[int, Failure | None]:
+        """Continues the job in this process until it has stored a row or ended."""
+        if not self._attempts[self._waiting[0]]:
+            self._attempts[self._waiting[0]] = 1
+            self._rows = run_payload(self._payloads[self._waiting[0]], self._stop)
+        event = next(self._rows, None)
+        if isinstance(event, Row):
+            return {}
+        return {self._waiting.pop(0): event}
+
+    def _start(self, place: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        replies, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(self._payloads[place], sender), daemon=True)
         with _signals_kept_from_children():
-            manager.start(_begin_process)
-    except EOFError as error:
-        raise UserError(
-            "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, "
-            "or pass jobs=1"
-        ) from error
-    with manager:
-        reports: Any = manager.Queue()
-        ending = manager.Event()
+            process.start()
+        sender.close()
+        self._attempts[place] += 1
+        self._running[place] = JobProcess(process, replies)
 
-        def start(piece: int) -> BaseProcess:
-            what = piece, Parcel.of(works[piece], out), out.path, reports, ending, save_every, overlap
-            process = context.Process(target=_do, args=what, daemon=True)
-            with _signals_kept_from_children():
-                process.start()
-            return process
-
-        pieces = Pieces(len(works), jobs, start)
-        try:
-            yield from _collect(pieces, works, out, reports, display, stop, ending.set)
-        except (EOFError, ConnectionError):
-            yield Failure(
-                f"{out.path}: the process between the pieces and this one died (out of memory?); the same "
-                "command goes on where they were saved",
-                users=True,
+    def _end(self, place: int, running: JobProcess) -> dict[int, Failure | None]:
+        """The outcome of a process that has ended; nothing if the job is started again."""
+        del self._running[place]
+        messages = list(_received(running.replies))
+        if not messages and running.process.exitcode == 1:
+            raise UserError(
+                "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, or "
+                "use jobs=1"
             )
-        finally:  # a second Ctrl-C, or whoever asked for the rows wants no more
-            for process in pieces.running.values():
-                process.kill()
+        if len(messages) == 2:
+            return {place: messages[1]}
+        title = self._payloads[place].title
+        if self._attempts[place] < ATTEMPTS and not self._stop.is_set():
+            self.notes.append(f"{title}: its process died; it resumes from its last checkpoint")
+            self._waiting.insert(0, place)
+            return {}
+        failure = f"{title}: its process died (out of memory?); run the same command again to resume"
+        return {place: Failure(failure, fixable=True)}
+
+    def cancel(self) -> None:
+        for running in self._running.values():
+            running.process.kill()
+        close = getattr(self._rows, "close", None)  # ends the job in this process, which stores its rows
+        if close is not None:
+            close()
 
 
-class Pieces:
-    """Which pieces wait, which run, and how often each was begun."""
-
-    def __init__(self, count: int, jobs: int, start: Callable[[int], BaseProcess]) -> None:
-        self.waiting = list(range(count))
-        self.running: dict[int, BaseProcess] = {}
-        self.begun = [0] * count
-        self._jobs, self._start = jobs, start
-
-    def fill(self) -> None:
-        """Starts as many as may run beside each other."""
-        while self.waiting and len(self.running) < self._jobs:
-            piece = self.waiting.pop(0)
-            self.begun[piece] += 1
-            self.running[piece] = self._start(piece)
+def _received(replies: Connection) -> Iterator[Any]:
+    try:
+        while replies.poll():
+            yield replies.recv()
+    except EOFError:
+        return
 
 
-def _collect(
-    pieces: Pieces,
-    works: Sequence[Work],
-    out: RunDirectory,
-    reports: Any,
-    display: Display,
-    stop: threading.Event,
-    end: Callable[[], None],
-) -> Iterator[Row | Failure]:
-    """What the processes report until all of them are over. One that dies is begun once more, and goes on
-    where it was saved."""
-    told = set()  # pieces that have said themselves that they are over
-    while True:
-        if stop.is_set():
-            end()
-            pieces.waiting.clear()
-        pieces.fill()
-        # Looked at before the queue: what a process has put there is there once it is gone.
-        gone = [piece for piece, process in pieces.running.items() if not process.is_alive()]
-        try:
-            report = reports.get(timeout=0 if gone else GLANCE)
-        except queue.Empty:
-            for piece in gone:
-                del pieces.running[piece]
-                if piece in told:
-                    continue
-                if pieces.begun[piece] < TRIES and not stop.is_set():
-                    display.say(
-                        f"note: {works[piece].title}: its process died; it goes on where it was saved"
-                    )
-                    pieces.waiting.insert(0, piece)
-                else:
-                    failure = _died(works[piece])
-                    worker.write_down(failure, works[piece].cells(out))
-                    display.show(Report(piece, over=True, failure=failure))
-                    yield failure
-            if not (pieces.waiting or pieces.running):
-                return
-            continue
-        display.show(report)
-        if report.row is not None:
-            yield report.row
-        if report.over:
-            told.add(report.piece)
-            if report.failure is not None:
-                yield report.failure
-
-
-def _died(work: Work) -> Failure:
-    return Failure(
-        f"{work.title}: its process died (out of memory?); the same command goes on where it was saved",
-        users=True,
-    )
-
-
-def _do(
-    piece: int, parcel: Parcel, out: Path, reports: Any, ending: Any, save_every: float, overlap: float
-) -> None:
-    """A piece of work in a process of its own."""
-    _begin_process()
-    stop = threading.Event()
-    if ending.is_set():
-        stop.set()
-
-    def put(report: Report) -> None:
-        reports.put(report)
-        if ending.is_set():
-            stop.set()
-
-    for row in worker.do_parcel(piece, parcel, out, put, stop.is_set, save_every, overlap):
-        put(Report(piece, row=row))
+def _run(payload: JobPayload, replies: Connection) -> None:
+    """The process of a job."""
+    _end_with_parent()
+    replies.send(True)
+    failure = None
+    for event in run_payload(payload, threading.Event()):
+        if isinstance(event, Failure):
+            failure = event
+    replies.send(failure)
 
 
 @contextmanager
 def _signals_kept_from_children() -> Iterator[None]:
-    """A process that is started meanwhile gets no signal before `_begin_process`, which is late: torch comes
-    first."""
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        resource_tracker.ensure_running()  # which unblocks them where it begins
+    """A process that is started in this context receives no signal before it ignores them itself, which is late:
+    it imports torch first."""
+    if os.name != "nt":
+        resource_tracker.ensure_running()  # it unblocks signals when it starts
     with signals.kept_from_children():
         yield
 
 
-def _begin_process() -> None:
-    """Of a process of ours: it leaves signals to the one that started it, and ends once that one is gone,
-    however that went: nobody hears it then."""
+def _end_with_parent() -> None:
+    """Leaves signals to the parent process, and ends this process when the parent has ended in any way."""
     signals.ignore()
     parent = multiprocessing.parent_process()
-    assert parent is not None, "only for worker processes"
+    assert parent is not None, "called in a child process"
 
-    def wait() -> None:
+    def end() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()

@@ -1,17 +1,16 @@
-"""Pieces of work as the tasks of a Slurm array, through submitit.
+"""Jobs as tasks of a Slurm array, through submitit.
 
-A piece that nears its time limit gets SIGUSR2 from Slurm, saves itself and is put into the queue again with
-`scontrol requeue`; one that is preempted or cancelled gets SIGTERM, saves itself and ends, and where the
-cluster requeues what it preempts it goes on. Either way it goes on from its seeds' last checkpoints, so the
-run directory must lie on storage that every machine sees. Rows and progress come to the driver through that
-storage too (see `elsewhere`); submitit's files and what the pieces print are in DIR/slurm.
+Shortly before its time limit a job receives SIGUSR2 from Slurm, saves itself and is requeued with `scontrol
+requeue`; one that is preempted or cancelled receives SIGTERM, saves itself and ends, and is resumed if the cluster
+requeues preempted jobs. It resumes from its last checkpoints, so the study directory must be on storage that every
+machine sees. Rows and progress reach the driver through that storage too; submitit's files and what the jobs print
+are in DIR/slurm.
 
-The tests use submitit's local executor, which starts processes of this machine: they prove that a piece that
-is told of its end saves itself, is begun again and ends with the same rows, and what is asked of squeue and
-scancel. They do not prove what Slurm does: that it takes the array job, gives notice in time, requeues, and
-answers squeue and scancel as the stand-ins of the tests do. That was tried by hand, on a Slurm 22.05 of one
-machine without accounting: time limit, preemption, a killed process, scancel, Ctrl-C, a detached study. GPUs,
-several machines and their storage were not.
+The tests use submitit's local executor, which starts processes of this machine: they show that a job that is
+signalled saves itself, is restarted and ends with the same rows, and what squeue and scancel are asked. They do not
+show what Slurm does: that it accepts the array, sends signals in time, requeues, and answers as the stand-ins of the
+tests do. That was tried by hand, on a Slurm 22.05 of one machine without accounting: time limit, preemption, a
+killed process, scancel, Ctrl-C, a detached study; not GPUs or several machines.
 """
 
 from __future__ import annotations
@@ -21,18 +20,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from seqeval.config import Slurm
+from seqeval.config import Execution
 from seqeval.errors import UserError
-from seqeval.execution import worker
-from seqeval.execution.jobs import Work
-from seqeval.execution.progress import Display
-from seqeval.execution.remote import Errand, Follower, Word, arrays, queued
-from seqeval.execution.storage import RunDirectory
-from seqeval.execution.worker import Failure
-from seqeval.types import Row
+from seqeval.execution.driver_state import DriverState
+from seqeval.execution.launchers import Launcher
+from seqeval.execution.remote import RemoteJob
+from seqeval.execution.slurm_queue import arrays, queued
+from seqeval.execution.storage import StudyDirectory
+from seqeval.execution.worker import Failure, JobPayload
 
 try:
     import submitit
@@ -40,28 +40,27 @@ try:
 except ImportError as error:
     raise UserError("launcher slurm: submitit is not installed; pip install 'seqeval-rl[slurm]'") from error
 
-CLUSTER = "slurm"  # submitit's word; the tests say local
-GLANCE = 2.0  # seconds between two looks at what the pieces have stored
-ASK_EVERY = 20.0  # seconds between two questions to Slurm
-LAG = 60.0  # seconds that a file may need to be seen from another machine
-WARNING = 120  # seconds before the time limit at which a piece is told
-REQUEUES = 1000  # of a piece that comes to its time limit
+CLUSTER = "slurm"  # submitit's name of the executor; the tests use "local"
+POLL = 2.0  # seconds between two looks at the results
+QUERY_EVERY = 20.0  # seconds between two calls of squeue
+LAG = 60.0  # seconds until a file is visible on another machine
+WARNING = 120  # seconds before the time limit at which a job is signalled
+REQUEUES = 1000  # of a job that reaches its time limit
 
 
-class Piece(Checkpointable):
-    """A piece of work as submitit has it: called in a job, and told there when the job will end.
+class SlurmTask(Checkpointable):
+    """A job as submitit runs it, which calls `checkpoint` before the job is ended.
 
-    It works in a thread of its own, so that the main one is free to hear signals, which come in the middle of
-    an update: the work goes on to its next moment and saves itself there.
+    The job runs in a second thread, so that the main one can handle signals at any time.
     """
 
-    def __init__(self, errand: Errand) -> None:
-        self._errand = errand
+    def __init__(self, job: RemoteJob) -> None:
+        self._job = job
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Piece, (self._errand,)
+        return SlurmTask, (self._job,)
 
     def __call__(self) -> Failure | None:
         terminated, failures = list[int](), list[Failure | None]()
@@ -71,15 +70,15 @@ class Piece(Checkpointable):
             self._stop.set()
 
         signal.signal(signal.SIGTERM, terminate)
-        self._thread = threading.Thread(target=lambda: failures.append(self._errand.do(self._stop)))
+        self._thread = threading.Thread(target=lambda: failures.append(self._job.run(self._stop)))
         self._thread.start()
         self._wait()
         if terminated:
-            sys.exit(128 + signal.SIGTERM)  # without a result: to submitit the job has not come to its end
+            sys.exit(128 + signal.SIGTERM)  # without a result: to submitit the job has not completed
         return failures[0]
 
     def checkpoint(self) -> DelayedSubmission:
-        """Saves, and says how to go on; submitit calls it where it hears that the job will end."""
+        """Waits until the job has saved itself; returns what resumes it."""
         self._stop.set()
         self._wait()
         return DelayedSubmission(self)
@@ -89,139 +88,103 @@ class Piece(Checkpointable):
             self._thread.join(0.2)
 
 
-def submit(
-    works: Sequence[Work],
-    out: RunDirectory,
-    jobs: int | None,
-    save_every: float,
-    overlap: float,
-    settings: Slurm,
-) -> list[submitit.Job[Failure | None]]:
-    """Puts all the work into the queue, of which `jobs` pieces may run at a time; a job for each piece.
+class Slurm(Launcher):
+    """One task of an array per job."""
 
-    Raises UserError where Slurm does not take it.
-    """
-    folder = out.path.absolute() / "slurm"
-    more = dict(option.strip("-").partition("=")[::2] for option in settings.more)
-    try:
-        executor = submitit.AutoExecutor(folder, cluster=CLUSTER, slurm_max_num_timeout=REQUEUES)
-        executor.update_parameters(
-            name="seqeval",
-            timeout_min=settings.time_limit,
-            cpus_per_task=settings.cpus,
-            gpus_per_node=settings.gpus or None,
-            mem_gb=settings.memory,
-            slurm_partition=settings.partition,
-            slurm_array_parallelism=jobs or len(works),
-            slurm_signal_delay_s=WARNING,
-            slurm_additional_parameters={key: value or True for key, value in more.items()},
+    def __init__(self, execution: Execution, out: Path) -> None:
+        super().__init__(execution, out)
+        self.settings = execution.slurm
+        self.device = "cuda" if self.settings.gpus else "cpu"
+        self._tasks: dict[int, submitit.Job[Failure | None]] = {}  # that have not ended
+        self._ids: tuple[str, ...] = ()
+        self._queried, self._gone = time.monotonic(), dict[str, float]()
+        self._stopping = False
+
+    def slots(self, device: str) -> int:
+        return self.execution.jobs or 1
+
+    def has_spare_cpu(self, device: str, jobs: int) -> bool:
+        return self.settings.cpus > 1
+
+    def submit(self, payloads: Sequence[JobPayload], stop: threading.Event) -> None:
+        self._payloads, self._stop = payloads, stop
+        options = dict(option.strip("-").partition("=")[::2] for option in self.settings.more)
+        try:
+            executor = submitit.AutoExecutor(
+                self.out.absolute() / "slurm", cluster=CLUSTER, slurm_max_num_timeout=REQUEUES
+            )
+            executor.update_parameters(
+                name="seqeval",
+                timeout_min=self.settings.time_limit,
+                cpus_per_task=self.settings.cpus,
+                gpus_per_node=self.settings.gpus or None,
+                mem_gb=self.settings.memory,
+                slurm_partition=self.settings.partition,
+                slurm_array_parallelism=self.execution.jobs or len(payloads),
+                slurm_signal_delay_s=WARNING,
+                slurm_additional_parameters={key: value or True for key, value in options.items()},
+            )
+            tasks = executor.submit_array([SlurmTask(RemoteJob.create(payload)) for payload in payloads])
+        except (RuntimeError, OSError) as error:  # no Slurm here, or a refusal
+            raise UserError(f"launcher slurm: {' '.join(str(error).split())}") from error
+        self._tasks = dict(enumerate(tasks))
+        self._ids = tuple(task.job_id for task in tasks)
+        DriverState(queued=self._ids).write(self.out)
+
+    def poll(self) -> Mapping[int, Failure | None]:
+        if self._stop.is_set() and not self._stopping:
+            self._stopping = True
+            self._cancel("--state=PENDING")
+        self._query(POLL if self._stopping else QUERY_EVERY)
+        patience = 0.0 if self._stopping else LAG
+        ended = [
+            place
+            for place, task in self._tasks.items()
+            if task.paths.result_pickle.exists() or self._seconds_gone(task.job_id) > patience
+        ]
+        if not ended:
+            time.sleep(POLL)
+        outcomes = {place: self._failure(self._tasks.pop(place), self._payloads[place]) for place in ended}
+        if not self._tasks:
+            replace(DriverState.read(self.out), queued=()).write(self.out)
+        return outcomes
+
+    def _failure(self, task: submitit.Job[Failure | None], payload: JobPayload) -> Failure | None:
+        """Why a task that has ended failed, if it did."""
+        directory = StudyDirectory(payload.out)
+        if task.paths.result_pickle.exists():
+            try:
+                return task.result()
+            except submitit.core.utils.UncompletedJobError as error:
+                return Failure(f"{payload.title}:\n{error}")
+        if self._stopping or all(directory.run(*key).finished for key in payload.runs):
+            return None
+        return Failure(
+            f"{payload.title}: its Slurm job {task.job_id} ended without a result; see {task.paths.stderr}, and "
+            "run the same command again to resume",
+            fixable=True,
         )
-        submitted = executor.submit_array(
-            [Piece(Errand.of(work, out, save_every, overlap)) for work in works]
-        )
-    except (RuntimeError, OSError) as error:  # no Slurm here, or one that says no
-        raise UserError(f"launcher slurm: {' '.join(str(error).split())}") from error
-    Word(jobs=tuple(job.job_id for job in submitted)).leave(out.path)
-    return submitted
 
-
-def rows(
-    works: Sequence[Work],
-    out: RunDirectory,
-    jobs: int | None,
-    save_every: float,
-    overlap: float,
-    settings: Slurm,
-    display: Display,
-    stop: threading.Event,
-) -> Iterator[Row | Failure]:
-    """Does all the work on the cluster, at most `jobs` pieces at a time; one that fails does not stop the
-    others.
-
-    Yields rows as they come, and of each piece that failed why. Once `stop` is set, the pieces that run save
-    themselves and end, and those that wait are cancelled.
-    """
-    follower = Follower(works, out)
-    left = dict(enumerate(submit(works, out, jobs, save_every, overlap, settings)))
-    queue = Queue([job.job_id for job in left.values()])
-    stopping = False
-    try:
-        while left:
-            if stop.is_set() and not stopping:
-                stopping = True
-                Word(stop=True, jobs=queue.jobs).leave(out.path)
-                queue.cancel("--state=PENDING")
-            # Before the files are read: what a piece has stored is there once it is over.
-            patience = 0.0 if stopping else LAG
-            over = [
-                piece
-                for piece, job in left.items()
-                if job.paths.result_pickle.exists() or queue.left_for(job.job_id) > patience
-            ]
-            for piece in left:
-                for report in follower.news(piece):
-                    display.show(report)
-                    if report.row is not None:
-                        yield report.row
-            for piece in over:
-                failure = _outcome(left.pop(piece), works[piece], out, stopping)
-                display.show(follower.over(piece, failure))
-                if failure is not None:
-                    yield failure
-            time.sleep(GLANCE if left else 0)
-            queue.look(display, GLANCE if stopping else ASK_EVERY)
-        Word(stop=stopping).leave(out.path)
-    finally:  # a second Ctrl-C, or whoever asked for the rows wants no more
-        if left:
-            queue.cancel()
-
-
-class Queue:
-    """Some jobs as Slurm has them."""
-
-    def __init__(self, jobs: Sequence[str]) -> None:
-        self.jobs = tuple(jobs)
-        self._looked = time.monotonic()
-        self._gone: dict[str, float] = {}
-
-    def look(self, display: Display, every: float) -> None:
-        """Asks which jobs there are, unless it is less than so many seconds since it did."""
+    def _query(self, every: float) -> None:
+        """Asks Slurm which tasks are left, unless it did so less than so many seconds ago."""
         now = time.monotonic()
-        if now - self._looked < every:
+        if now - self._queried < every:
             return
-        self._looked = now
+        self._queried = now
         try:
-            there = queued(self.jobs)
-        except UserError as error:  # it may have other things to do; the pieces go on without it
-            display.say(f"note: {error}")
+            left = queued(self._ids)
+        except UserError as error:  # Slurm may be busy; the jobs continue without it
+            self.notes.append(str(error))
             return
-        self._gone = {job: self._gone.get(job, now) for job in self.jobs if job not in there}
+        self._gone = {task: self._gone.get(task, now) for task in self._ids if task not in left}
 
-    def left_for(self, job: str) -> float:
-        """Seconds since a job was first not there any more; -1 where it is."""
-        return time.monotonic() - self._gone[job] if job in self._gone else -1.0
+    def _seconds_gone(self, task: str) -> float:
+        """Seconds since a task was first not in the queue; -1 if it is."""
+        return time.monotonic() - self._gone[task] if task in self._gone else -1.0
 
-    def cancel(self, *which: str) -> None:
-        subprocess.run(["scancel", *which, *arrays(self.jobs)], check=False)
+    def cancel(self) -> None:
+        if self._tasks:
+            self._cancel()
 
-
-def _outcome(
-    job: submitit.Job[Failure | None], work: Work, out: RunDirectory, stopping: bool
-) -> Failure | None:
-    """Why a piece failed that is over, if it did."""
-    cells = work.cells(out)
-    if job.paths.result_pickle.exists():
-        try:
-            return job.result()
-        except submitit.core.utils.UncompletedJobError as error:
-            failure = Failure(f"{work.title}:\n{error}")
-    elif stopping or all(cell.finished for cell in cells):
-        return None
-    else:
-        failure = Failure(
-            f"{work.title}: its job {job.job_id} has ended without a word, and {job.paths.stderr} may say "
-            "why; the same command goes on where it was saved",
-            users=True,
-        )
-    worker.write_down(failure, cells)
-    return failure
+    def _cancel(self, *options: str) -> None:
+        subprocess.run(["scancel", *options, *arrays(self._ids)], check=False)

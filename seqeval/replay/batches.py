@@ -1,0 +1,194 @@
+"""From sampled rows to the minibatch that an algorithm sees: one function for each kind of sampling.
+
+Facts of a transition that lie in other rows of the data are used only where they have arrived; PROTOCOL,
+section 12, says when. Row r has arrived for a replica at an update if its position in the replica's order of
+arrival is less than the number of visible transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqeval.algorithm import Sampling
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.normalization import ObservationNormalizer, RewardScale
+from seqeval.replay.samplers import Indices
+from seqeval.types import Batch, Dataset
+
+NEVER = np.iinfo(np.int32).max  # position of a row that does not arrive
+
+
+class BatchBuilder:
+    """Gathers the minibatches of R replicas from a buffer."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        sampling: Sampling,
+        rewards: Sequence[RewardScale],
+        normalizer: ObservationNormalizer | None,
+        orders: Sequence[np.ndarray],
+        datasets: Sequence[Dataset],
+    ) -> None:
+        """`rewards` and `orders` (the buffer's row of each position) have an entry for each replica, and
+        `datasets` are those of the buffer."""
+        self.buffer, self.sampling, self.normalizer = buffer, sampling, normalizer
+        self._make = {"transitions": self._transitions, "n_step": self._n_step, "sequences": self._sequences}
+        self._scale: tuple[Tensor, Tensor] | None = None
+        if any(scale != RewardScale() for scale in rewards):
+            self._scale = (
+                self._column([s.factor for s in rewards]),
+                self._column([s.offset for s in rewards]),
+            )
+        self._arrival: Tensor | None = None  # (R, rows): position of each row in the order of arrival
+        if sampling.kind != "transitions" or sampling.returns_to_go:
+            arrival = np.full((len(orders), len(buffer.rewards)), NEVER, np.int32)
+            for replica, order in enumerate(orders):
+                arrival[replica, order] = np.arange(len(order), dtype=np.int32)
+            self._arrival = torch.from_numpy(arrival).to(buffer.device)
+            if sampling.returns_to_go:
+                self._prepare_returns(arrival, datasets, rewards)
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=self.buffer.rewards.dtype, device=self.buffer.device).unsqueeze(1)
+
+    def build(self, indices: Indices) -> Batch:
+        """The minibatch of these rows."""
+        return self._make[self.sampling.kind](indices)
+
+    def _transitions(self, indices: Indices) -> Batch:
+        """B single transitions."""
+        rows = indices.rows
+        observations = self._observations(self.buffer.observations, rows)
+        next_observations = self._observations(self.buffer.next_observations, rows)
+        return Batch(
+            observations=observations,
+            actions=_gather(self.buffer.actions, rows),
+            rewards=self._rewards(rows),
+            next_observations=next_observations,
+            terminated=_gather(self.buffer.terminated, rows),
+            noise=indices.noise,
+            **self._extras(indices, rows),
+        )
+
+    def _n_step(self, indices: Indices) -> Batch:
+        """Sums of up to n discounted rewards over consecutive visible transitions."""
+        rows, mask = self._consecutive(indices)
+        steps = mask.sum(-1)
+        last = rows.gather(-1, (steps - 1).unsqueeze(-1)).squeeze(-1)
+        discounts = self.sampling.discount ** torch.arange(
+            self.sampling.length, dtype=self.buffer.rewards.dtype, device=self.buffer.device
+        )
+        return Batch(
+            observations=self._observations(self.buffer.observations, indices.rows),
+            actions=_gather(self.buffer.actions, indices.rows),
+            rewards=(self._rewards(rows) * discounts * mask).sum(-1),
+            next_observations=self._observations(self.buffer.next_observations, last),
+            terminated=_gather(self.buffer.terminated, last),
+            noise=indices.noise,
+            steps=steps,
+            **self._extras(indices, indices.rows),
+        )
+
+    def _sequences(self, indices: Indices) -> Batch:
+        """Up to L consecutive visible transitions of one episode, from the sampled one on; padded by copies
+        of the last."""
+        rows, mask = self._consecutive(indices)
+        return Batch(
+            observations=self._observations(self.buffer.observations, rows),
+            actions=_gather(self.buffer.actions, rows),
+            rewards=self._rewards(rows),
+            next_observations=self._observations(self.buffer.next_observations, rows),
+            terminated=_gather(self.buffer.terminated, rows),
+            noise=indices.noise,
+            mask=mask.to(self.buffer.rewards.dtype),
+            **self._extras(indices, rows),
+        )
+
+    def _consecutive(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """The sampled rows and those that follow them, (R, B, length), as far as they have arrived and belong
+        to the same episode; and whether they do. Beyond, the last such row is repeated."""
+        assert self.buffer.continues is not None
+        assert self._arrival is not None
+        row = indices.rows.long()
+        rows, mask = [row], [torch.ones_like(row, dtype=torch.bool)]
+        for _ in range(self.sampling.length - 1):
+            following = (row + 1).clamp(max=len(self.buffer.rewards) - 1)
+            arrived = self._arrival.gather(1, following) < indices.visible.unsqueeze(1)
+            reached = mask[-1] & _gather(self.buffer.continues, row) & arrived
+            row = torch.where(reached, following, row)
+            rows.append(row)
+            mask.append(reached)
+        return torch.stack(rows, -1), torch.stack(mask, -1)
+
+    def _extras(self, indices: Indices, rows: Tensor) -> dict[str, Tensor]:
+        """The optional fields that the algorithm asks for, of `rows` (R, B) or (R, B, L)."""
+        extras: dict[str, Tensor] = {}
+        dtype = self.buffer.rewards.dtype
+        if self.sampling.rows:
+            extras["rows"] = rows.long()
+        if self.sampling.next_actions:
+            assert self.buffer.continues is not None
+            following = (rows.long() + 1).clamp(max=len(self.buffer.rewards) - 1)
+            extras["next_actions"] = _gather(self.buffer.actions, following)
+            extras["next_actions_mask"] = _gather(self.buffer.continues, rows).to(dtype)
+        if self.sampling.returns_to_go:
+            flat = rows.flatten(1).long()
+            known = self._known_from.gather(1, flat) < indices.visible.unsqueeze(1)
+            returns = torch.where(known, self._returns.gather(1, flat), -torch.inf)
+            extras["returns_to_go"] = returns.view(rows.shape)
+            extras["returns_to_go_mask"] = known.view(rows.shape).to(dtype)
+        return extras
+
+    def _prepare_returns(
+        self, arrival: np.ndarray, datasets: Sequence[Dataset], rewards: Sequence[RewardScale]
+    ) -> None:
+        """For each replica and row: the discounted return to go, and the position from which it is known: that
+        of the last to arrive from this row to the end of its episode."""
+        known = np.full(arrival.shape, NEVER, np.int32)
+        returns = np.zeros(arrival.shape)
+        for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
+            for first, last in _ended_episodes(dataset):
+                span = slice(offset + first, offset + last)
+                known[:, span] = np.maximum.accumulate(arrival[:, span][:, ::-1], 1)[:, ::-1]
+                total = np.zeros(len(arrival))
+                for row in reversed(range(first, last)):
+                    scaled = [s.factor * float(dataset.rewards[row]) + s.offset for s in rewards]
+                    total = np.array(scaled) + self.sampling.discount * total
+                    returns[:, offset + row] = total
+        self._known_from = torch.from_numpy(known).to(self.buffer.device)
+        self._returns = torch.from_numpy(returns).to(self.buffer.device, self.buffer.rewards.dtype)
+
+    def _observations(self, values: Tensor, rows: Tensor) -> Tensor:
+        gathered = _gather(values, rows)
+        if self.normalizer is None:
+            return gathered
+        flat = gathered.flatten(1, -2)
+        return self.normalizer(flat).view(gathered.shape)
+
+    def _rewards(self, rows: Tensor) -> Tensor:
+        rewards = _gather(self.buffer.rewards, rows)
+        if self._scale is None:
+            return rewards
+        factor, offset = self._scale
+        flat = rewards.flatten(1)
+        return (flat * factor + offset).view(rewards.shape)
+
+
+def _gather(values: Tensor, rows: Tensor) -> Tensor:
+    """The values of `rows`, of any shape, with that shape in front."""
+    return values.index_select(0, rows.reshape(-1)).view(*rows.shape, *values.shape[1:])
+
+
+def _ended_episodes(dataset: Dataset) -> list[tuple[int, int]]:
+    """First row and the row behind the last of the episodes whose end is in the data: a terminal or a cut
+    transition. The return of others is unknown."""
+    changes = np.flatnonzero(dataset.episode[1:] != dataset.episode[:-1]) + 1
+    starts = [0, *changes][: len(dataset)]
+    ends = [*changes, len(dataset)][: len(dataset)]
+    ended = dataset.terminated | dataset.truncated
+    return [(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if ended[b - 1]]

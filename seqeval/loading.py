@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 import re
 import sys
@@ -108,17 +107,14 @@ def load_file(file: str) -> tuple[ModuleType, str]:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
     stem = re.sub(r"\W", "_", Path(file).stem)
-    spec = importlib.util.spec_from_file_location(
-        f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}", file
-    )
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
+    module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
     try:
-        # The spec's own loader may use stale bytecode if a file of the same size was saved a moment ago.
+        # importlib would use stale bytecode if a file of the same size was saved a moment ago.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
+        del sys.modules[module.__name__]
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
         if isinstance(error, SyntaxError) and error.filename == file:

@@ -394,7 +394,10 @@ def refusal_of_all(*texts: str) -> str:
 @pytest.mark.parametrize(
     ("reference", "told"),
     [
-        ("mine.py:Mein", ("mine.py: there is no 'Mein' in", "did you mean 'Mine'", "its algorithms: Mine, Half")),
+        (
+            "mine.py:Mein",
+            ("mine.py: there is no 'Mein' in", "did you mean 'Mine'", "its algorithms: Mine, Half"),
+        ),
         ("mine.py", ("no '' in this file", "path/to/file.py:Name")),
         ("mine.py:", ("no '' in this file",)),
         ("nowhere.py:Mine", ("nowhere.py: No such file",)),

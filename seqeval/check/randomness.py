@@ -68,9 +68,7 @@ def exploration_is_reproducible(subject: Subject) -> None:
         subject.train(other, first, first + HALF)
 
 
-@rule(
-    "explore does not change what is learned", "Algorithm.explore", exploration_is_valid, act_changes_nothing
-)
+@rule("explore does not train the agent", "Algorithm.explore", exploration_is_valid, act_changes_nothing)
 def exploration_changes_nothing(subject: Subject) -> None:
     plain, exploring = _train_with_calls(subject, subject.explore, subject.learned)
     if not isinstance(plain, Replicated):  # a single agent uses one random state to explore and to update

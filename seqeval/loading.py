@@ -3,7 +3,7 @@
 An object of a `Kind` has one of these names:
 
 - `file`: defined in a file of the kind's built-in package;
-- `file:member`: the same, where the file is a family: it has a function `names()`, and a function
+- `file:member`: the same, where the file defines a family: it has a function `names()`, and a function
   `find(member)` that returns None for an unknown member;
 - `path/to/file.py:Name`: defined in a file of the user;
 - `name`: registered by an installed package in the kind's entry-point group, as `package.module:Name`.
@@ -60,18 +60,18 @@ def load(kind: Kind, name: str) -> Any:
     register it, or if the object has a fault.
     """
     if path := split_path(name):
-        where, value = f"{path[0]}: {path[1]}", _load_from_file(kind, *path)
+        location, value = f"{path[0]}: {path[1]}", _load_from_file(kind, *path)
     elif (value := _load_built_in(kind, name)) is not None:
-        where = name
+        location = name
     elif values := _registered(kind, name):
-        where, value = f"{kind.noun} {name!r} ({values[0]})", _load_registered(kind, name, values)
+        location, value = f"{kind.noun} {name!r} ({values[0]})", _load_registered(kind, name, values)
     else:
         known = names(kind)
         raise UserError(
             f"{kind.noun} {name!r} is not known{nearest(name, known)}; known {kind.noun}s: {', '.join(known)}"
         )
     if fault := kind.fault(value):
-        raise UserError(f"{where} {fault}")
+        raise UserError(f"{location} {fault}")
     return value
 
 
@@ -119,8 +119,8 @@ def load_file(file: str) -> tuple[ModuleType, str]:
         lines = [frame.lineno for frame in frames if frame.filename == file]
         if isinstance(error, SyntaxError) and error.filename == file:
             lines = [error.lineno]
-        where = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"{where}: {one_line(error)}") from error
+        location = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"{location}: {one_line(error)}") from error
     return module, hashlib.sha256(source).hexdigest()
 
 

@@ -56,7 +56,7 @@ def seqeval(*arguments: object) -> int:
 def test_the_command_prints_one_line_per_rule_and_exits_with_0_or_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "mine.py"
+    file = tmp_path / "examples.py"
     file.write_text(WORKING + BROKEN)
     assert seqeval("check", f"{file}:Good:learning_rate=0.1") == 0
     *lines, last = capsys.readouterr().out.splitlines()
@@ -72,7 +72,7 @@ def test_the_command_prints_one_line_per_rule_and_exits_with_0_or_1(
 
 @pytest.mark.parametrize(
     ("reference", "text"),
-    [("bcc", "did you mean 'bc'"), ("bc:droput=0", "'dropout'"), ("nowhere.py:Mine", "nowhere.py")],
+    [("bcc", "did you mean 'bc'"), ("bc:droput=0", "'dropout'"), ("missing.py:Good", "missing.py")],
 )
 def test_an_algorithm_that_cannot_be_loaded_is_refused(
     capsys: pytest.CaptureFixture[str], reference: str, text: str

@@ -128,7 +128,7 @@ def test_a_broken_algorithm_fails_in_the_right_rules(examine: Examine, name: str
             "aten._local_scalar_dense.default, which reads the value of a tensor on",
         ),
         ("IndexesWithAMask", "updates_can_be_replayed", "aten.index.Tensor, which indexes with a mask"),
-        ("DecaysALossOnTheHost", "updates_can_be_replayed", "aten.div.Tensor with 9 where it had 7 ("),
+        ("DecaysALossOnTheHost", "updates_can_be_replayed", "aten.div.Tensor with 9 instead of 7 ("),
         (
             "DecaysTheOptimizerOnTheHost",
             "updates_can_be_replayed",

@@ -256,7 +256,7 @@ def test_a_variant_survives_json(text: str) -> None:
 
 
 def test_a_variant_with_an_infinite_value_survives_json_or_is_refused() -> None:
-    """`max_weight=1e999` is how IQL's cap is taken off."""
+    """`max_weight=1e999` removes the cap of IQL's weights."""
     try:
         variant = plugins.parse("iql:max_weight=1e999")
     except UserError:

@@ -67,7 +67,7 @@ def metrics_are_valid(subject: Subject) -> None:
                 expect(bool(value.isfinite().all()), f"{metric} finite", value.tolist())
 
 
-@rule("updates increases by one with each update", "Algorithm.updates", can_be_updated)
+@rule("updates counts every update", "Algorithm.updates", can_be_updated)
 def updates_are_counted(subject: Subject) -> None:
     for algorithm in subject.make_all_sizes():
         for update in range(UPDATES):

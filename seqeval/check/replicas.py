@@ -1,4 +1,4 @@
-"""Rules on the independence of replicas: each one learns as it does solo."""
+"""Rules on the independence of replicas: every agent learns as it does solo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqeval.check.subject import HALF, SEEDS, UPDATES, Subject
 from seqeval.replicated import Replicated
 
 
-@rule("3 replicas learn together as solo", "rules 1 to 4", act_is_deterministic, act_changes_nothing)
+@rule("replicas learn the same together and solo", "rules 1 to 4", act_is_deterministic, act_changes_nothing)
 def replicas_are_independent(subject: Subject) -> None:
     _compare_with_solo(subject, FLOAT32)
     if issubclass(subject.found, Replicated):
@@ -28,7 +28,12 @@ def replicas_are_independent(subject: Subject) -> None:
         torch.set_default_dtype(default)
 
 
-@rule("3 replicas explore together as solo", "rule 2", replicas_are_independent, exploration_is_reproducible)
+@rule(
+    "replicas explore the same together and solo",
+    "rule 2",
+    replicas_are_independent,
+    exploration_is_reproducible,
+)
 def exploration_is_independent(subject: Subject) -> None:
     together = subject.make()
     subject.train(together, 0, HALF)

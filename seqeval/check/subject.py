@@ -124,7 +124,7 @@ class Subject:
 
     def snapshot(self, algorithm: Algorithm, replica: int | None = None) -> dict[str, Any]:
         """The state and the actions of an algorithm, or of one of its replicas."""
-        # A policy that acts at random breaks a rule of its own, and not every rule that compares actions.
+        # A policy that acts at random breaks the rule on that, but not every rule that compares actions.
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             actions = self.act(algorithm)

@@ -37,7 +37,7 @@ class Operator:
         return _tensors_in((self.args, self.kwargs, self.results))
 
     def blocks_host(self) -> str | None:
-        """Why the host would have to wait for a GPU here; None if it would not."""
+        """Why the host would have to wait for a GPU; None if it would not."""
         if self.overload in INDEXING:
             by_mask = any(index.dtype in MASKS for index in _tensors_in(self.args[1]))
             return "indexes with a mask; use torch.where" if by_mask else None
@@ -111,12 +111,12 @@ class Trace:
         """Describes the first operator in which a later trace differs, with its line; None if they agree."""
         for before, now, line in zip(self.steps, later.steps, later.lines, strict=False):
             if before[0] != now[0] or len(before) != len(now):
-                return f"calls {now[0]} where it called {before[0]}", line
+                return f"calls {now[0]} instead of {before[0]}", line
             for one, other in zip(before, now, strict=True):
                 if one != other:
-                    return f"calls {now[0]} with {_to_text(other)} where it had {_to_text(one)}", line
+                    return f"calls {now[0]} with {_to_text(other)} instead of {_to_text(one)}", line
         if len(self.steps) != len(later.steps):
-            return f"calls {len(later.steps)} operators where it called {len(self.steps)}", None
+            return f"calls {len(later.steps)} operators instead of {len(self.steps)}", None
         return None
 
 

@@ -3,7 +3,7 @@
 An object of a `Kind` has one of these names:
 
 - `file`: defined in a file of the kind's built-in package;
-- `file:member`: the same, where the file is a family: it has a function `names()`, and a function
+- `file:member`: the same, where the file defines a family: it has a function `names()`, and a function
   `find(member)` that returns None for an unknown member;
 - `path/to/file.py:Name`: defined in a file of the user;
 - `name`: registered by an installed package in the kind's entry-point group, as `package.module:Name`.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 import re
 import sys
@@ -61,18 +60,18 @@ def load(kind: Kind, name: str) -> Any:
     register it, or if the object has a fault.
     """
     if path := split_path(name):
-        where, value = f"{path[0]}: {path[1]}", _load_from_file(kind, *path)
+        location, value = f"{path[0]}: {path[1]}", _load_from_file(kind, *path)
     elif (value := _load_built_in(kind, name)) is not None:
-        where = name
+        location = name
     elif values := _registered(kind, name):
-        where, value = f"{kind.noun} {name!r} ({values[0]})", _load_registered(kind, name, values)
+        location, value = f"{kind.noun} {name!r} ({values[0]})", _load_registered(kind, name, values)
     else:
         known = names(kind)
         raise UserError(
             f"{kind.noun} {name!r} is not known{nearest(name, known)}; known {kind.noun}s: {', '.join(known)}"
         )
     if fault := kind.fault(value):
-        raise UserError(f"{where} {fault}")
+        raise UserError(f"{location} {fault}")
     return value
 
 
@@ -108,23 +107,20 @@ def load_file(file: str) -> tuple[ModuleType, str]:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
     stem = re.sub(r"\W", "_", Path(file).stem)
-    spec = importlib.util.spec_from_file_location(
-        f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}", file
-    )
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
+    module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
     try:
-        # The spec's own loader may use stale bytecode if a file of the same size was saved a moment ago.
+        # importlib would use stale bytecode if a file of the same size was saved a moment ago.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[spec.name]
+        del sys.modules[module.__name__]
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
         if isinstance(error, SyntaxError) and error.filename == file:
             lines = [error.lineno]
-        where = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"{where}: {one_line(error)}") from error
+        location = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"{location}: {one_line(error)}") from error
     return module, hashlib.sha256(source).hexdigest()
 
 

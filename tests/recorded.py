@@ -59,11 +59,11 @@ def replay(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]:
 @torch.no_grad()
 def call_again(operator: Operator) -> None:
     """Does what the operator did, and puts what comes of it where it was."""
-    ties = [tie for result in operator.called._schema.returns if (tie := result.alias_info) is not None]
+    ties = [tie for result in operator.overload._schema.returns if (tie := result.alias_info) is not None]
     if ties and not any(tie.is_write for tie in ties):
         return  # views are there
-    again = operator.called(*operator.args, **operator.kwargs)
+    again = operator.overload(*operator.args, **operator.kwargs)
     if not ties:
-        for mine, new in zip(leaves(operator.results), leaves(again), strict=True):
+        for mine, new in zip(leaves(operator.results).values(), leaves(again).values(), strict=True):
             if isinstance(mine, torch.Tensor):
                 mine.copy_(new)

@@ -16,7 +16,7 @@ from test_resume import SHORT, learnt, through_a_file
 
 from seqeval import environments, plugins
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
-from seqeval.check import SPECS, Kit
+from seqeval.check.subject import SPECS, Subject
 from seqeval.config import Evaluation, Online, Protocol
 from seqeval.replicated import replicated
 from seqeval.training import lockstep, trainer
@@ -283,11 +283,11 @@ def test_an_algorithm_that_does_not_count_down_does_the_same_whatever_is_to_come
     decays = hasattr(found.Config(), "decay_learning_rate")
     for changes in ({}, {"decay_learning_rate": True}) if decays else ({},):
         config = replace(found.Config(), batch_size=8, hidden=(16, 16), **changes)
-        kit, states = Kit(found, config, "continuous"), []
+        subject, states = Subject(found, config, "continuous"), []
         for total in (5, 500):
             algorithm = found(SPECS["continuous"][0], config, [0, 1], total, torch.device("cpu"))
             for update in range(5):
-                algorithm.update(kit.batch(algorithm, update))
+                algorithm.update(subject.batch(algorithm, update))
             states.append([tensor.numpy().tobytes() for tensor in flat(algorithm.state_dict())])
         assert (states[0] != states[1]) == bool(changes) == found.counts_down(config)
     assert replicated(Noisy).counts_down(Config())

@@ -18,7 +18,7 @@ from test_resume import SHORT, learnt, through_a_file
 
 from seqeval import environments, plugins
 from seqeval.algorithm import Algorithm, Config
-from seqeval.check import SPECS, Kit
+from seqeval.check.subject import SPECS, Subject
 from seqeval.check.tracing import Recorder, Trace
 from seqeval.config import Evaluation, Online, Protocol
 from seqeval.training import trainer, updater
@@ -158,11 +158,11 @@ def test_off_the_cpu_updates_repeat_too_and_nothing_of_them_is_on_the_host(
     their own are used."""
     device = torch.device("meta")
     config = replace(plugins.find(name).Config(), batch_size=8, hidden=(16, 16), **changes)
-    kit = Kit(plugins.find(name), config, "continuous")
-    algorithm = kit.make(device=device)
+    subject = Subject(plugins.find(name), config, "continuous")
+    algorithm = subject.make(device=device)
     traces = []
     for update in range(9):
-        batch = kit.batch(algorithm, update)
+        batch = subject.batch(algorithm, update)
         with Recorder() as recorder:
             algorithm.update(batch)
         assert {tensor.device for operator in recorder.operators for tensor in operator.tensors()} == {device}

@@ -1,16 +1,16 @@
-"""The torch operators that an update calls, and whether a CUDA graph of them can be replayed.
+"""Records the torch operators that an update calls, to tell whether a CUDA graph of them can be replayed.
 
-Below Python and autograd an update is a sequence of operators on tensors. Captured once and replayed it is
-that same sequence with the same numbers on the same memory. So it takes no GPU to see whether replaying makes
-the updates that Python would make: theirs must be that sequence too.
+Below Python and autograd an update is a sequence of operators on tensors. A CUDA graph repeats that sequence
+with the same numbers on the same memory. So no GPU is needed to tell whether replayed updates equal those
+that Python makes: those must be the same sequence too.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,34 +24,37 @@ INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 @dataclass(frozen=True)
 class Operator:
-    """One call."""
+    """One call of a torch operator."""
 
-    called: torch._ops.OpOverload
+    overload: torch._ops.OpOverload
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     results: Any
-    line: int | None  # of the file that was asked about, where it led to this
+    line: int | None  # that led to the call, in the recorder's file
 
     def tensors(self) -> list[Tensor]:
-        """Those that go in and come out."""
-        return list(filter(_is_tensor, leaves((self.args, self.kwargs, self.results))))
+        """The tensors among arguments and results."""
+        return _tensors_in((self.args, self.kwargs, self.results))
 
-    def waits(self) -> str | None:
-        """Why the host would have to wait for a GPU here, in words; None if it would not."""
-        if self.called in INDEXING:
-            by_mask = any(index.dtype in MASKS for index in filter(_is_tensor, leaves(self.args[1])))
-            return "indexes by a mask, which torch.where need not" if by_mask else None
-        if torch.Tag.data_dependent_output in self.called.tags:
-            return "reads a tensor's value on the host"
-        if torch.Tag.dynamic_output_shape in self.called.tags:
-            return "has a result whose size hangs on values"
-        if self.called in COPIES and len({tensor.device for tensor in self.tensors()}) > 1:
-            return "copies from one device to another"
+    def blocks_host(self) -> str | None:
+        """Why the host would have to wait for a GPU; None if it would not."""
+        if self.overload in INDEXING:
+            by_mask = any(index.dtype in MASKS for index in _tensors_in(self.args[1]))
+            return "indexes with a mask; use torch.where" if by_mask else None
+        if torch.Tag.data_dependent_output in self.overload.tags:
+            return "reads the value of a tensor on the host"
+        if torch.Tag.dynamic_output_shape in self.overload.tags:
+            return "has a result whose size depends on values"
+        if self.overload in COPIES and len({tensor.device for tensor in self.tensors()}) > 1:
+            return "copies between devices"
         return None
 
 
 class Recorder(TorchDispatchMode):
-    """Every operator that is called within it, by autograd too, in order; `file`, if given, to tell where."""
+    """Records every operator that is called inside it, in order, including those of autograd.
+
+    `file` is the source file whose lines the operators refer to.
+    """
 
     def __init__(self, file: str | None = None) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         results = func(*args, **kwargs)
-        if func.namespace != "profiler":  # torch's optimisers mark where they begin
+        if func.namespace != "profiler":  # torch's optimizers mark their steps with these
             self.operators.append(Operator(func, args, kwargs, results, self._line()))
         return results
 
@@ -75,67 +78,64 @@ class Recorder(TorchDispatchMode):
 
 
 class Trace:
-    """What the operators of an update do, told so that it can be compared with another's.
+    """The operators of an update, in a form that can be compared with another update.
 
-    A tensor is told by its shape and by where its memory comes from: from a field of the batch, from an
-    operator before, or from before the update; that memory is then held, so that no other is taken for it.
+    A tensor is described by its shape and by the origin of its memory: a field of the batch, an earlier
+    operator, or memory from before the update. Such memory is kept alive, so that it is not reused.
     """
 
     def __init__(self, operators: Sequence[Operator], batch: Mapping[str, Tensor]) -> None:
         self.steps: list[tuple[Any, ...]] = []
         self.lines = [operator.line for operator in operators]
-        self._held: dict[int, Tensor] = {}
+        self._kept: dict[int, Tensor] = {}
         origins = {_memory(tensor): f"the batch's {name}" for name, tensor in batch.items()}
-        for place, operator in enumerate(operators):
-            arguments = [self._told(leaf, origins) for leaf in leaves((operator.args, operator.kwargs))]
-            results = list(filter(_is_tensor, leaves(operator.results)))
+        for position, operator in enumerate(operators):
+            arguments = leaves((operator.args, operator.kwargs)).values()
+            before = [self._describe(argument, origins) for argument in arguments]
+            results = _tensors_in(operator.results)
             for number, result in enumerate(results):
-                origins.setdefault(_memory(result), f"result {number} of operator {place}")
-            self.steps.append((str(operator.called), *arguments, *(self._told(r, origins) for r in results)))
+                origins.setdefault(_memory(result), f"result {number} of operator {position}")
+            after = [self._describe(result, origins) for result in results]
+            self.steps.append((str(operator.overload), *before, *after))
 
-    def _told(self, leaf: Any, origins: Mapping[int, str]) -> Any:
-        if not _is_tensor(leaf):
-            return repr(leaf)  # NaN is then itself
-        memory = _memory(leaf)
+    def _describe(self, value: Any, origins: Mapping[int, str]) -> Any:
+        if not isinstance(value, Tensor):
+            return repr(value)  # so that NaN equals itself
+        memory = _memory(value)
         if memory not in origins:
-            self._held[memory] = leaf
-        origin = origins.get(memory, memory)
-        return origin, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype, leaf.device
+            self._kept[memory] = value
+        origin = origins.get(memory, f"memory {memory:#x}")
+        return origin, tuple(value.shape), value.stride(), value.storage_offset(), value.dtype, value.device
 
     def difference(self, later: Trace) -> tuple[str, int | None] | None:
-        """Where a later one first departs from this, in words, and at which line; None where it does not."""
+        """Describes the first operator in which a later trace differs, with its line; None if they agree."""
         for before, now, line in zip(self.steps, later.steps, later.lines, strict=False):
             if before[0] != now[0] or len(before) != len(now):
-                return f"calls {now[0]} where it called {before[0]}", line
+                return f"calls {now[0]} instead of {before[0]}", line
             for one, other in zip(before, now, strict=True):
                 if one != other:
-                    return f"calls {now[0]} with {_in_words(other)} where it had {_in_words(one)}", line
+                    return f"calls {now[0]} with {_to_text(other)} instead of {_to_text(one)}", line
         if len(self.steps) != len(later.steps):
-            return f"calls {len(later.steps)} operators where it called {len(self.steps)}", None
+            return f"calls {len(later.steps)} operators instead of {len(self.steps)}", None
         return None
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """What is in nested mappings, lists and tuples."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """What nested mappings, lists and tuples contain, by its path, such as `net.weights.0`."""
     if isinstance(value, list | tuple):
-        for inside in value:
-            yield from leaves(inside)
-    else:
-        yield value
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {path.removeprefix("."): value}
+    return {p: v for key, inside in value.items() for p, v in leaves(inside, f"{path}.{key}").items()}
 
 
-def _is_tensor(value: Any) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor)
+def _tensors_in(value: Any) -> list[Tensor]:
+    return [leaf for leaf in leaves(value).values() if isinstance(leaf, Tensor)]
 
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _in_words(told: Any) -> str:
-    if isinstance(told, str):
-        return told
-    origin, shape, *_ = told
-    return f"{origin if isinstance(origin, str) else f'memory {origin:#x}'} {shape}"
+def _to_text(described: Any) -> str:
+    return described if isinstance(described, str) else f"{described[0]} {described[1]}"

@@ -1,0 +1,133 @@
+"""Rules on what an algorithm declares, and on what `update` and `act` accept and return."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_type_hints
+
+import torch
+from torch import Tensor
+
+from seqeval import plugins
+from seqeval.algorithm import ActionSpace, Algorithm, Noise
+from seqeval.check.rules import ContractError, expect, expect_equal, rule
+from seqeval.check.subject import STATES, UPDATES, Subject
+from seqeval.replicated import Replicated
+
+
+@rule("Config is a frozen dataclass that extends seqeval.algorithm.Config", "Config")
+def config_is_valid(subject: Subject) -> None:
+    if fault := plugins.config_fault(subject.found):
+        raise ContractError(fault)
+
+
+@rule("action_spaces and learns_online are valid", "Algorithm.action_spaces and learns_online")
+def declarations_are_valid(subject: Subject) -> None:
+    spaces, online = subject.found.action_spaces, subject.found.learns_online
+    expected = f"action_spaces to be a tuple of {' or '.join(map(repr, get_args(ActionSpace)))}"
+    expect(has_valid_action_spaces(subject.found), expected, repr(spaces))
+    expect(isinstance(online, bool), "learns_online to be True or False", repr(online))
+
+
+@rule("1 and 3 replicas can be built", "Algorithm.__init__", config_is_valid, declarations_are_valid)
+def can_be_built(subject: Subject) -> None:
+    for algorithm in subject.untrained:
+        expect(algorithm.updates == 0, "updates to start at 0", algorithm.updates)
+
+
+@rule("noise is valid, and the same for 1 and 3 replicas", "Noise", can_be_built)
+def noise_is_valid(subject: Subject) -> None:
+    kinds = get_args(get_type_hints(Noise)["kind"])
+    for algorithm in subject.untrained:
+        for name, noise in algorithm.noise.items():
+            expect(isinstance(noise, Noise), f"noise {name!r} to be a Noise", noise)
+            expect(noise.kind in kinds, f"noise {name!r} to be one of {', '.join(kinds)}", noise.kind)
+    for one, three in zip(subject.untrained[::2], subject.untrained[1::2], strict=True):
+        expected = f"3 replicas to declare the noise of 1, {dict(one.noise)}"
+        expect(three.noise == one.noise, expected, dict(three.noise))
+
+
+@rule("update accepts batches of 1 and 3 replicas, of two sizes", "Algorithm.update", noise_is_valid)
+def can_be_updated(subject: Subject) -> None:
+    for untrained, trained in zip(subject.untrained, subject.trained, strict=True):
+        expected = f"noise to stay as declared, {dict(untrained.noise)}"
+        expect(trained.noise == untrained.noise, expected, dict(trained.noise))
+
+
+@rule("metrics are (R,), finite and detached", "Algorithm.update", can_be_updated)
+def metrics_are_valid(subject: Subject) -> None:
+    for algorithm in subject.make_all_sizes():
+        shape = (len(algorithm.seeds),)
+        for metrics in subject.train(algorithm):
+            expect(isinstance(metrics, dict), "update to return a dict", type(metrics).__name__)
+            for name, value in metrics.items():
+                metric = f"metric {name!r} to be"
+                expect(isinstance(value, Tensor), f"{metric} a tensor", type(value).__name__)
+                expect(value.shape == shape, f"{metric} {_describe(subject, shape)}", tuple(value.shape))
+                expect(not value.requires_grad, f"{metric} detached", "one with a gradient")
+                expect(bool(value.isfinite().all()), f"{metric} finite", value.tolist())
+
+
+@rule("updates counts every update", "Algorithm.updates", can_be_updated)
+def updates_are_counted(subject: Subject) -> None:
+    for algorithm in subject.make_all_sizes():
+        for update in range(UPDATES):
+            algorithm.update(subject.batch(algorithm, update))
+            expected = f"updates to be {update + 1} after update {update + 1}"
+            expect(algorithm.updates == update + 1, expected, algorithm.updates)
+
+
+@rule("update does not change its batch", "Algorithm.update", can_be_updated)
+def batch_is_unchanged(subject: Subject) -> None:
+    for algorithm in subject.make_all_sizes():
+        for update in range(UPDATES):
+            batch = subject.batch(algorithm, update)
+            algorithm.update(batch)
+            expect_equal(vars(subject.batch(algorithm, update)), vars(batch), "an unchanged batch")
+
+
+@rule("act returns (R, E, action), or (R, E) if actions are discrete", "Algorithm.act", can_be_updated)
+def actions_have_shape(subject: Subject) -> None:
+    for algorithm in subject.untrained + subject.trained:
+        expect_actions(subject, algorithm, subject.act(algorithm), STATES)
+
+
+@rule("actions are within [-1, 1], or from 0 to n - 1 if discrete", "Algorithm.act", actions_have_shape)
+def actions_are_in_bounds(subject: Subject) -> None:
+    for algorithm in subject.untrained + subject.trained:
+        expect_bounds(algorithm, subject.act(algorithm))
+
+
+def has_valid_action_spaces(found: type[Algorithm]) -> bool:
+    spaces = found.action_spaces
+    known = get_args(ActionSpace)
+    return isinstance(spaces, tuple) and bool(spaces) and all(space in known for space in spaces)
+
+
+def expect_actions(subject: Subject, algorithm: Algorithm, actions: Any, states: int) -> None:
+    """Checks the type, the shape and the dtype of the actions of every replica, and that they are finite."""
+    spec = algorithm.spec
+    shape = (len(algorithm.seeds), states, *(() if spec.discrete else (spec.action_size,)))
+    dtype = torch.int64 if spec.discrete else torch.get_default_dtype()
+    wanted = "torch.int64, because they are discrete" if spec.discrete else "torch's default dtype"
+    expect(isinstance(actions, Tensor), "actions in a tensor", type(actions).__name__)
+    expect(actions.shape == shape, f"actions {_describe(subject, shape)}", tuple(actions.shape))
+    expect(actions.dtype == dtype, f"actions of {wanted}", actions.dtype)
+    expect(bool(actions.isfinite().all()), "finite actions", "some that are not")
+
+
+def expect_bounds(algorithm: Algorithm, actions: Tensor) -> None:
+    """Checks that actions are within the bounds of their space."""
+    if algorithm.spec.discrete:
+        highest = algorithm.spec.action_size - 1
+        for action in (actions.min().item(), actions.max().item()):
+            expect(0 <= action <= highest, f"actions from 0 to {highest}", f"one that is {action}")
+    else:
+        largest = actions.abs().max().item()
+        expect(largest <= 1, "actions within [-1, 1]", f"one of size {largest:.4g}")
+
+
+def _describe(subject: Subject, shape: tuple[int, ...]) -> str:
+    """A shape as the author of the algorithm sees it."""
+    if issubclass(subject.found, Replicated):
+        return f"{shape[1:]} from each of {shape[0]} agents, {shape} together"
+    return str(shape)

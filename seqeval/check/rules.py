@@ -1,0 +1,78 @@
+"""What a rule of the contract is, what is reported of it, and how rules state what they expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqeval.check.subject import Subject
+from seqeval.check.tracing import leaves
+
+Status = Literal["ok", "failed", "skipped"]
+EXACT = (0.0, 0.0)  # rtol and atol
+FLOAT32 = (1e-4, 1e-5)  # for sums in another order
+FLOAT64 = (0.0, 1e-9)  # shows even differences that Adam hides in float32
+
+
+class ContractError(Exception):
+    """A breach of the contract: what was expected, and what the algorithm does instead."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `check` raises ContractError, or whatever the algorithm itself raises."""
+
+    name: str
+    title: str
+    contract: str  # where seqeval/algorithm.py states it
+    needs: tuple[Rule, ...]  # rules that must hold before this one can be checked
+    check: Callable[[Subject], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one rule; `message` is empty if it holds."""
+
+    name: str
+    title: str
+    status: Status
+    message: str
+
+
+def rule(title: str, contract: str, *needs: Rule) -> Callable[[Callable[[Subject], None]], Rule]:
+    """Makes a function the check of a rule of the same name."""
+    return lambda check: Rule(check.__name__, title, contract, needs, check)
+
+
+def expect(condition: bool, expected: str, got: object) -> None:
+    """Raises ContractError unless a condition holds."""
+    if not condition:
+        raise ContractError(f"expected {expected}, got {got}")
+
+
+def expect_equal(one: Any, other: Any, expected: str, tolerance: tuple[float, float] = EXACT) -> None:
+    """Raises ContractError if two nested values differ."""
+    found = difference(one, other, tolerance)
+    expect(found is None, expected, found)
+
+
+def difference(one: Any, other: Any, tolerance: tuple[float, float] = EXACT) -> str | None:
+    """Describes the first value in which two nested values differ; None if they are equal."""
+    left, right = leaves(one), leaves(other)
+    for path in left.keys() ^ right.keys():
+        return f"{path} in only one of them"
+    for path, a in left.items():
+        b = right[path]
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+            if not np.array_equal(a, b):
+                return f"{path} {a!r} and {b!r}"
+        elif a.shape != b.shape:
+            return f"{path or 'shapes'} {tuple(a.shape)} and {tuple(b.shape)}"
+        elif not torch.allclose(a.double(), b.double(), *tolerance, equal_nan=True):
+            return f"{path or 'values'} different by {(a.double() - b.double()).abs().max().item():.2g}"
+    return None

@@ -49,6 +49,17 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files of every level of a collected SAC agent, by level. Read-only."""
+    from collect_setup import SAC
+
+    from seqeval import collect
+    from seqeval.collect.config import LEVELS
+
+    return collect.make(SAC, LEVELS, tmp_path_factory.mktemp("collected"))
+
+
 def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: str = "Pendulum-v1") -> Dataset:
     """Random transitions with the sizes of Pendulum; every third episode terminates, the others are cut."""
     rng = np.random.default_rng(seed)

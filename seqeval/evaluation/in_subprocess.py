@@ -50,7 +50,7 @@ class Beside:
 
         from seqeval.training import matmul
 
-        with signals.kept_from_children():
+        with signals.blocked_in_children():
             self._process = subprocess.Popen(
                 [sys.executable, "-c", BEGIN, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,

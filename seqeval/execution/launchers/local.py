@@ -211,7 +211,7 @@ def _signals_kept_from_children() -> Iterator[None]:
     first."""
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         resource_tracker.ensure_running()  # which unblocks them where it begins
-    with signals.kept_from_children():
+    with signals.blocked_in_children():
         yield
 
 

@@ -85,7 +85,7 @@ def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: st
     )
 
 
-class Ended(NamedTuple):
+class CommandResult(NamedTuple):
     """The exit code and the output of a command."""
 
     code: int
@@ -93,24 +93,24 @@ class Ended(NamedTuple):
     err: str
 
 
-Seqeval = Callable[..., Ended]
+Seqeval = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
     """Runs the command line in this process."""
 
-    def call(*arguments: object) -> Ended:
+    def call(*arguments: object) -> CommandResult:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main([str(argument) for argument in arguments])
         assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capsys.readouterr())
+        return CommandResult(ended.value.code, *capsys.readouterr())
 
     return call
 
 
-def refused(ended: Ended) -> str:
+def refused(ended: CommandResult) -> str:
     """The error message of a refused command: one line on stderr, and nothing on stdout."""
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("seqeval: ")

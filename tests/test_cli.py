@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Ended, Seqeval, refused
+from conftest import CommandResult, Seqeval, refused
 
 from seqeval import Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
@@ -344,7 +344,7 @@ def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
     assert figure.startswith("figure: ")
 
 
-def run_interrupted(seqeval: Seqeval, out: Path) -> Ended:
+def run_interrupted(seqeval: Seqeval, out: Path) -> CommandResult:
     """Runs a study that is interrupted between the first and the second evaluation of its first job."""
     act, calls = Agents.act, iter(range(300))
 

@@ -1,6 +1,6 @@
 """Sequential evaluation of offline reinforcement learning: scores as a function of the amount of data.
 
-`seqeval --version` prints the version.
+Use "seqeval --version" to print the version.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def handle_errors(name: str) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full and (error.filename is None or error.errno not in PATH_ERRORS):
             raise
-        where = f"{error.filename}: " if error.filename else ""  # an error in an open file has no name
+        location = f"{error.filename}: " if error.filename else ""  # an error in an open file has no name
         advice = "; free some space and run the same command again" if full else ""
-        print(f"{name}: {where}{error.strerror}{advice}", file=sys.stderr)
+        print(f"{name}: {location}{error.strerror}{advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to resume", file=sys.stderr)

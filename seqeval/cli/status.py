@@ -49,9 +49,9 @@ class RunStatus:
 def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False) -> int:
     """Show the progress of a study: its runs by state, the time left and the disk space used.
 
-    A run is one seed of an algorithm on a dataset. It is `finished`, `running`, `waiting` for its turn,
-    `stopped` if it was started and no process works on it any more, or `failed` if an error ended it. The
-    same `seqeval run` command resumes stopped and failed runs.
+    A run is one seed of an algorithm on a dataset. Its state is one of: finished; running; waiting for its
+    turn; stopped, if it was started and no process works on it any more; failed, if an error ended it. The
+    same "seqeval run" command resumes stopped and failed runs.
 
     Args:
         directory: The study directory.

@@ -25,7 +25,7 @@ import tyro
 from rich.console import Console
 
 from seqeval import Evaluation, Online, Protocol, Study, execution
-from seqeval.cli import exits, plain_console
+from seqeval.cli import handle_errors, plain_console
 from seqeval.execution.storage import RunDirectory
 
 STUDY = Study(
@@ -193,6 +193,6 @@ def main(
 
 
 if __name__ == "__main__":
-    with exits("chaos"):
+    with handle_errors("chaos"):
         code = tyro.cli(main, description=__doc__)
     sys.exit(code)

@@ -18,19 +18,19 @@ from pathlib import Path
 from rich.console import Console
 
 from seqeval import collect
-from seqeval.collect import Recipe
+from seqeval.collect import CollectConfig
 from seqeval.errors import UserError
 
 OUT = Path(__file__).parents[1] / "seqeval" / "datasets" / "data"
 RECIPES = {
-    "pendulum-replay": Recipe(
+    "pendulum-replay": CollectConfig(
         *("Pendulum-v1", "SAC"),
         steps=20_000,
         transitions=20_000,
         checkpoints=10,
         settings={"learning_rate": 1e-3, "learning_starts": 1_000},
     ),
-    "hopper-replay": Recipe(
+    "hopper-replay": CollectConfig(
         *("Hopper-v4", "SAC"),
         steps=60_000,
         transitions=60_000,
@@ -38,7 +38,7 @@ RECIPES = {
         checkpoints=12,
         settings={"learning_starts": 1_000, "learning_rate": 1e-3, "batch_size": 256},
     ),
-    "cartpole-replay": Recipe(
+    "cartpole-replay": CollectConfig(
         *("CartPole-v1", "DQN"),
         steps=20_000,
         transitions=20_000,

@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""The exception for errors that the user can correct."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that says what, where and what to do.
+    """An error that the user can correct. Its message is one line: what is wrong, where, and what to do.
 
-    The command line prints the line and exits with code 2. Anything else that is raised is a bug of ours
-    and keeps its traceback.
+    The command line prints the line and exits with code 2. Every other exception is a bug and keeps its
+    traceback.
     """
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?`, or an empty string where nothing comes near."""
+    """The hint `; did you mean 'a' or 'b'?` with up to three similar known words; empty if there are none."""
     cased = {name.lower(): name for name in known}
-    near = [cased[name] for name in difflib.get_close_matches(word.lower(), cased, n=3, cutoff=0.6)]
-    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    similar = [cased[name] for name in difflib.get_close_matches(word.lower(), cased, n=3, cutoff=0.6)]
+    return f"; did you mean {' or '.join(repr(name) for name in similar)}?" if similar else ""

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, and who does not get them."""
+"""The signals that ask a process to stop, and how to keep them from child processes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# SIGUSR2 is what Slurm tells every process of a job shortly before its time is over.
-ASK_TO_STOP = tuple(
+# Slurm sends SIGUSR2 to every process of a job shortly before its time limit.
+STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)
 )
 
 
 @contextmanager
-def kept_from_children() -> Iterator[None]:
-    """A process that is started meanwhile gets none of these signals until it unblocks them itself. This one
-    gets its own when it is over."""
+def blocked_in_children() -> Iterator[None]:
+    """A context in which new child processes start with the stop signals blocked.
+
+    A child receives them only after it unblocks them, as `ignore` does. Signals to this process are
+    delivered at the end of the context.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASK_TO_STOP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -27,8 +30,8 @@ def kept_from_children() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Leaves these signals to the process that started this one, which decides."""
-    for number in ASK_TO_STOP:
+    """Ignores the stop signals in this process; its parent process reacts to them instead."""
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASK_TO_STOP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -1,4 +1,4 @@
-"""Shared parts of the tests: small datasets, float64, and the real data where it lies beside the checkout."""
+"""Shared by all tests: small datasets and environments, float64, real data, and the command line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 from seqeval import cli
 from seqeval.types import Dataset, Reference
 
-torch.set_num_threads(1)  # small products lose by more, and far more on a busy machine
+torch.set_num_threads(1)  # more threads are slower for small matrix products
 
-hypothesis.settings.register_profile("busy", deadline=None)  # a slow example is no fault
+hypothesis.settings.register_profile("busy", deadline=None)  # no test may depend on speed
 hypothesis.settings.load_profile("busy")
 
 SHARED = Path(__file__).parents[2] / "shared"
-# The arrays of a dataset that have an entry for each transition.
+# The arrays of a dataset with one entry per transition.
 PER_TRANSITION = (
     "observations",
     "actions",
@@ -35,7 +35,7 @@ PER_TRANSITION = (
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Networks and data in float64."""
+    """Creates networks and data in float64."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -43,14 +43,25 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data beside the checkout."""
+    """The folder ../shared with real data. Skips the test if it does not exist."""
     if not SHARED.is_dir():
-        pytest.skip("no ../shared beside this checkout")
+        pytest.skip("the folder ../shared with real data does not exist")
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files of every level of a collected SAC agent, by level. Read-only."""
+    from collect_setup import SAC
+
+    from seqeval import collect
+    from seqeval.collect.config import LEVELS
+
+    return collect.make(SAC, LEVELS, tmp_path_factory.mktemp("collected"))
+
+
 def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: str = "Pendulum-v1") -> Dataset:
-    """Random transitions with the sizes of Pendulum; every third episode terminates, the others are cut."""
+    """Random transitions in the spaces of Pendulum. Every third episode terminates, others are truncated."""
     rng = np.random.default_rng(seed)
     size = episodes * length
     ends = np.arange(size) % length == length - 1
@@ -69,38 +80,38 @@ def make_dataset(episodes: int = 12, length: int = 10, seed: int = 0, env_id: st
         episode_returns=rewards.reshape(episodes, length).sum(1, dtype=np.float64),
         episode_complete=np.ones(episodes, bool),
         segments=(size,),
-        reference=Reference(-1000.0, -100.0, "made up"),
+        reference=Reference(-1000.0, -100.0, "invented"),
         digest="none",
     )
 
 
-class Ended(NamedTuple):
-    """How a command ended, and what it has printed."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     code: int
     out: str
     err: str
 
 
-Seqeval = Callable[..., Ended]
+Seqeval = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def seqeval(capsys: pytest.CaptureFixture[str]) -> Seqeval:
-    """The command with its arguments, in this process."""
+    """Runs the command line in this process."""
 
-    def call(*arguments: object) -> Ended:
+    def call(*arguments: object) -> CommandResult:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main([str(argument) for argument in arguments])
         assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capsys.readouterr())
+        return CommandResult(ended.value.code, *capsys.readouterr())
 
     return call
 
 
-def refused(ended: Ended) -> str:
-    """The line of a user's error: the only one on stderr, and nothing on stdout."""
+def refused(ended: CommandResult) -> str:
+    """The error message of a refused command: one line on stderr, and nothing on stdout."""
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("seqeval: ")
     assert "Traceback" not in ended.err
@@ -109,11 +120,11 @@ def refused(ended: Ended) -> str:
 
 
 class Countdown(gymnasium.Env):
-    """An environment whose every return is known.
+    """An environment with known returns, which reveal a step that is missing or counted twice.
 
-    An episode lasts as many steps as its seed says, 1 to 7, and its t-th reward is 10**-t plus the action;
-    it ends by termination where the number is odd and by truncation where it is even. One more step, or one
-    less, or one counted twice, shows in the return. The observation is the steps left and the length.
+    The seed determines the length of an episode, 1 to 7 steps. Its t-th reward is 10**-t plus the action.
+    Episodes of odd length terminate, those of even length are truncated. The observation consists of the
+    steps left and the length.
     """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -131,9 +142,9 @@ class Countdown(gymnasium.Env):
     def step(self, action):
         step = self.length - self.left
         self.left -= 1
-        over, odd = self.left == 0, self.length % 2 == 1
-        info = {"success": over and odd}
-        return self._observe(), 10.0**-step + float(action[0]), over and odd, over and not odd, info
+        last, odd = self.left == 0, self.length % 2 == 1
+        info = {"success": last and odd}
+        return self._observe(), 10.0**-step + float(action[0]), last and odd, last and not odd, info
 
 
 gymnasium.register("Countdown-v0", entry_point=Countdown)

@@ -1,4 +1,4 @@
-"""The command line, in this process: what it writes, what it prints, and how it ends."""
+"""The command line: the files it writes, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Ended, Seqeval, refused
+from conftest import CommandResult, Seqeval, refused
 
 from seqeval import Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
@@ -37,7 +37,7 @@ SECONDS = ["train_seconds", "eval_seconds"]
 
 
 def study(out: Path, *more: object, algorithms: tuple[str, ...] = (BC,), jobs: int = 1) -> list[object]:
-    """The arguments of a small study; of an option given twice the later counts."""
+    """The arguments of a small study. `more` may override an option: the last value counts."""
     return [
         *("run", "--datasets", "pendulum-replay", "--algorithms", *algorithms),
         *("--seeds", 0, *SHORT, "--jobs", jobs, "--out", out, *more),
@@ -46,7 +46,7 @@ def study(out: Path, *more: object, algorithms: tuple[str, ...] = (BC,), jobs: i
 
 @pytest.fixture(scope="module")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two algorithms with two seeds; to be read, not run in."""
+    """A finished study of two algorithms with two seeds. Read-only."""
     out = tmp_path_factory.mktemp("cli") / "run"
     arguments = study(out, "--seeds", 0, 1, algorithms=(BC, TD3))
     with pytest.raises(SystemExit) as ended:
@@ -57,23 +57,23 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(finished_once: Path, tmp_path: Path) -> Path:
-    """The same, in a copy to do anything with."""
+    """A copy of the finished study that a test may change."""
     return Path(shutil.copytree(finished_once, tmp_path / "run"))
 
 
-def flowing(text: str) -> str:
-    """A text as it was before it was broken into lines to fit a screen."""
+def unwrapped(text: str) -> str:
+    """A text without its line breaks."""
     return " ".join(text.split())
 
 
-def states(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """The bytes and the time of change of each file below a folder."""
+def file_states(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """The content and the modification time of each file in a folder."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
 def small_file(path: Path, env_id: str | None = "Pendulum-v1", size: int = 300) -> Path:
-    """A log of Pendulum, for which nobody has published reference returns."""
+    """Random transitions of Pendulum, without reference returns."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         file["observations"] = rng.standard_normal((size, 3)).astype(np.float32)
@@ -86,27 +86,25 @@ def small_file(path: Path, env_id: str | None = "Pendulum-v1", size: int = 300) 
     return path
 
 
-# --- run ---
+# --- seqeval run ---
 
 
-def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
-    seqeval: Seqeval, tmp_path: Path
-) -> None:
+def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "run"
     ended = seqeval(*study(out))
     assert ended.code == 0
-    cell = "cells/pendulum-replay/bc/seed-0"
-    assert sorted(states(out)) == [
-        f"{cell}/finished.json",
-        f"{cell}/policy.pt",
-        f"{cell}/rows.jsonl",
+    folder = "cells/pendulum-replay/bc/seed-0"
+    assert sorted(file_states(out)) == [
+        f"{folder}/finished.json",
+        f"{folder}/policy.pt",
+        f"{folder}/rows.jsonl",
         "curves.pdf",
         "curves.png",
         "study.json",
     ]
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "curves.pdf").read_bytes().startswith(b"%PDF")
-    rows = [json.loads(line) for line in (out / cell / "rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / folder / "rows.jsonl").read_text().splitlines()]
     assert [row["samples"] for row in rows] == [19_900, 19_950, 20_000]
     assert [row["updates"] for row in rows] == [1, 2, 3]
     assert {(row["status"], row["phase"], row["regime"], row["study"]) for row in rows} == {
@@ -124,23 +122,25 @@ def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
     assert {"torch", "gymnasium", "seqeval-rl"} <= resolved["runs"][0]["versions"].keys()
     assert str(out / "curves.png") in ended.out
     assert "20000" in ended.out
-    assert "100%" in flowing(ended.err)
+    assert "100%" in unwrapped(ended.err)
 
 
-def test_the_table_of_results_names_datasets_in_full_where_there_is_no_terminal(
+def test_the_results_table_shows_full_dataset_names_without_a_terminal(
     seqeval: Seqeval, tmp_path: Path
 ) -> None:
     ended = seqeval(*study(tmp_path / "run"))
     assert "pendulum-replay" in ended.out
 
 
-def test_run_again_adds_a_seed_and_leaves_finished_cells_alone(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_a_second_run_adds_a_seed_and_leaves_finished_runs_unchanged(
+    seqeval: Seqeval, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     assert seqeval(*study(out)).code == 0
-    before = states(out / "cells")
+    before = file_states(out / "cells")
     ended = seqeval(*study(out, "--seeds", 0, 1))
     assert ended.code == 0
-    after = states(out / "cells")
+    after = file_states(out / "cells")
     assert {name: after[name] for name in before} == before
     assert sorted(after.keys() - before.keys()) == [
         "pendulum-replay/bc/seed-1/finished.json",
@@ -151,36 +151,36 @@ def test_run_again_adds_a_seed_and_leaves_finished_cells_alone(seqeval: Seqeval,
     assert [run["seeds"] for run in json.loads((out / "study.json").read_text())["runs"]] == [[0], [0, 1]]
 
 
-def test_run_again_adds_an_algorithm_and_keeps_the_one_before(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_a_second_run_adds_an_algorithm_and_keeps_the_first(seqeval: Seqeval, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert seqeval(*study(out)).code == 0
-    before = states(out / "cells")
+    before = file_states(out / "cells")
     assert seqeval(*study(out, algorithms=(TD3,))).code == 0
-    after = states(out / "cells")
+    after = file_states(out / "cells")
     assert {name: after[name] for name in before} == before
     assert set(frame([out])["variant"]) == {"bc", "td3"}
 
 
-def test_run_again_with_nothing_to_do_says_so_and_draws_the_figure(seqeval: Seqeval, finished: Path) -> None:
-    before = states(finished / "cells")
+def test_a_second_run_of_a_finished_study_only_draws_the_figure(seqeval: Seqeval, finished: Path) -> None:
+    before = file_states(finished / "cells")
     (finished / "curves.png").unlink()
     ended = seqeval(*study(finished, "--seeds", 0, 1, algorithms=(BC, TD3)))
     assert ended.code == 0
-    assert "every cell is finished" in flowing(ended.err)
-    assert states(finished / "cells") == before
+    assert "every cell is finished" in unwrapped(ended.err)
+    assert file_states(finished / "cells") == before
     assert (finished / "curves.png").exists()
 
 
-def test_run_again_does_an_unfinished_cell_from_its_beginning(seqeval: Seqeval, finished: Path) -> None:
+def test_a_second_run_restarts_a_run_without_a_checkpoint(seqeval: Seqeval, finished: Path) -> None:
     before = frame([finished]).drop(columns=SECONDS)
-    cell = finished / "cells/pendulum-replay/td3/seed-1"
-    (cell / "policy.pt").unlink()
-    rows = (cell / "rows.jsonl").read_bytes()
-    (cell / "rows.jsonl").write_bytes(rows[: len(rows) // 2])
-    other = states(finished / "cells/pendulum-replay/td3/seed-0")
+    unfinished = finished / "cells/pendulum-replay/td3/seed-1"
+    (unfinished / "policy.pt").unlink()
+    rows = (unfinished / "rows.jsonl").read_bytes()
+    (unfinished / "rows.jsonl").write_bytes(rows[: len(rows) // 2])
+    other = file_states(finished / "cells/pendulum-replay/td3/seed-0")
     assert seqeval(*study(finished, "--seeds", 0, 1, algorithms=(BC, TD3))).code == 0
     pd.testing.assert_frame_equal(frame([finished]).drop(columns=SECONDS), before)
-    assert states(finished / "cells/pendulum-replay/td3/seed-0") == other
+    assert file_states(finished / "cells/pendulum-replay/td3/seed-0") == other
 
 
 @pytest.mark.parametrize(
@@ -191,25 +191,25 @@ def test_run_again_does_an_unfinished_cell_from_its_beginning(seqeval: Seqeval, 
         ("--evaluation.episodes", 3, ("evaluation.episodes", "2", "3")),
     ],
 )
-def test_run_again_with_another_protocol_is_refused(
+def test_a_second_run_with_another_protocol_is_refused(
     seqeval: Seqeval, finished: Path, option: str, value: object, parts: tuple[str, ...]
 ) -> None:
-    before = states(finished)
+    before = file_states(finished)
     line = refused(seqeval(*study(finished, option, value)))
     assert all(part in line for part in (str(finished), *parts))
-    assert states(finished) == before
+    assert file_states(finished) == before
 
 
-def test_run_again_with_another_value_under_the_same_name_is_refused(
-    seqeval: Seqeval, finished: Path
-) -> None:
-    before = states(finished)
+def test_a_second_run_with_other_settings_of_a_variant_is_refused(seqeval: Seqeval, finished: Path) -> None:
+    before = file_states(finished)
     line = refused(seqeval(*study(finished, algorithms=("bc:hidden=(8,8),dropout=0,name=bc",))))
     assert "bc.dropout is 0.1 there and 0.0 now" in line
-    assert states(finished) == before
+    assert file_states(finished) == before
 
 
-def test_two_jobs_give_the_rows_of_one(seqeval: Seqeval, finished_once: Path, tmp_path: Path) -> None:
+def test_two_parallel_jobs_give_the_same_rows_as_one(
+    seqeval: Seqeval, finished_once: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     assert seqeval(*study(out, "--seeds", 0, 1, algorithms=(BC, TD3), jobs=2)).code == 0
     pd.testing.assert_frame_equal(
@@ -217,25 +217,25 @@ def test_two_jobs_give_the_rows_of_one(seqeval: Seqeval, finished_once: Path, tm
     )
 
 
-def test_a_file_without_reference_returns_is_run_in_returns(seqeval: Seqeval, tmp_path: Path) -> None:
-    file, out = small_file(tmp_path / "mine.hdf5", env_id=None), tmp_path / "run"
+def test_a_dataset_without_reference_returns_is_reported_in_returns(seqeval: Seqeval, tmp_path: Path) -> None:
+    file, out = small_file(tmp_path / "custom.hdf5", env_id=None), tmp_path / "run"
     ended = seqeval(*study(out, "--datasets", file, "--env", "Pendulum-v1", "--protocol.start", 200))
     assert ended.code == 0
     assert " return " in ended.out
     assert frame([out])["score"].isna().all()
 
 
-def test_what_the_data_rules_did_is_said_before_the_run(seqeval: Seqeval, tmp_path: Path) -> None:
-    file = small_file(tmp_path / "mine.hdf5", size=310)
+def test_changes_by_the_dataset_rules_are_printed_before_the_run(seqeval: Seqeval, tmp_path: Path) -> None:
+    file = small_file(tmp_path / "custom.hdf5", size=310)
     ended = seqeval(*study(tmp_path / "run", "--datasets", file, "--protocol.start", 300))
     assert ended.code == 0
-    assert "note: mine: dropped 1 cut transitions" in flowing(ended.err)
+    assert "note: custom: dropped 1 cut transitions" in unwrapped(ended.err)
 
 
 # --- failures ---
 
 
-def test_seeds_whose_losses_are_not_finite_end_with_code_3_and_are_named(
+def test_runs_with_losses_that_are_not_finite_are_named_with_exit_code_3(
     seqeval: Seqeval, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -244,7 +244,7 @@ def test_seeds_whose_losses_are_not_finite_end_with_code_3_and_are_named(
     )
     assert ended.code == 3
     for seed in (0, 1):
-        assert f"pendulum-replay, wild, seed {seed}: failed from n = " in flowing(ended.out)
+        assert f"pendulum-replay, wild, seed {seed}: failed from n = " in unwrapped(ended.out)
     assert "0 of 2" in ended.out
     rows = frame([out])
     assert (rows["status"] == "failed").any()
@@ -252,7 +252,7 @@ def test_seeds_whose_losses_are_not_finite_end_with_code_3_and_are_named(
     assert (out / "curves.png").exists()
 
 
-def test_one_seed_of_two_that_fails_leaves_the_other_as_it_would_have_been(
+def test_a_failed_seed_does_not_change_the_other_seed(
     seqeval: Seqeval, finished_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     act = Agents.act
@@ -266,7 +266,7 @@ def test_one_seed_of_two_that_fails_leaves_the_other_as_it_would_have_been(
     out = tmp_path / "run"
     ended = seqeval(*study(out, "--seeds", 0, 1))
     assert ended.code == 3
-    assert "pendulum-replay, bc, seed 1: failed from n = 19900 on" in flowing(ended.out)
+    assert "pendulum-replay, bc, seed 1: failed from n = 19900 on" in unwrapped(ended.out)
     assert "seed 0: failed" not in ended.out
     assert "1 of 2" in ended.out
     rows = frame([out]).set_index("seed").drop(columns=SECONDS)
@@ -276,15 +276,15 @@ def test_one_seed_of_two_that_fails_leaves_the_other_as_it_would_have_been(
     pd.testing.assert_frame_equal(rows.loc[0, columns], whole[whole["variant"] == "bc"].loc[0, columns])
 
 
-def test_seeds_that_all_fail_on_data_without_reference_returns_end_with_code_3(
+def test_if_all_seeds_fail_without_reference_returns_the_exit_code_is_3(
     seqeval: Seqeval, tmp_path: Path
 ) -> None:
-    file = small_file(tmp_path / "mine.hdf5")
+    file = small_file(tmp_path / "custom.hdf5")
     wild = "td3_bc:hidden=(8,8),batch_size=32,learning_rate=1e30,name=wild"
     more = ("--datasets", file, "--protocol.start", 200, "--protocol.updates-per-growth", 8)
     ended = seqeval(*study(tmp_path / "run", *more, algorithms=(wild,)))
     assert ended.code == 3
-    assert "mine, wild, seed 0: failed from n = 200 on" in flowing(ended.out)
+    assert "custom, wild, seed 0: failed from n = 200 on" in unwrapped(ended.out)
 
 
 def test_a_failed_study_can_be_plotted_and_exported(seqeval: Seqeval, tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_a_failed_study_can_be_plotted_and_exported(seqeval: Seqeval, tmp_path: 
     assert set(exported.loc[exported["variant"] == "bc", "status"]) == {"ok"}
 
 
-def test_a_piece_that_cannot_go_on_leaves_the_others_finished_and_word_of_why(
+def test_a_job_with_a_user_error_stores_it_and_the_other_jobs_finish(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, rows, out = small_file(tmp_path / "mine.hdf5"), local.rows, tmp_path / "run"
+    file, rows, out = small_file(tmp_path / "custom.hdf5"), local.rows, tmp_path / "run"
 
     def rows_without_the_file(*arguments: Any) -> Iterator[Row | Failure]:
         file.unlink()
@@ -313,17 +313,17 @@ def test_a_piece_that_cannot_go_on_leaves_the_others_finished_and_word_of_why(
     ended = seqeval(*study(out, *more))
     assert ended.code == 2
     (why,) = re.findall(
-        r"^seqeval: (mine · bc · seed 0: .*mine\.hdf5: no such file.*)$", ended.err, re.MULTILINE
+        r"^seqeval: (custom · bc · seed 0: .*custom\.hdf5: no such file.*)$", ended.err, re.MULTILINE
     )
     assert (out / "cells/pendulum-replay/bc/seed-0/policy.pt").exists()
-    assert (out / "cells/mine/bc/seed-0/error.txt").read_text() == why + "\n"
+    assert (out / "cells/custom/bc/seed-0/error.txt").read_text() == why + "\n"
     header, line, figure = ended.out.splitlines()
     assert header.split()[:2] == ["dataset", "algorithm"]
     assert line.split()[:4] == ["pendulum-replay", "bc", "offline", "score"]
     assert figure == f"figure: {out}/curves.png and {out}/curves.pdf"
 
 
-def test_a_piece_that_breaks_off_is_in_the_table_as_far_as_it_came(
+def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, calls = plugins.find("td3_bc"), iter(range(9))
@@ -344,30 +344,30 @@ def test_a_piece_that_breaks_off_is_in_the_table_as_far_as_it_came(
     assert figure.startswith("figure: ")
 
 
-def stop(seqeval: Seqeval, out: Path) -> Ended:
-    """A study of which the first piece is stopped between its first and its second point."""
+def run_interrupted(seqeval: Seqeval, out: Path) -> CommandResult:
+    """Runs a study that is interrupted between the first and the second evaluation of its first job."""
     act, calls = Agents.act, iter(range(300))
 
-    def act_until_stopped(agents: Agents, observations: np.ndarray) -> np.ndarray:
+    def act_until_interrupted(agents: Agents, observations: np.ndarray) -> np.ndarray:
         if next(calls) == 250:  # an episode has 200 steps
             raise KeyboardInterrupt
         return act(agents, observations)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Agents, "act", act_until_stopped)
+        patch.setattr(Agents, "act", act_until_interrupted)
         ended = seqeval(*study(out, "--seeds", 0, 1, algorithms=(BC, TD3)))
-    gc.collect()  # what a stopped process does not close is noticed here and not in another test
+    gc.collect()  # files left open are reported here and not in another test
     return ended
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the next test's business
-def test_a_run_that_is_stopped_keeps_its_rows_and_ends_up_as_if_it_had_not_been(
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the next test checks this
+def test_an_interrupted_study_resumes_to_the_rows_of_an_uninterrupted_one(
     seqeval: Seqeval, finished_once: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    ended = stop(seqeval, out)
+    ended = run_interrupted(seqeval, out)
     assert ended.code == 130
-    assert ended.err.splitlines()[-1].startswith("seqeval: stopped; the same command goes on")
+    assert ended.err.splitlines()[-1].startswith("seqeval: interrupted; run the same command again to resume")
     assert "Traceback" not in ended.err
     assert frame([out])["samples"].tolist() == [19_900, 19_900]
     assert seqeval(*study(out, "--seeds", 0, 1, algorithms=(BC, TD3))).code == 0
@@ -376,20 +376,18 @@ def test_a_run_that_is_stopped_keeps_its_rows_and_ends_up_as_if_it_had_not_been(
     )
 
 
-def test_a_run_that_is_stopped_closes_its_files(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_an_interrupted_study_closes_its_files(seqeval: Seqeval, tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stop(seqeval, tmp_path / "run")
-    assert [str(each.message) for each in caught if each.category is ResourceWarning] == []
+        run_interrupted(seqeval, tmp_path / "run")
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
 
 
 # --- policies ---
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "td3"])
-def test_a_loaded_policy_acts_on_one_and_on_many_observations_within_bounds(
-    finished_once: Path, algorithm: str
-) -> None:
+def test_a_loaded_policy_accepts_single_and_batched_observations(finished_once: Path, algorithm: str) -> None:
     policy = load_policy(finished_once, "pendulum-replay", algorithm, 1)
     assert policy.env_id == "Pendulum-v1"
     observations = np.random.default_rng(0).standard_normal((4, 5, 3)).astype(np.float32) * [1, 1, 8]
@@ -404,7 +402,7 @@ def test_a_loaded_policy_acts_on_one_and_on_many_observations_within_bounds(
     np.testing.assert_allclose(policy(observations[0]), actions[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_policy_that_is_loaded_twice_acts_the_same_to_the_last_bit(finished_once: Path) -> None:
+def test_a_policy_loaded_twice_gives_bitwise_equal_actions(finished_once: Path) -> None:
     observations = np.random.default_rng(0).standard_normal((7, 3))
     policies = [load_policy(str(finished_once), "pendulum-replay", "td3", 0) for _ in range(2)]
     first = policies[0](observations)
@@ -414,7 +412,7 @@ def test_a_policy_that_is_loaded_twice_acts_the_same_to_the_last_bit(finished_on
     assert not np.array_equal(other(observations), first)
 
 
-def test_a_loaded_policy_earns_the_returns_of_its_last_row(finished_once: Path) -> None:
+def test_a_loaded_policy_reproduces_the_returns_of_its_last_row(finished_once: Path) -> None:
     from seqeval.evaluation.gymnasium import Evaluator
 
     for variant in ("bc", "td3"):
@@ -423,8 +421,8 @@ def test_a_loaded_policy_earns_the_returns_of_its_last_row(finished_once: Path) 
         (episodes,) = evaluate(policy, [20_000])
         evaluate.close()
         rows = frame([finished_once])
-        mine = rows[(rows["variant"] == variant) & (rows["seed"] == 1)]
-        np.testing.assert_allclose(episodes.returns, mine["episode_returns"].iloc[-1], rtol=1e-4)
+        expected = rows[(rows["variant"] == variant) & (rows["seed"] == 1)]
+        np.testing.assert_allclose(episodes.returns, expected["episode_returns"].iloc[-1], rtol=1e-4)
 
 
 def test_a_policy_refuses_observations_of_another_size(finished_once: Path) -> None:
@@ -433,24 +431,24 @@ def test_a_policy_refuses_observations_of_another_size(finished_once: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("cell", "part"),
+    ("run", "part"),
     [
         (("hopper-replay", "bc", 0), "no 'hopper-replay' among its datasets: pendulum-replay"),
         (("pendulum-replay", "iql", 0), "no 'iql' among its algorithms: bc, td3"),
         (("pendulum-replay", "bc", 9), "seed 9 is not there or not finished"),
     ],
 )
-def test_a_policy_that_is_not_there_is_refused(
-    finished_once: Path, cell: tuple[str, str, int], part: str
+def test_loading_a_policy_that_does_not_exist_is_refused(
+    finished_once: Path, run: tuple[str, str, int], part: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(part)):
-        load_policy(finished_once, *cell)
+        load_policy(finished_once, *run)
 
 
-# --- plot, export ---
+# --- seqeval plot and export ---
 
 
-def test_plot_draws_several_studies_into_one_figure(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_plot_draws_several_studies_in_one_figure(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     other, figure = tmp_path / "other", tmp_path / "deep" / "both.pdf"
     assert seqeval(*study(other)).code == 0
     ended = seqeval("plot", finished, other, "--out", figure)
@@ -460,7 +458,7 @@ def test_plot_draws_several_studies_into_one_figure(seqeval: Seqeval, finished: 
     assert figure.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_plot_draws_the_same_bytes_twice(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_plot_is_deterministic(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         assert seqeval("plot", finished, "--out", tmp_path / name).code == 0
     for ending in (".png", ".pdf"):
@@ -468,19 +466,17 @@ def test_plot_draws_the_same_bytes_twice(seqeval: Seqeval, finished: Path, tmp_p
         assert one == two
 
 
-def test_plot_refuses_one_name_for_two_data_sets(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_plot_refuses_different_datasets_with_one_name(seqeval: Seqeval, tmp_path: Path) -> None:
     for number in (1, 2):
-        file = small_file(tmp_path / "mine.hdf5", size=300 + number * 100)
+        file = small_file(tmp_path / "custom.hdf5", size=300 + number * 100)
         out = tmp_path / f"run-{number}"
         assert seqeval(*study(out, "--datasets", file, "--protocol.start", 250)).code == 0
     line = refused(seqeval("plot", tmp_path / "run-1", tmp_path / "run-2", "--out", tmp_path / "figure.png"))
-    assert "run-2: its data called 'mine' are not those of" in line
+    assert "run-2: its data called 'custom' are not those of" in line
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_export_writes_every_row_into_one_table(
-    seqeval: Seqeval, finished: Path, tmp_path: Path, ending: str
-) -> None:
+def test_export_writes_all_rows(seqeval: Seqeval, finished: Path, tmp_path: Path, ending: str) -> None:
     table = tmp_path / f"rows.{ending}"
     ended = seqeval("export", finished, "--to", table)
     assert (ended.code, ended.out) == (0, f"12 rows in {table}\n")
@@ -490,17 +486,17 @@ def test_export_writes_every_row_into_one_table(
     assert all(len(json.loads(text)) == 2 for text in rows["episode_returns"])
 
 
-# --- what is there ---
+# --- seqeval datasets and algorithms ---
 
 
-def test_datasets_list_prints_a_name_a_line(seqeval: Seqeval) -> None:
+def test_datasets_list_prints_one_name_per_line(seqeval: Seqeval) -> None:
     ended = seqeval("datasets", "list")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines() == datasets.names()
     assert "pendulum-replay" in ended.out
 
 
-def test_datasets_show_tells_what_is_in_a_dataset(seqeval: Seqeval) -> None:
+def test_datasets_show_describes_a_dataset(seqeval: Seqeval) -> None:
     ended = seqeval("datasets", "show", "pendulum-replay")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.partition("\n\n")[0].splitlines()
@@ -512,10 +508,10 @@ def test_datasets_show_tells_what_is_in_a_dataset(seqeval: Seqeval) -> None:
     assert facts["scores"].startswith("mean 83.29,")
 
 
-def test_datasets_show_tells_what_is_in_a_file_and_what_the_rules_did(
+def test_datasets_show_describes_a_file_and_changes_by_the_dataset_rules(
     seqeval: Seqeval, tmp_path: Path
 ) -> None:
-    file = small_file(tmp_path / "mine.hdf5", env_id=None, size=310)
+    file = small_file(tmp_path / "custom.hdf5", env_id=None, size=310)
     ended = seqeval("datasets", "show", file, "--env", "Pendulum-v1")
     assert ended.code == 0
     assert "transitions            309" in ended.out
@@ -524,7 +520,7 @@ def test_datasets_show_tells_what_is_in_a_file_and_what_the_rules_did(
     assert "dropped 1 cut transitions" in ended.out
 
 
-def test_algorithms_list_prints_an_algorithm_a_line(seqeval: Seqeval) -> None:
+def test_algorithms_list_prints_one_algorithm_per_line(seqeval: Seqeval) -> None:
     ended = seqeval("algorithms", "list")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == plugins.names()
@@ -541,15 +537,13 @@ def test_algorithms_show_prints_every_setting_with_its_default(seqeval: Seqeval,
 
 
 @pytest.mark.parametrize("name", plugins.names())
-def test_algorithms_show_prints_settings_in_full_where_there_is_no_terminal(
-    seqeval: Seqeval, name: str
-) -> None:
+def test_algorithms_show_does_not_shorten_settings_without_a_terminal(seqeval: Seqeval, name: str) -> None:
     shown = seqeval("algorithms", "show", name).out
     assert "normalize_observations" in shown
     assert "…" not in shown
 
 
-def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_the_version_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     from importlib.metadata import version
 
     cli.main(["--version"])
@@ -559,7 +553,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "command", [[], ["run"], ["plot"], ["export"], ["datasets", "show"], ["algorithms", "show"]]
 )
-def test_help_is_printed_on_stdout(seqeval: Seqeval, command: list[str]) -> None:
+def test_help_is_printed_to_stdout(seqeval: Seqeval, command: list[str]) -> None:
     ended = seqeval(*command, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert "usage: seqeval" in ended.out
@@ -568,14 +562,14 @@ def test_help_is_printed_on_stdout(seqeval: Seqeval, command: list[str]) -> None
 @pytest.mark.parametrize(
     "arguments", [[], ["datasets"], ["frobnicate"], ["run"], ["run", "--bogus", "1"], ["export", "x"]]
 )
-def test_a_command_that_is_not_understood_ends_with_code_2(seqeval: Seqeval, arguments: list[str]) -> None:
+def test_an_invalid_command_has_exit_code_2(seqeval: Seqeval, arguments: list[str]) -> None:
     ended = seqeval(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert ended.err
     assert "Traceback" not in ended.err
 
 
-# --- the user's errors ---
+# --- user errors ---
 
 
 @pytest.mark.parametrize(
@@ -605,7 +599,7 @@ def test_a_command_that_is_not_understood_ends_with_code_2(seqeval: Seqeval, arg
         (("--jobs", "0"), ("jobs: must be at least 1, not 0",)),
     ],
 )
-def test_a_study_that_cannot_be_run_is_refused_before_anything_is_written(
+def test_an_invalid_study_is_refused_before_anything_is_written(
     seqeval: Seqeval, tmp_path: Path, more: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     line = refused(seqeval(*study(tmp_path / "run", *more)))
@@ -625,7 +619,7 @@ def test_a_study_that_cannot_be_run_is_refused_before_anything_is_written(
         ("export", "nowhere", "--to", "rows.csv"),
     ],
 )
-def test_what_is_not_there_is_refused_in_one_line(
+def test_missing_inputs_are_refused_in_one_line(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -633,37 +627,35 @@ def test_what_is_not_there_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plot_and_export_refuse_endings_they_do_not_know(
-    seqeval: Seqeval, finished: Path, tmp_path: Path
-) -> None:
+def test_plot_and_export_refuse_unknown_file_types(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     assert ".png, .pdf or .svg" in refused(seqeval("plot", finished, "--out", tmp_path / "figure.jpeg"))
     assert ".csv or .parquet" in refused(seqeval("export", finished, "--to", tmp_path / "rows.xlsx"))
 
 
-def test_plot_refuses_a_study_that_is_named_twice(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_plot_refuses_a_study_given_twice(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     assert "one name" in refused(seqeval("plot", finished, finished, "--out", tmp_path / "figure.png"))
 
 
-def test_run_refuses_a_folder_with_something_else_in_it(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_run_refuses_a_folder_with_other_files(seqeval: Seqeval, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     assert "not empty and holds no study" in refused(seqeval(*study(tmp_path)))
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_run_refuses_two_files_of_one_name(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_run_refuses_two_dataset_files_with_one_name(seqeval: Seqeval, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-    files = [small_file(tmp_path / folder / "mine.hdf5") for folder in ("one", "two")]
+    files = [small_file(tmp_path / folder / "custom.hdf5") for folder in ("one", "two")]
     line = refused(seqeval(*study(tmp_path / "run", "--datasets", *files, "--protocol.start", 200)))
-    assert "two are called 'mine'" in line
+    assert "two are called 'custom'" in line
 
 
-def test_run_refuses_a_path_that_is_a_file(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_run_refuses_a_file_as_study_directory(seqeval: Seqeval, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     assert str(tmp_path / "run") in refused(seqeval(*study(tmp_path / "run")))
 
 
-def test_export_refuses_a_path_that_is_a_folder(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_export_refuses_a_folder_as_output(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     assert "rows.csv" in refused(seqeval("export", finished, "--to", tmp_path / "rows.csv"))
 
@@ -671,7 +663,7 @@ def test_export_refuses_a_path_that_is_a_folder(seqeval: Seqeval, finished: Path
 # --- presets and regimes ---
 
 
-def test_a_preset_gives_defaults_and_flags_go_before_it(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_flags_override_the_defaults_of_a_preset(seqeval: Seqeval, tmp_path: Path) -> None:
     assert (
         seqeval(
             *study(
@@ -682,13 +674,15 @@ def test_a_preset_gives_defaults_and_flags_go_before_it(seqeval: Seqeval, tmp_pa
     )
     resolved = json.loads((tmp_path / "run" / "study.json").read_text())
     assert resolved["protocol"]["normalizer"] == "full"
-    assert resolved["protocol"]["start"] == 19_800  # the flag's, not the preset's
+    assert resolved["protocol"]["start"] == 19_800  # from the flag, not from the preset
     assert resolved["evaluation"]["every"] == 70
-    assert resolved["datasets"]["pendulum-replay"]["transitions"] == 20_000 - 100  # qlearning_dataset
+    assert (
+        resolved["datasets"]["pendulum-replay"]["transitions"] == 20_000 - 100
+    )  # as D4RL's qlearning_dataset does
     assert refused(seqeval(*study(tmp_path / "run"))).startswith("seqeval: ")
 
 
-def test_regimes_run_and_share_a_figure(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_studies_of_all_regimes_run_and_share_a_figure(seqeval: Seqeval, tmp_path: Path) -> None:
     folders = []
     for regime in ("retrain", "warm", "full"):
         folders.append(tmp_path / regime)
@@ -703,19 +697,19 @@ def test_regimes_run_and_share_a_figure(seqeval: Seqeval, tmp_path: Path) -> Non
     )
 
 
-def test_a_full_disk_is_one_line_whoever_meets_it(
+def test_a_full_disk_is_reported_in_one_line(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")  # as of a file that is open: without its name
+        raise OSError(errno.ENOSPC, "No space left on device")  # an error in an open file has no name
 
     monkeypatch.setattr(atomic_io, "save_json", full)
     ended = seqeval(*study(tmp_path / "run"))
     assert ended.code == 2
-    assert ended.err.endswith("No space left on device; make room and give the same command again\n")
+    assert ended.err.endswith("No space left on device; free some space and run the same command again\n")
     assert "Traceback" not in ended.err
 
 
-def test_names_that_are_one_word_are_refused() -> None:
+def test_a_string_instead_of_a_tuple_of_datasets_is_refused() -> None:
     with pytest.raises(UserError, match=r"datasets: wants several, as a tuple: \('pendulum-replay',\)"):
         Study("pendulum-replay", ("bc",))

@@ -20,7 +20,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from seqeval import Evaluation, Protocol, Study, cli, datasets, environments
-from seqeval.collect.log import Log, Logged
+from seqeval.collect.log import LoggingEnv, TransitionLog
 from seqeval.errors import UserError
 from seqeval.execution import jobs
 from seqeval.types import Dataset
@@ -427,8 +427,8 @@ SMALL = {"policy_kwargs": {"net_arch": [4]}, "batch_size": 4, "learning_starts":
 
 def learned(env_id: str, n_envs: int, total: int, make: Any) -> tuple[Any, list[dict[str, np.ndarray]]]:
     """A model that has learned for `total` steps, and what each environment received and answered."""
-    logs = [Log(env_id, total) for _ in range(n_envs)]
-    envs = DummyVecEnv([lambda log=log: Logged(environments.make(env_id), log) for log in logs])
+    logs = [TransitionLog(env_id, total) for _ in range(n_envs)]
+    envs = DummyVecEnv([lambda log=log: LoggingEnv(environments.make(env_id), log) for log in logs])
     model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 writes into them
     model.set_logger(Logger(None, []))
     model.learn(total)

@@ -338,7 +338,7 @@ def test_a_signal_to_the_group_while_workers_start_is_a_stop(tmp_path: Path, aft
         os.killpg(parent.pid, signal.SIGTERM)
         _, said = parent.communicate(timeout=60)
     assert parent.returncode == 130
-    assert said.endswith("seqeval: stopped; the same command goes on where it was saved\n")
+    assert said.endswith("seqeval: interrupted; run the same command again to resume\n")
     assert "Traceback" not in said
 
 
@@ -354,7 +354,7 @@ def test_ctrl_c_saves_every_worker_says_how_to_go_on_and_exits_with_130(tmp_path
         _, said = parent.communicate(timeout=60)
     assert parent.returncode == 130
     assert "every piece finishes its update and is saved" in said
-    assert said.endswith("seqeval: stopped; the same command goes on where it was saved\n")
+    assert said.endswith("seqeval: interrupted; run the same command again to resume\n")
     assert "Traceback" not in said
     assert len(list(tmp_path.glob("out/cells/*/*/*/checkpoint.pt"))) == 2
 

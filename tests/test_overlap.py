@@ -212,7 +212,7 @@ def test_a_study_that_ends_waits_for_no_evaluation_and_leaves_none_behind(
     out = held / number.name
     with begin(held, out, jobs=1) as study:
         (evaluator,) = wait_for(lambda: beside(study.pid))
-        for ignored in signals.ASK_TO_STOP:
+        for ignored in signals.STOP_SIGNALS:
             os.kill(evaluator, ignored)
         wait_for(lambda: saved_behind(out, 2))
         time.sleep(1.0)  # by now training waits: it has come to the next point

@@ -1,4 +1,4 @@
-"""The README's Python example does what it says."""
+"""The Python example in the README."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_from_python_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_python_example_runs_unchanged(tmp_path: Path) -> None:
     (example,) = [
         block
         for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -19,10 +19,10 @@ def test_the_example_from_python_runs_as_it_stands(tmp_path: Path) -> None:
     assert len(example.splitlines()) < 20
     script = tmp_path / "example.py"
     script.write_text(example.replace("points=5", "points=1").replace("grow_by=8", "grow_by=400"))
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^20000 +-?\d+\.\d+$", done.stdout, re.MULTILINE)
-    assert re.search(r"^\[\[.*\]\]$", done.stdout, re.MULTILINE)  # the policy's action
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^20000 +-?\d+\.\d+$", result.stdout, re.MULTILINE)
+    assert re.search(r"^\[\[.*\]\]$", result.stdout, re.MULTILINE)  # the action of the policy
     assert (tmp_path / "runs" / "example" / "study.json").exists()

@@ -411,7 +411,7 @@ def test_it_is_shown_with_sb3s_words_and_a_comment_on_each_setting(
     shown = capsys.readouterr().out
     assert ":param" not in shown
     assert "Stable-Baselines3" in shown
-    assert f"Learns {plugins.find(name).action_spaces[0]} actions, offline and online." in shown
+    assert f"Supports {plugins.find(name).action_spaces[0]} actions; learns offline and online." in shown
     settings = shown.partition("\nSettings, as in ")[2].splitlines()[1:]
     assert {line.split()[0] for line in settings} == {
         field.name for field in dataclasses.fields(plugins.find(name).Config)

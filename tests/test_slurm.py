@@ -197,7 +197,7 @@ def test_detached_it_goes_on_alone_and_nobody_else_may_meanwhile(
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", str(out), "--watch"])
     assert ended.value.code == 0
-    assert "2 of 2 cells done" in capsys.readouterr().out
+    assert "2 of 2 runs finished" in capsys.readouterr().out
     wait_until_over(out)
     assert differences()(whole, out) == []
     ONE.run(out, jobs=1, console=told)

@@ -1,4 +1,4 @@
-"""`seqeval status` by run directories in every state, and the word that failed pieces leave."""
+"""`seqeval status` for studies in every state, and the error files of failed jobs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from test_storage import FAILED, ROW
 
 from seqeval import atomic_io, cli
-from seqeval.cli import status as command
-from seqeval.cli.status import Standing, standings
+from seqeval.cli import status as status_command
+from seqeval.cli.status import RunStatus, run_statuses
 from seqeval.execution import WorkFailed
 from seqeval.execution.jobs import resolve
 from seqeval.execution.storage import Cell, RunDirectory
@@ -28,205 +28,188 @@ from seqeval.execution.storage import Cell, RunDirectory
 BEGAN = "2026-01-01T00:00:00+00:00"
 
 
-def study(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What study.json holds of such runs."""
-    names = {name for run in runs for name in run["updates"]}
-    variants = {name for run in runs for cells in run["updates"].values() for name in cells}
+def study_json(commands: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of study.json after these `seqeval run` commands."""
+    names = {name for command in commands for name in command["updates"]}
+    variants = {name for command in commands for totals in command["updates"].values() for name in totals}
     return {
         "protocol": {},
         "online": {},
         "evaluation": {},
         "datasets": {name: {"env_id": None, "digest": name, "reference": None} for name in sorted(names)},
         "algorithms": {name: {"algorithm": name, "config": {}} for name in sorted(variants)},
-        "runs": runs,
+        "runs": commands,
     }
 
 
-def made(folder: Path, *runs: dict[str, Any]) -> RunDirectory:
+def create_study(folder: Path, *commands: dict[str, Any]) -> RunDirectory:
     out = RunDirectory(folder)
-    out.admit(study([{"began": BEGAN, **run} for run in runs]))
+    out.admit(study_json([{"began": BEGAN, **command} for command in commands]))
     return out
 
 
-def begin(out: RunDirectory, seed: int, variant: str = "bc") -> Cell:
-    cell = out.cell("made-up", variant, seed)
-    cell.begin()
-    return cell
+def begin(out: RunDirectory, seed: int) -> Cell:
+    run = out.cell("tiny", "bc", seed)
+    run.begin()
+    return run
 
 
-def age(cell: Cell, seconds: float) -> None:
-    """As if word of it had been left so long ago."""
-    told = cell.told()
-    cell.progress.write_text(json.dumps(told | {"time": told["time"] - seconds}))
+def age(run: Cell, seconds: float) -> None:
+    """Moves the time of the run's last progress report into the past."""
+    progress = run.told()
+    run.progress.write_text(json.dumps(progress | {"time": progress["time"] - seconds}))
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Iterator[RunDirectory]:
-    """A study of six seeds of 100 updates, each in another state."""
-    out = made(tmp_path / "study", {"seeds": list(range(6)), "updates": {"made-up": {"bc": 100}}})
+    """A study of six seeds with 100 updates each: two finished, and one in each other state."""
+    out = create_study(tmp_path / "study", {"seeds": list(range(6)), "updates": {"tiny": {"bc": 100}}})
     finished, diverged, running, stopped, failed = (begin(out, seed) for seed in range(5))
-    for cell, row in ((finished, ROW), (diverged, FAILED)):
-        cell.append(row)
-        cell.finish({})
+    for run, row in ((finished, ROW), (diverged, FAILED)):
+        run.append(row)
+        run.finish({})
     running.tell(50, 100, 2.0, every=30)
     stopped.tell(25, 100, 4.0, every=None)
     failed.tell(75, 100, 4.0, every=30)
-    failed.fail("Traceback: of its own doing")
-    for cell in (running, stopped, failed):
-        cell.close()
+    failed.fail("Traceback: deliberate")
+    for run in (running, stopped, failed):
+        run.close()
     return out
 
 
 def states(out: RunDirectory) -> list[str]:
-    return [cell.state for cell in standings(out.path)]
+    return [run.state for run in run_statuses(out.path)]
 
 
-def test_each_state_is_told(out: RunDirectory) -> None:
-    assert states(out) == ["done", "done", "running", "stopped", "failed", "waiting"]
-    found = standings(out.path)
-    assert [cell.updates for cell in found] == [100, 100, 50, 25, 75, 0]
-    assert [cell.per_second for cell in found] == [0, 0, 2.0, 0, 0, 0]
-    assert [cell.diverged for cell in found] == [False, True, False, False, False, False]
-    assert found[4].error is not None
-    assert found[4].error.read_text() == "Traceback: of its own doing\n"
+def test_each_state_is_recognised(out: RunDirectory) -> None:
+    assert states(out) == ["finished", "finished", "running", "stopped", "failed", "waiting"]
+    runs = run_statuses(out.path)
+    assert [run.updates for run in runs] == [100, 100, 50, 25, 75, 0]
+    assert [run.updates_per_second for run in runs] == [0, 0, 2.0, 0, 0, 0]
+    assert [run.diverged for run in runs] == [False, True, False, False, False, False]
+    assert runs[4].error is not None
+    assert runs[4].error.read_text() == "Traceback: deliberate\n"
 
 
-def test_what_begins_again_has_not_failed(out: RunDirectory) -> None:
+def test_a_failed_run_that_starts_again_is_no_longer_failed(out: RunDirectory) -> None:
     begin(out, 4).close()
     assert states(out)[4] == "waiting"
-    cell = out.cell("made-up", "bc", 4)
-    cell.fail("once more")
-    cell.begin({"rows_bytes": 0})
-    cell.close()
-    assert not cell.error.exists()
+    run = out.cell("tiny", "bc", 4)
+    run.fail("once more")
+    run.begin({"rows_bytes": 0})
+    run.close()
+    assert not run.error.exists()
 
 
 @pytest.mark.parametrize(
     ("every", "ago", "state"),
     [(5, 50, "running"), (5, 70, "stopped"), (60, 170, "running"), (60, 190, "stopped")],
 )
-def test_without_news_for_three_times_its_time_and_a_minute_nobody_is_at_work(
+def test_a_run_is_stopped_after_a_minute_and_three_intervals_without_a_report(
     out: RunDirectory, every: float, ago: float, state: str
 ) -> None:
-    cell = out.cell("made-up", "bc", 2)
-    cell.tell(50, 100, 2.0, every)
-    age(cell, ago)
+    run = out.cell("tiny", "bc", 2)
+    run.tell(50, 100, 2.0, every)
+    age(run, ago)
     assert states(out)[2] == state
 
 
-def test_while_the_study_is_locked_what_it_has_begun_runs_and_the_rest_waits(out: RunDirectory) -> None:
-    """However long an evaluation takes; and what an earlier call has left waits for its turn."""
-    age(out.cell("made-up", "bc", 2), 1000)
-    with atomic_io.locked(out.path, "at work"):
+def test_in_a_locked_study_runs_of_the_latest_command_are_running_and_others_waiting(
+    out: RunDirectory,
+) -> None:
+    """The age of a report does not matter: an evaluation may take long."""
+    age(out.cell("tiny", "bc", 2), 1000)
+    with atomic_io.locked(out.path, "in use"):
         assert states(out)[2:4] == ["running", "waiting"]
-        age(out.cell("made-up", "bc", 2), time.time())  # before this call began
+        age(out.cell("tiny", "bc", 2), time.time())  # before the latest command
         assert states(out)[2:4] == ["waiting", "waiting"]
     assert states(out)[2:4] == ["stopped", "stopped"]
 
 
-def test_the_table_and_what_is_said_beneath(out: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_notes_below_it(out: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     (out.path / "big").write_bytes(bytes(3_000_000))
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", str(out.path)])
     assert ended.value.code == 0
-    header, line, *beneath = capsys.readouterr().out.splitlines()
+    header, line, *notes = capsys.readouterr().out.splitlines()
     assert header.split() == [
-        *(
-            "dataset",
-            "algorithm",
-            "done",
-            "running",
-            "waiting",
-            "stopped",
-            "failed",
-            "updates",
-            "time",
-            "left",
-        )
+        *("dataset", "algorithm"),
+        *("finished", "running", "waiting", "stopped", "failed"),
+        *("updates", "time", "left"),
     ]
-    # Of 600 updates 350 are made; 150 are ahead of what runs, 2 a second, and waits.
-    assert line.split() == ["made-up", "bc", "2", "1", "1", "1", "1", "58%", "75", "s"]
-    assert [text.rstrip() for text in beneath] == [
-        "2 of 6 cells done, 3 MB on disc",
-        "made-up · bc · seed 1: its numbers are not finite, and its rows say failed",
-        f"made-up · bc · seed 4 failed: see {out.cell('made-up', 'bc', 4).error}",
-        "what is stopped goes on with the same `seqeval run`",
+    # 350 of 600 updates are made; running and waiting runs have 150 left, at 2 per second.
+    assert line.split() == ["tiny", "bc", "2", "1", "1", "1", "1", "58%", "75", "s"]
+    assert [text.rstrip() for text in notes] == [
+        "2 of 6 runs finished, 3 MB on disk",
+        "tiny · bc · seed 1: losses or actions are not finite; rows have the status failed",
+        f"tiny · bc · seed 4 failed: see {out.cell('tiny', 'bc', 4).error}",
+        "run the same `seqeval run` command again to resume stopped runs",
     ]
 
 
-def test_only_cells_that_were_asked_for_are_missing(tmp_path: Path) -> None:
-    runs = [
+def test_only_requested_runs_are_listed(tmp_path: Path) -> None:
+    commands = [
         {"seeds": [0, 1], "updates": {"one": {"bc": 10}}},
         {"seeds": [1, 2], "updates": {"two": {"bc": 20, "iql": 30}}},
     ]
-    out = made(tmp_path / "study", *runs)
-    found = [(cell.dataset, cell.variant, cell.seed, cell.of) for cell in standings(out.path)]
-    assert found == [
+    out = create_study(tmp_path / "study", *commands)
+    runs = [(run.dataset, run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
+    assert runs == [
         *[("one", "bc", 0, 10), ("one", "bc", 1, 10)],
         *[("two", "bc", 1, 20), ("two", "bc", 2, 20), ("two", "iql", 1, 30), ("two", "iql", 2, 30)],
     ]
 
 
-def test_studies_that_do_not_tell_their_updates_have_a_status_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = made(tmp_path / "study", {"seeds": [0], "updates": {"made-up": {"bc": 10}}})
-    said = out.study()
-    del said["runs"][0]["updates"]
-    out.study_file.write_text(json.dumps(said))
-    assert command.status(out.path) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["made-up", "bc", "1"]
-
-
-def test_what_a_study_says_of_itself_is_what_is_asked_for(tmp_path: Path) -> None:
+def test_a_new_study_lists_its_runs_with_their_total_updates(tmp_path: Path) -> None:
     out = RunDirectory(tmp_path / "study")
     out.admit(resolve(STUDY).describe())
-    found = [(cell.variant, cell.seed, cell.of) for cell in standings(out.path)]
+    runs = [(run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
     updates = math.ceil(19_000 / 16) + 1 + 120
-    assert found == [(name, seed, updates) for name in ("td3_bc", "iql") for seed in (0, 1)]
+    assert runs == [(name, seed, updates) for name in ("td3_bc", "iql") for seed in (0, 1)]
 
 
-def test_watched_it_is_shown_until_every_cell_is_done_or_failed(
+def test_watch_ends_when_all_runs_are_finished_or_failed(
     out: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "EVERY", 0.05)
+    monkeypatch.setattr(status_command, "REFRESH_SECONDS", 0.05)
 
     def finish() -> None:
         for seed in (2, 3, 5):
-            cell = begin(out, seed)
-            cell.append(replace(ROW, seed=seed))
-            cell.finish({})
+            run = begin(out, seed)
+            run.append(replace(ROW, seed=seed))
+            run.finish({})
 
     thread = threading.Timer(0.3, finish)
     thread.start()
-    assert command.status(out.path, watch=True) == 0
+    assert status_command.status(out.path, watch=True) == 0
     thread.join()
-    assert states(out) == ["done", "done", "done", "done", "failed", "done"]
-    assert "5 of 6 cells done" in capsys.readouterr().out
+    assert states(out) == [*["finished"] * 4, "failed", "finished"]
+    assert "5 of 6 runs finished" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_the_watching_alone(out: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_watch_with_success(out: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", interrupt)
-    assert command.status(out.path, watch=True) == 0
+    assert status_command.status(out.path, watch=True) == 0
 
 
-def test_where_there_is_no_study_it_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_without_a_study_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", str(tmp_path)])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"seqeval: {tmp_path}: no study here (no study.json)")
 
 
-def cells(state: str) -> st.SearchStrategy[Standing]:
+def runs_in(state: str) -> st.SearchStrategy[RunStatus]:
     speed = st.floats(0.1, 1e4) if state == "running" else st.just(0.0)
-    done = st.floats(0, 1000)
     return st.builds(
-        Standing,
+        RunStatus,
         *map(st.just, ("data", "bc", 0, state)),
-        done,
+        st.floats(0, 1000),
         st.just(1000.0),
         speed,
         st.none(),
@@ -235,55 +218,56 @@ def cells(state: str) -> st.SearchStrategy[Standing]:
 
 
 @given(
-    st.lists(cells("running"), min_size=1, max_size=4),
-    st.lists(cells("waiting"), max_size=4),
-    st.lists(cells("stopped"), max_size=4),
+    st.lists(runs_in("running"), min_size=1, max_size=4),
+    st.lists(runs_in("waiting"), max_size=4),
+    st.lists(runs_in("stopped"), max_size=4),
 )
-def test_the_time_left_is_no_less_than_any_cell_needs_and_all_need_together(
-    running: list[Standing], waiting: list[Standing], stopped: list[Standing]
+def test_time_left_covers_all_unfinished_updates_and_the_slowest_run(
+    running: list[RunStatus], waiting: list[RunStatus], stopped: list[RunStatus]
 ) -> None:
-    left = command._left([*running, *waiting, *stopped])
+    left = status_command._seconds_left([*running, *waiting, *stopped])
     assert left is not None
-    speed = sum(cell.per_second for cell in running)
-    ahead = sum(cell.of - cell.updates for cell in [*running, *waiting])
-    assert left * speed >= ahead * (1 - 1e-9)
-    assert all(left * cell.per_second >= (cell.of - cell.updates) * (1 - 1e-9) for cell in running)
+    speed = sum(run.updates_per_second for run in running)
+    updates_left = sum(run.total_updates - run.updates for run in [*running, *waiting])
+    assert left * speed >= updates_left * (1 - 1e-9)
+    for run in running:
+        assert left * run.updates_per_second >= (run.total_updates - run.updates) * (1 - 1e-9)
     if not waiting:
-        slowest = max((cell.of - cell.updates) / cell.per_second for cell in running)
+        slowest = max((run.total_updates - run.updates) / run.updates_per_second for run in running)
         assert left == pytest.approx(slowest)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(None, ""), (math.nan, ""), (4.2, "4 s"), (100, "2 min"), (5000, "83 min"), (5450, "1 h 31 min")],
+    ("seconds", "text"),
+    [(None, ""), (4.2, "4 s"), (100, "2 min"), (5000, "83 min"), (5450, "1 h 31 min")],
 )
-def test_times_in_words(seconds: float | None, words: str) -> None:
-    assert command._words(seconds) == words
+def test_times_are_printed_in_suitable_units(seconds: float | None, text: str) -> None:
+    assert status_command._format_seconds(seconds) == text
 
 
-# --- what failed pieces leave ---
+# --- error files ---
 
 
-def test_a_piece_that_raises_leaves_its_traceback(tmp_path: Path) -> None:
+def test_a_job_that_raises_stores_its_traceback(tmp_path: Path) -> None:
     plugin, out = tmp_path / "raises.py", tmp_path / "study"
     plugin.write_text(RAISES)
     study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=raises", f"bc:{SMALL},name=bc"))
     with pytest.raises(WorkFailed, match=r"raises · seed 0"):
         study.run(out, jobs=1, console=silent())
-    found = standings(out)
-    assert [cell.state for cell in found] == ["failed", "failed", "done", "done"]
-    for cell in found[:2]:
-        assert cell.error is not None
-        assert re.search(r"(?s)raises · seed 0.*\nTraceback.*of its own doing", cell.error.read_text())
+    runs = run_statuses(out)
+    assert [run.state for run in runs] == ["failed", "failed", "finished", "finished"]
+    for run in runs[:2]:
+        assert run.error is not None
+        assert re.search(r"(?s)raises · seed 0.*\nTraceback.*of its own doing", run.error.read_text())
 
 
-def test_a_piece_whose_process_dies_leaves_word_too(tmp_path: Path) -> None:
+def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:
     plugin, out = tmp_path / "dies.py", tmp_path / "study"
     plugin.write_text(DIES)
     study = replace(STUDY, algorithms=(f"{plugin}:Dies:name=dies", f"bc:{SMALL},name=bc"), seeds=(0,))
     with pytest.raises(cli.UserError, match="dies · seed 0: its process died"):
         study.run(out, jobs=2, console=silent())
-    found = standings(out)
-    assert [cell.state for cell in found] == ["failed", "done"]
-    assert found[0].error is not None
-    assert "its process died" in found[0].error.read_text()
+    runs = run_statuses(out)
+    assert [run.state for run in runs] == ["failed", "finished"]
+    assert runs[0].error is not None
+    assert "its process died" in runs[0].error.read_text()

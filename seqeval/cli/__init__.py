@@ -1,4 +1,7 @@
-"""Sequential evaluation of offline reinforcement learning: score against data.  (seqeval --version)"""
+"""Sequential evaluation of offline reinforcement learning: scores as a function of the amount of data.
+
+Use "seqeval --version" to print the version.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +35,20 @@ app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
 app.command(name="check")(algorithms.check_algorithm)
 
-# What a user's paths can meet.
-FILE_TROUBLE = {
+# Errors that a path given by the user can cause.
+PATH_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point of `seqeval`."""
+    """The entry point of the command `seqeval`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"seqeval {version('seqeval-rl')}")
         return
-    with exits("seqeval"):
+    with handle_errors("seqeval"):
         if arguments[:1] == ["run"]:
             study = running.study_with(running.preset_of(arguments))
             running.run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
@@ -54,9 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def script(study: Study, out: Path, description: str | None) -> None:
-    """The whole of an experiment that is a study with other defaults: its file, run, is this call.
+    """Runs an experiment script that consists of one study with its own defaults.
 
-    Every flag of `seqeval run` but the preset can be given to it.
+    The script accepts every flag of `seqeval run` except --preset. `out` is the default study directory,
+    `description` the text of --help.
     """
 
     def main(
@@ -66,30 +70,33 @@ def script(study: Study, out: Path, description: str | None) -> None:
     ) -> int:
         return running.run_study(study, out, execution)
 
-    with exits(Path(sys.argv[0]).stem):
+    with handle_errors(Path(sys.argv[0]).stem):
         code = tyro.cli(main, description=description)
     sys.exit(code)
 
 
 @contextmanager
-def exits(name: str) -> Iterator[None]:
-    """Ends with exit code 2 and one line, which begins with `name`, for what the user can put right."""
+def handle_errors(name: str) -> Iterator[None]:
+    """Turns errors that the user can correct into one line, which begins with `name`, and exit code 2.
+
+    Exit code 130 after Ctrl-C, 1 if the reader of the output is gone. Other errors keep their traceback.
+    """
     try:
         yield
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+    except BrokenPipeError:  # the reader of the output is gone, as with `seqeval ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and (error.filename is None or error.errno not in FILE_TROUBLE):
+        if not full and (error.filename is None or error.errno not in PATH_ERRORS):
             raise
-        where = f"{error.filename}: " if error.filename else ""  # writing to an open file names none
-        advice = "; make room and give the same command again" if full else ""
-        print(f"{name}: {where}{error.strerror}{advice}", file=sys.stderr)
+        location = f"{error.filename}: " if error.filename else ""  # an error in an open file has no name
+        advice = "; free some space and run the same command again" if full else ""
+        print(f"{name}: {location}{error.strerror}{advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"{name}: stopped; the same command goes on where it was saved", file=sys.stderr)
+        print(f"{name}: interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)

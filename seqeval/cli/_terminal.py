@@ -1,4 +1,4 @@
-"""What every command prints with."""
+"""Printing, shared by all commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rich.console import Console
 
 
 def plain_console(stderr: bool) -> Console:
-    """A console that does not squeeze what is piped or logged into 80 columns."""
+    """A console that uses 200 columns instead of 80 if the output is piped or logged."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=200)
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    """A fact a line; where people read it on a terminal, in lines that fit there."""
+    """Prints one `name  value` line per entry, wrapped to the width of a terminal if there is one."""
     width = max(map(len, facts))
     console = Console()
     for key, value in facts.items():

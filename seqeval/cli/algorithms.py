@@ -1,4 +1,4 @@
-"""`seqeval algorithms ...` and `seqeval check`."""
+"""`seqeval algorithms` and `seqeval check`."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ from ._terminal import plain_console
 
 
 def list_algorithms() -> None:
-    """The algorithms known by name, of the suite and of installed packages, and the actions they learn."""
+    """List the algorithms of the suite and of installed packages, with the actions they support."""
     from seqeval import plugins
 
     for name in plugins.names():
         try:
             found = plugins.find(name)
-            first_line = _about_algorithm(found).partition("\n")[0]
-            about = f"{', '.join(found.action_spaces):20}  {first_line}"
-        except UserError as error:  # a package that is broken hides no other
-            about = f"cannot be used: {error}"
-        print(f"{name:10} {about}")
+            first_line = _describe(found).partition("\n")[0]
+            description = f"{', '.join(found.action_spaces):20}  {first_line}"
+        except UserError as error:  # a broken package must not hide the others
+            description = f"cannot be used: {error}"
+        print(f"{name:10} {description}")
 
 
 def show_algorithm(name: tyro.conf.Positional[str]) -> None:
-    """What an algorithm is and what can be set about it.
+    """Show what an algorithm does and its settings.
 
     Args:
-        name: Its name, or path/to/file.py:Class.
+        name: Name of an algorithm, or path/to/file.py:Class.
     """
     from seqeval import plugins
 
     found = plugins.find(name)
     if fault := plugins.config_fault(found):
         raise UserError(f"algorithm {name!r}: {fault}")
-    print(_about_algorithm(found))
-    when = "offline and online" if found.learns_online else "offline alone"
-    print(f"\nLearns {' or '.join(found.action_spaces)} actions, {when}.")
-    print(f'\nSettings, as in "{name}:key=value,key=value,name=what-to-call-it":')
-    comments = {key: text for cls in reversed(found.Config.__mro__) for key, text in _comments(cls).items()}
+    print(_describe(found))
+    phases = "offline and online" if found.learns_online else "offline only"
+    print(f"\nSupports {' and '.join(found.action_spaces)} actions; learns {phases}.")
+    print(f'\nSettings, as in "{name}:key=value,key=value,name=label":')
+    comments = {
+        key: text for cls in reversed(found.Config.__mro__) for key, text in _field_comments(cls).items()
+    }
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -58,10 +60,10 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
 
 
 def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
-    """Check that an algorithm keeps to the contract of seqeval.algorithm, in a few seconds, without data.
+    """Test an algorithm against the contract of seqeval.algorithm. Takes a few seconds and needs no data.
 
     Args:
-        algorithm: path/to/file.py:Class, or a name; with settings, if wanted, as in `run`.
+        algorithm: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.
     """
     from seqeval import check
 
@@ -73,19 +75,21 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
     return int("failed" in results)
 
 
-def _about_algorithm(found: type) -> str:
-    """What an algorithm's class says of it, or else its file."""
+def _describe(found: type) -> str:
+    """The docstring of an algorithm's class or, if it has none, of its module."""
     return inspect.cleandoc(found.__doc__ or getattr(inspect.getmodule(found), "__doc__", None) or "")
 
 
-def _comments(config: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass, from its source; where it has none, as the fields have it
-    in their metadata."""
+def _field_comments(config: type) -> dict[str, str]:
+    """The comment after each field of a dataclass, read from its source code.
+
+    A dataclass created by a function has no source code; its comments are in the fields' metadata.
+    """
     if config is object:
         return {}
     try:
         source = textwrap.dedent(inspect.getsource(config))
-    except (OSError, TypeError):  # it was made by a function
+    except (OSError, TypeError):  # created by a function
         return {f.name: f.metadata["comment"] for f in dataclasses.fields(config) if "comment" in f.metadata}
     return dict(re.findall(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE))
 

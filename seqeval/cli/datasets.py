@@ -104,11 +104,11 @@ def make_datasets(
 
     size = steps if transitions is None else transitions
     parsed = collect.parse_settings(settings)
-    recipe = collect.Recipe(env, algorithm, steps, size, seed, checkpoints, parsed)
+    config = collect.CollectConfig(env, algorithm, steps, size, seed, checkpoints, parsed)
     try:
-        files = collect.make(recipe, levels, out, plain_console(stderr=True))
+        files = collect.make(config, levels, out, plain_console(stderr=True))
     except KeyboardInterrupt:
-        print("seqeval: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("seqeval: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     for path in files.values():
         print(path)

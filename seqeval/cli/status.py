@@ -1,15 +1,14 @@
-"""`seqeval status`: how far a study is, by what its run directory says."""
+"""`seqeval status`: the progress of a study, read from its study directory."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 from rich.console import Group
@@ -22,25 +21,25 @@ from seqeval.execution.storage import Cell, RunDirectory
 
 from ._terminal import plain_console
 
-EVERY = 2.0  # seconds between two looks
-PATIENCE = 60.0  # seconds without news, at least, after which nobody works at a cell any more
+REFRESH_SECONDS = 2.0  # with --watch
+STALE_SECONDS = 60.0  # a run counts as stopped after at least this time without a progress report
 
-State = Literal["done", "running", "waiting", "stopped", "failed"]
+State = Literal["finished", "running", "waiting", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far one seed of an algorithm on a dataset is."""
+class RunStatus:
+    """The progress of one run: one seed of an algorithm on a dataset."""
 
     dataset: str
     variant: str
     seed: int
     state: State
     updates: float
-    of: float  # not a number where it is not known
-    per_second: float  # updates; 0 unless it is running, and until that is known
-    error: Path | None  # the file that says why it failed
-    diverged: bool  # its rows say failed: its losses or actions are not finite
+    total_updates: float
+    updates_per_second: float  # 0 unless the run is running and its speed is known
+    error: Path | None  # the file with the reason of a failure
+    diverged: bool  # a row has the status failed: losses or actions are not finite
 
     @property
     def title(self) -> str:
@@ -48,123 +47,121 @@ class Standing:
 
 
 def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False) -> int:
-    """Say how far a study is: cells done, running, waiting, stopped and failed, time left, disc used.
+    """Show the progress of a study: its runs by state, the time left and the disk space used.
 
-    A cell is one seed of an algorithm on a dataset. It is running while there is news of it, waiting while
-    its turn is to come, stopped where it was begun and nobody goes on with it, failed where it could not go
-    on. The same `seqeval run` again goes on with what is stopped or failed.
+    A run is one seed of an algorithm on a dataset. Its state is one of: finished; running; waiting for its
+    turn; stopped, if it was started and no process works on it any more; failed, if an error ended it. The
+    same "seqeval run" command resumes stopped and failed runs.
 
     Args:
-        directory: The run directory.
-        watch: Look again every two seconds until each cell is done or failed, or until Ctrl-C.
+        directory: The study directory.
+        watch: Refresh every two seconds until all runs are finished or failed. Ctrl-C ends it.
     """
     console = plain_console(stderr=False)
     if not watch:
-        console.print(picture(directory, standings(directory)))
+        console.print(render(directory, run_statuses(directory)))
         return 0
     with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
-            found = standings(directory)
-            live.update(picture(directory, found), refresh=True)
-            if all(cell.state in ("done", "failed") for cell in found):
+            runs = run_statuses(directory)
+            live.update(render(directory, runs), refresh=True)
+            if all(run.state in ("finished", "failed") for run in runs):
                 break
-            time.sleep(EVERY)
+            time.sleep(REFRESH_SECONDS)
     return 0
 
 
-def standings(directory: Path) -> list[Standing]:
-    """Of every cell that was asked for. Raises UserError where there is no study."""
-    out = RunDirectory(directory)
-    study = out.study()
-    began = datetime.fromisoformat(study["runs"][-1]["began"]).timestamp()
+def run_statuses(directory: Path) -> list[RunStatus]:
+    """The status of every requested run. Raises UserError if the directory contains no study."""
+    study_directory = RunDirectory(directory)
+    commands = study_directory.study()["runs"]
+    began = datetime.fromisoformat(commands[-1]["began"]).timestamp()
     locked, now = atomic_io.is_locked(directory), time.time()
-    found = []
-    for (dataset, variant, seed), of in _asked_for(study).items():
-        cell = out.cell(dataset, variant, seed)
-        told = cell.told() or {"updates": 0, "of": of, "per_second": None}
-        state = _state(cell, locked, began, now)
-        found.append(
-            Standing(
+    totals: dict[tuple[str, str, int], float] = {}
+    for command in commands:
+        for dataset, variants in command["updates"].items():
+            for variant, total in variants.items():
+                totals |= {(dataset, variant, seed): total for seed in command["seeds"]}
+    runs = []
+    for (dataset, variant, seed), total in totals.items():
+        files = study_directory.cell(dataset, variant, seed)
+        progress = files.told() or {"updates": 0, "of": total, "per_second": None}
+        state = _state(files, locked, began, now)
+        runs.append(
+            RunStatus(
                 dataset,
                 variant,
                 seed,
                 state,
-                updates=of if state == "done" else told["updates"],
-                of=told["of"],
-                per_second=(told["per_second"] or 0.0) if state == "running" else 0.0,
-                error=cell.error if state == "failed" else None,
-                diverged=cell.rows.exists() and b'"status": "failed"' in cell.rows.read_bytes(),
+                updates=total if state == "finished" else progress["updates"],
+                total_updates=progress["of"],
+                updates_per_second=(progress["per_second"] or 0.0) if state == "running" else 0.0,
+                error=files.error if state == "failed" else None,
+                diverged=files.rows.exists() and b'"status": "failed"' in files.rows.read_bytes(),
             )
         )
-    return found
+    return runs
 
 
-def _asked_for(study: dict[str, Any]) -> dict[tuple[str, str, int], float]:
-    """The cells of a study and how many updates each makes, which old studies do not tell."""
-    cells: dict[tuple[str, str, int], float] = {}
-    for run in study["runs"]:
-        of_all = {dataset: dict.fromkeys(study["algorithms"], math.nan) for dataset in study["datasets"]}
-        for dataset, variants in run.get("updates", of_all).items():
-            for variant, updates in variants.items():
-                cells |= {(dataset, variant, seed): updates for seed in run["seeds"]}
-    return cells
+def _state(files: Cell, locked: bool, began: float, now: float) -> State:
+    """The state of a run.
 
-
-def _state(cell: Cell, locked: bool, began: float, now: float) -> State:
-    """`locked`: a driver is at work here. It `began` last at that time, and asked Slurm or other machines
-    maybe, whose pieces may go on without it."""
-    if cell.finished:
-        return "done"
-    if cell.error.exists():
+    `locked`: a `seqeval run` is working in the directory; the latest one started at `began`. Without a lock,
+    jobs on Slurm or on other machines may still be running; the age of their last report decides.
+    """
+    if files.finished:
+        return "finished"
+    if files.error.exists():
         return "failed"
-    told = cell.told()
-    if told is None:
+    progress = files.told()
+    if progress is None:
         return "waiting"
-    if told["every"] is not None:  # which it is where the cell has been stopped
-        fresh = now - told["time"] <= max(3 * told["every"], PATIENCE)
-        if (told["time"] >= began) if locked else fresh:
+    if progress["every"] is not None:  # None: the run was stopped in an orderly way
+        recent = now - progress["time"] <= max(3 * progress["every"], STALE_SECONDS)
+        if (progress["time"] >= began) if locked else recent:
             return "running"
     return "waiting" if locked else "stopped"
 
 
-def picture(directory: Path, cells: Sequence[Standing]) -> Group:
-    """The table, and beneath it what else there is to say."""
+def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
+    """The table of states by dataset and algorithm, and the notes below it."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("dataset", "algorithm", *get_args(State), "updates", "time left"):
         table.add_column(header, justify="left" if header in ("dataset", "algorithm") else "right")
-    groups: dict[tuple[str, str], list[Standing]] = {}
-    for cell in cells:
-        groups.setdefault((cell.dataset, cell.variant), []).append(cell)
+    groups: dict[tuple[str, str], list[RunStatus]] = {}
+    for run in runs:
+        groups.setdefault((run.dataset, run.variant), []).append(run)
     for (dataset, variant), group in groups.items():
-        table.add_row(dataset, variant, *_line(group))
+        table.add_row(dataset, variant, *_summary(group))
     if len(groups) > 1:
-        table.add_row("all", "", *_line(cells), style="bold")
-    return Group(table, *(Text(line) for line in _remarks(directory, cells)))
+        table.add_row("all", "", *_summary(runs), style="bold")
+    return Group(table, *(Text(line) for line in _notes(directory, runs)))
 
 
-def _line(cells: Sequence[Standing]) -> list[str]:
-    counts = [sum(cell.state == state for cell in cells) for state in get_args(State)]
-    share = sum(cell.updates for cell in cells) / sum(cell.of for cell in cells)
-    return [
-        *(str(count or "") for count in counts),
-        "" if math.isnan(share) else f"{share:.0%}",
-        _words(_left(cells)),
-    ]
+def _summary(runs: Sequence[RunStatus]) -> list[str]:
+    counts = [sum(run.state == state for run in runs) for state in get_args(State)]
+    share = sum(run.updates for run in runs) / sum(run.total_updates for run in runs)
+    return [*(str(count or "") for count in counts), f"{share:.0%}", _format_seconds(_seconds_left(runs))]
 
 
-def _left(cells: Sequence[Standing]) -> float | None:
-    """Seconds until what runs and waits is done, if the cells that run go on as fast and hand over to those
-    that wait; None where that cannot be said."""
-    ahead = [cell for cell in cells if cell.state in ("running", "waiting")]
-    speed = sum(cell.per_second for cell in ahead)
+def _seconds_left(runs: Sequence[RunStatus]) -> float | None:
+    """The estimated time until all running and waiting runs are finished; None if it is not known.
+
+    Assumes that running runs keep their speed and that waiting runs take their place when they finish.
+    """
+    unfinished = [run for run in runs if run.state in ("running", "waiting")]
+    speed = sum(run.updates_per_second for run in unfinished)
     if not speed:
         return None
-    alone = [(cell.of - cell.updates) / cell.per_second for cell in ahead if cell.per_second]
-    return max(sum(cell.of - cell.updates for cell in ahead) / speed, *alone)
+    updates_left = sum(run.total_updates - run.updates for run in unfinished)
+    running = (run for run in unfinished if run.updates_per_second)
+    return max(
+        updates_left / speed, *((run.total_updates - run.updates) / run.updates_per_second for run in running)
+    )
 
 
-def _words(seconds: float | None) -> str:
-    if seconds is None or math.isnan(seconds):
+def _format_seconds(seconds: float | None) -> str:
+    if seconds is None:
         return ""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -172,22 +169,22 @@ def _words(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _remarks(directory: Path, cells: Sequence[Standing]) -> Iterator[str]:
-    done = sum(cell.state == "done" for cell in cells)
-    yield f"{done} of {len(cells)} cells done, {_disc_used(directory)} on disc"
-    for cell in cells:
-        if cell.error is not None:
-            yield f"{cell.title} failed: see {cell.error}"
-        elif cell.diverged:
-            yield f"{cell.title}: its numbers are not finite, and its rows say failed"
-    if any(cell.state == "stopped" for cell in cells):
-        yield "what is stopped goes on with the same `seqeval run`"
+def _notes(directory: Path, runs: Sequence[RunStatus]) -> Iterator[str]:
+    finished = sum(run.state == "finished" for run in runs)
+    yield f"{finished} of {len(runs)} runs finished, {_disk_space(directory)} on disk"
+    for run in runs:
+        if run.error is not None:
+            yield f"{run.title} failed: see {run.error}"
+        elif run.diverged:
+            yield f"{run.title}: losses or actions are not finite; rows have the status failed"
+    if any(run.state == "stopped" for run in runs):
+        yield "run the same `seqeval run` command again to resume stopped runs"
 
 
-def _disc_used(directory: Path) -> str:
+def _disk_space(directory: Path) -> str:
     size = 0.0
     for path in directory.rglob("*"):
-        with suppress(FileNotFoundError):  # since then
+        with suppress(FileNotFoundError):  # removed in the meantime
             size += path.lstat().st_size
     for unit in ("B", "kB", "MB"):
         if size < 1000:

@@ -1,88 +1,93 @@
-"""Makes datasets: trains one off-policy agent of Stable-Baselines3 and logs it at D4RL's levels (2004.07219).
+"""Data collection: trains one off-policy agent and writes datasets at D4RL's levels (2004.07219).
 
-    random          rollouts of the agent before training, at its initial weights
-    medium          rollouts of the first checkpoint that is a third of the way from random to best
-    expert          rollouts of the fully trained agent
-    medium-expert   the head of medium, then the head of expert, half of the transitions each
-    medium-replay   the log of training up to the medium checkpoint
-    full-replay     the log of the whole training
+The agent is one of Stable-Baselines3. The levels are:
 
-Checkpoints are evaluated over 10 deterministic episodes, on the same initial states each time. The fully
-trained agent is the best checkpoint, since off-policy training does not end at its best. The third is of the
-normalised score: random + (best - random) / 3, where random is the mean return of uniformly random actions.
+| level | content |
+|---|---|
+| random | rollouts of the agent before training, at its initial weights |
+| medium | rollouts of the first checkpoint that is a third of the way from random to best |
+| expert | rollouts of the best checkpoint |
+| medium-expert | medium rollouts, then expert rollouts, half of the transitions each |
+| medium-replay | the log of the training up to the medium checkpoint |
+| full-replay | the log of the whole training |
 
-Rollouts are stochastic, with the exploration that the agent has at the end of its training: a sample of the
-policy (SAC, TQC, CrossQ); ε-greedy with the final exploration rate (DQN, QRDQN); the deterministic action
-plus its action noise (TD3, DDPG). Stable-Baselines3 gives TD3 and DDPG no noise at all unless told to, and
-their log would then hold next to no exploration and their rollouts one action per state; here they get
-Gaussian noise with a standard deviation of 0.1 of half the action range, in training and in rollouts. The
-setting `action_noise` is that share (0 for none), for every algorithm that takes noise. Before
-`learning_starts` the agents of Stable-Baselines3 act uniformly at random, and so does the log.
+Checkpoints are evaluated over 10 deterministic episodes, from the same initial states each time. `expert` is
+the best checkpoint and not the last one, because off-policy training does not always end at its best.
+`medium` is the first checkpoint with a return of at least random + (best - random) / 3, where random is the
+mean return of uniformly random actions.
 
-What is logged is what the environment received and gave back: actions in its own units (float32, or int64
-numbers where they are discrete), observations after the last step of an episode and not after its reset. A
-timeout is a step that was truncated and not terminated. In a file that is joined, of two policies or of a
-training that was interrupted, the episode cut at the joint is marked as a timeout; the end of a file is not.
+Rollouts are stochastic, with the exploration that the agent has at the end of its training:
 
-The work is kept in OUT/making, and the same recipe goes on there. At each checkpoint it holds the agent, the
-log and the weights; what came after the last of them is lost in an interruption and done again.
+- SAC, TQC, CrossQ: a sample of the policy;
+- DQN, QRDQN: ε-greedy with the final exploration rate;
+- TD3, DDPG: the deterministic action plus action noise.
+
+By default Stable-Baselines3 adds no action noise to TD3 and DDPG. Their log would then contain almost no
+exploration and their rollouts one action per state. Here they use Gaussian noise with a standard deviation of
+0.1 of half the action range, in training and in rollouts. The setting `action_noise` changes this fraction
+(0 for no noise), for every algorithm that accepts action noise. Before `learning_starts`, agents of
+Stable-Baselines3 act uniformly at random, and the log contains these steps.
+
+The log contains what the environment received and returned: actions in the environment's units (float32, or
+int64 indices for discrete actions), and the last observation of an episode, not the one after the reset. A
+timeout is a step that was truncated and not terminated. Where a file joins two policies, or a training that
+was interrupted and resumed, the episode before the joint ends with a timeout. The end of a file is not
+marked.
+
+Unfinished work is kept in OUT/making: at each checkpoint the agent, the log and the weights. The same
+configuration resumes there; the steps after the last checkpoint are repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from seqeval.atomic_io import locked, save_json
-from seqeval.collect.config import Recipe, parse_settings
-from seqeval.collect.levels import write_level
-from seqeval.collect.references import measure
-from seqeval.collect.refusals import admit, check
+from seqeval.collect.config import CollectConfig, parse_settings
+from seqeval.collect.levels import measure_references, write_level
 from seqeval.collect.training import train
+from seqeval.collect.validation import check_output, validate
 
-__all__ = ["Recipe", "make", "parse_settings"]
+__all__ = ["CollectConfig", "make", "parse_settings"]
 
 
-def make(recipe: Recipe, levels: Sequence[str], out: Path, console: Console | None = None) -> dict[str, Path]:
-    """Trains the agent of a recipe and writes a file in `out`, and a card beside it, for each of the levels.
+def make(
+    config: CollectConfig, levels: Sequence[str], out: Path, console: Console | None = None
+) -> dict[str, Path]:
+    """Trains an agent and writes one dataset and one JSON card per level into `out`.
 
-    Returns the files by level. Progress goes to the console, if there is one. After an interruption the same
-    call goes on, from OUT/making. Raises UserError for a recipe that cannot be followed, before anything is
-    written; where a file exists that this recipe's work in `out` has not written; and where the trained
-    agent is no better than random, so that there are no levels and no reference returns.
+    Returns the path of each level's dataset. Progress is printed to `console`, if given. After an
+    interruption, the same call resumes from OUT/making.
+
+    Raises UserError for an invalid configuration, before anything is written; if a file to be written exists
+    and was not written by this configuration's work in `out`; and if the trained agent is no better than
+    random, because levels and reference returns are then undefined.
     """
     console = console or Console(quiet=True)
-    check(recipe, levels)
-    paths = {level: recipe.file(out, level) for level in dict.fromkeys(levels)}
+    validate(config, levels)
+    paths = {level: config.file(out, level) for level in dict.fromkeys(levels)}
     work = out / "making"
-    admit(recipe, paths, work)
+    check_output(config, paths, work)
     work.mkdir(parents=True, exist_ok=True)
-    with locked(work, "another process is at work there"), _one_thread():
-        save_json(work / "recipe.json", asdict(recipe))
-        if missing := [level for level, path in paths.items() if not path.exists()]:
-            training = train(recipe, work, console)
-            references = measure(training, console)
-            for level in missing:
-                write_level(training, references, level, paths[level], console)
-    # The recipe goes last: until then the same command finds its files and tidies up what is left.
-    for path in sorted(work.iterdir(), key=lambda path: path.name == "recipe.json"):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # faster for small networks, and results do not depend on the number of cores
+    try:
+        with locked(work, "another process is collecting data in this folder"):
+            save_json(work / "config.json", asdict(config))
+            if missing := [level for level, path in paths.items() if not path.exists()]:
+                training = train(config, work, console)
+                references = measure_references(training, console)
+                for level in missing:
+                    write_level(training, references, level, paths[level], console)
+    finally:
+        torch.set_num_threads(threads)
+    # The configuration is removed last: until then, the same command recognises its files and cleans up.
+    for path in sorted(work.iterdir(), key=lambda path: path.name == "config.json"):
         path.unlink()
     work.rmdir()
     return paths
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch: faster for small networks, and numbers that do not depend on the cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What to make: the recipe, and the settings as the command line gives them."""
+"""The configuration of a data collection, and the parser of its `--settings`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ LEVELS = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What decides the numbers of the files."""
+class CollectConfig:
+    """Everything that determines the content of the collected files."""
 
     env_id: str
     algorithm: str  # an off-policy class of stable_baselines3 or sb3_contrib
     steps: int  # of training
-    transitions: int  # of each file that is rolled out
+    transitions: int  # of each file of rollouts
     seed: int = 0
-    checkpoints: int = 20  # evaluations while training, evenly spaced, the last at its end
+    checkpoints: int = 20  # evaluations during training, evenly spaced, the last one at its end
     settings: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the class
 
     @property
-    def marks(self) -> set[int]:
-        """The steps at which the agent is evaluated."""
+    def checkpoint_steps(self) -> set[int]:
+        """The training steps at which the agent is evaluated."""
         return {round(self.steps * (k + 1) / self.checkpoints) for k in range(self.checkpoints)}
 
     def file(self, out: Path, level: str) -> Path:
         """`<env>-<level>.hdf5` in `out`; the environment's name in lower case, without version or options."""
-        plain = self.env_id.partition("?")[0].rpartition(":")[2]
-        namespace, name, _ = gymnasium.envs.registration.parse_env_id(plain)
+        env_id = self.env_id.partition("?")[0].rpartition(":")[2]
+        namespace, name, _ = gymnasium.envs.registration.parse_env_id(env_id)
         return out / f"{namespace + '-' if namespace else ''}{name}-{level}.hdf5".lower()
 
     def command(self, level: str) -> str:
-        """The command that makes one level of it."""
+        """The shell command that makes the file of one level."""
         command = (
             f"seqeval datasets make --env {shlex.quote(self.env_id)} --algorithm {self.algorithm} "
             f"--steps {self.steps} --transitions {self.transitions} --seed {self.seed} "
@@ -54,7 +54,10 @@ class Recipe:
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """The settings given as `key=value`, values as Python literals. Raises UserError where one is not."""
+    """Parses settings of the form `key=value`, whose values are Python literals.
+
+    Raises UserError for a text of another form, a repeated key, or a value that JSON cannot store.
+    """
     settings: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -64,10 +67,10 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--settings {key}: given twice")
         try:
             settings[key] = ast.literal_eval(value)
-            json.dumps(settings[key])  # so that it can be kept with the work and on the card
+            json.dumps(settings[key])  # the work folder and the card store it as JSON
         except (ValueError, SyntaxError, TypeError):
             raise UserError(
-                f"--settings {text}: {value!r} is no Python number, string, tuple, list or dict; "
-                f"a string is quoted twice, as in {key}=\"'auto'\""
+                f"--settings {text}: {value!r} is not a Python number, string, tuple, list or dict; "
+                f"a string needs two pairs of quotes, as in {key}=\"'auto'\""
             ) from None
     return settings

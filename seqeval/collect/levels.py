@@ -1,13 +1,13 @@
-"""The levels: rolled out or taken from the log, and written as files with their cards."""
+"""The levels: their reference returns, their transitions, and their files with JSON cards."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -15,107 +15,143 @@ from rich.console import Console
 
 from seqeval import environments
 from seqeval.atomic_io import replacing, save_json
-from seqeval.collect.agent import exploration, exploring, noise_of, package, player
-from seqeval.collect.config import Recipe
-from seqeval.collect.log import Log, Logged
-from seqeval.collect.progress import Tell, progress
-from seqeval.collect.references import References
+from seqeval.collect import agents
+from seqeval.collect.config import CollectConfig
+from seqeval.collect.log import LoggingEnv, TransitionLog
+from seqeval.collect.progress import Report, progress_bar
 from seqeval.collect.training import Training
+from seqeval.errors import UserError
 from seqeval.seeding import stream
+
+REFERENCE_EPISODES = 100
+
+
+@dataclass(frozen=True)
+class References:
+    """The returns that score 0 (random) and 100 (best), and the step of the medium checkpoint."""
+
+    random: np.ndarray  # (REFERENCE_EPISODES,) float64
+    best: np.ndarray  # (REFERENCE_EPISODES,) float64
+    medium_step: int
+
+
+def measure_references(training: Training, console: Console) -> References:
+    """Evaluates random actions and the best checkpoint. Raises UserError if the latter is no better."""
+    config, step = training.config, training.best_step
+    with progress_bar(console, "reference returns, best checkpoint", REFERENCE_EPISODES) as report:
+        with agents.load(config, training.weights_file(step)) as agent:
+            policy = agents.deterministic_policy(agent)
+            best = agents.episode_returns(config.env_id, policy, agents.BEST_SEED, REFERENCE_EPISODES, report)
+    with progress_bar(console, "reference returns, random actions", REFERENCE_EPISODES) as report:
+        random = agents.episode_returns(
+            config.env_id, agents.random_policy, agents.RANDOM_SEED, REFERENCE_EPISODES, report
+        )
+    low, high = float(random.mean()), training.returns[step]
+    if not (high > low and best.mean() > low):
+        raise UserError(
+            f"{config.algorithm} in {config.env_id} is no better than random after {config.steps} steps: its "
+            f"best checkpoint (step {step}) has a mean return of {high:.2f} in training and "
+            f"{best.mean():.2f} over {REFERENCE_EPISODES} further episodes, random actions have {low:.2f}; "
+            f"the training is kept in {training.folder}; use other --settings or more --steps, "
+            "and another --out"
+        )
+    reached = [s for s, value in training.returns.items() if value >= low + (high - low) / 3]
+    return References(random, best, min(reached))
 
 
 def rollout(
-    recipe: Recipe, weights: Path, purpose: str, transitions: int, tell: Tell
+    config: CollectConfig, weights: Path, purpose: str, transitions: int, report: Report
 ) -> dict[str, np.ndarray]:
-    """The fields of so many transitions of an agent that explores; the same whenever it is asked for."""
-    log = Log(recipe.env_id, transitions)
-    with closing(environments.make(recipe.env_id)) as env, player(recipe, weights) as agent:
-        seed = int(stream(recipe.seed, "rollout", purpose).integers(2**31))
+    """Fields of `transitions` transitions of the exploring agent. Deterministic in its arguments."""
+    log = TransitionLog(config.env_id, transitions)
+    env = LoggingEnv(environments.make(config.env_id), log)
+    with closing(env), agents.load(config, weights) as agent:
+        seed = int(stream(config.seed, "rollout", purpose).integers(2**31))
         agent.set_random_seed(seed)
-        logged, act, over = Logged(env, log), exploring(agent), True
-        observation, _ = logged.reset(seed=seed)
+        policy, episode_ended = agents.exploring_policy(agent), True
         while log.size < transitions:
-            if over and log.size:
-                observation, _ = logged.reset()
-            if over and agent.use_sde:
-                agent.policy.reset_noise()  # type: ignore[operator]
-            observation, _, terminated, truncated, _ = logged.step(act(logged, observation))
-            over = terminated or truncated
-            tell(log.size, "")
+            if episode_ended:
+                observation, _ = env.reset(seed=None if log.size else seed)
+                if agent.use_sde:
+                    agent.policy.reset_noise()  # type: ignore[operator]
+            observation, _, terminated, truncated, _ = env.step(policy(env, observation))
+            episode_ended = terminated or truncated
+            report(log.size, "")
     return log.fields
 
 
-def _level(
-    training: Training, level: str, medium: int, console: Console
+def _collect_level(
+    training: Training, level: str, medium_step: int, console: Console
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The fields of a level, and what it is in words."""
-    recipe = training.recipe
-    agent = f"{package(recipe)} {recipe.algorithm}"
+    """The fields of a level, and a description of the behaviour policy."""
+    config = training.config
+    agent = f"{agents.package_name(config)} {config.algorithm}"
     if level in ("medium-replay", "full-replay"):
-        last = medium if level == "medium-replay" else recipe.steps
-        return training.log.rows(0, last), f"{agent} while it learns, steps 0 to {last}, seed {recipe.seed}"
-    steps = {"random": 0, "medium": medium, "expert": training.best}
-    words = {
-        "random": "before training",
-        "medium": f"at step {medium}, the first checkpoint a third of the way from random to best",
-        "expert": f"at step {training.best}, its best checkpoint",
+        last = medium_step if level == "medium-replay" else config.steps
+        return training.log.rows(0, last), f"{agent} while it learns, steps 0 to {last}, seed {config.seed}"
+    best_step = training.best_step
+    checkpoints = {
+        "random": (0, "before training"),
+        "medium": (
+            medium_step,
+            f"at step {medium_step}, the first checkpoint a third of the way from random to best",
+        ),
+        "expert": (best_step, f"at step {best_step}, its best checkpoint"),
     }
-    half = recipe.transitions // 2
-    parts = {"medium": half, "expert": recipe.transitions - half}
-    parts = parts if level == "medium-expert" else {level: recipe.transitions}
-    fields: list[dict[str, np.ndarray]] = []
-    for part, size in parts.items():
-        title = f"rolling out {level}" + (f", {part}" if len(parts) > 1 else "")
-        with progress(console, title, size) as tell:
-            fields.append(rollout(recipe, training.weights(steps[part]), part, size, tell))
-    for joined in fields[:-1]:
-        joined["timeouts"][-1] = not joined["terminals"][-1]
-    behaviour = ", then ".join(words[part] for part in parts)
+    half = config.transitions // 2
+    joined = {"medium": half, "expert": config.transitions - half}
+    sizes = joined if level == "medium-expert" else {level: config.transitions}
+    parts: list[dict[str, np.ndarray]] = []
+    for name, size in sizes.items():
+        title = f"rolling out {level}" + (f", {name}" if len(sizes) > 1 else "")
+        with progress_bar(console, title, size) as report:
+            weights = training.weights_file(checkpoints[name][0])
+            parts.append(rollout(config, weights, name, size, report))
+    for part in parts[:-1]:
+        part["timeouts"][-1] = not part["terminals"][-1]
+    description = ", then ".join(checkpoints[name][1] for name in sizes)
     return (
-        {key: np.concatenate([part[key] for part in fields]) for key in fields[0]},
-        f"{agent} {behaviour}, {exploration(recipe)}, seed {recipe.seed}",
+        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
+        f"{agent} {description}, {agents.describe_exploration(config)}, seed {config.seed}",
     )
 
 
 def write_level(training: Training, references: References, level: str, path: Path, console: Console) -> None:
-    """Writes the file of a level and its card; the file is there once both are."""
-    recipe = training.recipe
-    fields, behaviour = _level(training, level, references.medium, console)
-    facts = references.facts(training.best)
+    """Writes the card and the file of a level. The file appears last, so if it exists, both are complete."""
+    config = training.config
+    fields, behaviour = _collect_level(training, level, references.medium_step, console)
+    attributes = {
+        "env_id": config.env_id,
+        "behaviour": behaviour,
+        "reference_min": float(references.random.mean()),
+        "reference_max": float(references.best.mean()),
+        "reference_source": (
+            f"mean return over {REFERENCE_EPISODES} episodes of a uniformly random policy and of the "
+            f"best checkpoint of the behaviour agent (step {training.best_step}, deterministic)"
+        ),
+    }
+    noise = agents.action_noise(config)
+    package = agents.package_name(config).lower()
+    packages = ("gymnasium", "mujoco", "numpy", "stable-baselines3", "torch", package)
     with replacing(path) as partial:
         with h5py.File(partial, "w") as file:
-            file.attrs.update({"env_id": recipe.env_id, "behaviour": behaviour, **facts})
+            file.attrs.update(attributes)
             for key, values in fields.items():
                 file.create_dataset(key, data=values, compression="gzip", compression_opts=9, shuffle=True)
         card = {
             "name": path.stem,
-            "env_id": recipe.env_id,
             "level": level,
-            "algorithm": recipe.algorithm,
-            "steps": recipe.steps,
-            "behaviour": behaviour,
-            "behaviour_settings": _settings(recipe),
+            "algorithm": config.algorithm,
+            "steps": config.steps,
+            **attributes,
+            "behaviour_settings": config.settings | ({"action_noise": noise} if noise else {}),
             "transitions": len(fields["rewards"]),
             "episodes": int((fields["terminals"] | fields["timeouts"]).sum()),
-            **facts,
             "reference_std": [float(references.random.std()), float(references.best.std())],
             "checkpoint_returns": [[step, value] for step, value in training.returns.items()],
             "resumed_at": training.resumed_at,
-            "versions": _versions(recipe),
-            "made_by": recipe.command(level),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+            "made_by": config.command(level),
             "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
         }
         save_json(path.with_suffix(".json"), card)
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """What was set about the agent, its noise included where that is not Stable-Baselines3's default."""
-    noise = noise_of(recipe)
-    return recipe.settings | ({"action_noise": noise} if noise else {})
-
-
-def _versions(recipe: Recipe) -> dict[str, str]:
-    packages = ["gymnasium", "mujoco", "stable-baselines3", "torch", "numpy"]
-    if package(recipe) == "sb3-contrib":
-        packages.append("sb3-contrib")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}

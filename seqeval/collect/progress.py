@@ -1,4 +1,4 @@
-"""Progress on the screen."""
+"""The progress of a data collection on the console."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-PLAIN_EVERY = 10.0  # seconds between two lines of progress where the output is no terminal
+LINE_SECONDS = 10.0  # between two lines if the output is not a terminal
 
-Tell = Callable[[int, str], None]  # how much is done, and a note
+Report = Callable[[int, str], None]  # takes the amount of work done and a note
 
 
 @contextmanager
-def progress(console: Console, title: str, total: int) -> Iterator[Tell]:
-    """A bar on a terminal, elsewhere a plain line now and then and one at the end."""
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Report]:
+    """Shows a bar on a terminal; otherwise prints a line every LINE_SECONDS and one at the end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -24,19 +24,19 @@ def progress(console: Console, title: str, total: int) -> Iterator[Tell]:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
     )
-    shown = time.monotonic()
+    last_shown = time.monotonic()
+    interval = 0.1 if console.is_terminal else LINE_SECONDS
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total, note="")
 
-        def tell(done: int, note: str) -> None:
-            nonlocal shown
-            now, every = time.monotonic(), 0.1 if console.is_terminal else PLAIN_EVERY
-            if done < total and now - shown < every:
+        def report(done: int, note: str) -> None:
+            nonlocal last_shown
+            if done < total and time.monotonic() - last_shown < interval:
                 return
-            shown = now
+            last_shown = time.monotonic()
             bar.update(task, completed=done, note=note)
             if not console.is_terminal:
                 line = f"{done / total:4.0%}  {title}: {done} of {total}"
                 console.print(f"{line}  ·  {note}" if note else line, highlight=False, markup=False)
 
-        yield tell
+        yield report

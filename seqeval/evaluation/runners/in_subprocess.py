@@ -57,7 +57,7 @@ class SubprocessRunner:
     """A process that evaluates. `close` kills it, and it ends by itself if this process ends in any way."""
 
     def __init__(self, setup: EvaluationSetup, env_ids: Sequence[str]) -> None:
-        with signals.kept_from_children():
+        with signals.blocked_in_children():
             self._process = subprocess.Popen(
                 [sys.executable, "-c", COMMAND, json.dumps(sys.path)],
                 stdin=subprocess.PIPE,

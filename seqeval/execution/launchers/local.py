@@ -93,7 +93,7 @@ class Local(Launcher):
         context = multiprocessing.get_context("spawn")
         replies, sender = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(self._payloads[place], sender), daemon=True)
-        with _signals_kept_from_children():
+        with _signals_blocked():
             process.start()
         sender.close()
         self._attempts[place] += 1
@@ -146,12 +146,12 @@ def _run(payload: JobPayload, replies: Connection) -> None:
 
 
 @contextmanager
-def _signals_kept_from_children() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """A process that is started in this context receives no signal before it ignores them itself, which is late:
     it imports torch first."""
     if os.name != "nt":
         resource_tracker.ensure_running()  # it unblocks signals when it starts
-    with signals.kept_from_children():
+    with signals.blocked_in_children():
         yield
 
 

@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from seqeval import algorithm
-from seqeval.algorithm import Batch, SingleAlgorithm, Spec, UserError
+from seqeval.algorithm import Batch, SingleAlgorithm, Spec, UserError, Vector
 
 IN_CONTRIB = ("TQC", "CrossQ", "QRDQN")  # to be told of where the package is missing
 
@@ -288,7 +288,7 @@ def _plain(hint: Any) -> Any:
 def _widths(made_of: type[OffPolicyAlgorithm], kind: type[_Member]) -> dict[str, tuple[tuple[int, ...], str]]:
     """SB3's own widths of hidden layers, told by a model that has them; each with a comment."""
     with torch.random.fork_rng([]):
-        spec = Spec(1, 1, discrete="discrete" in kind.action_spaces)
+        spec = Spec(Vector(1), 1, discrete="discrete" in kind.action_spaces)
         net_arch = _build(made_of, spec, torch.device("cpu")).policy.net_arch
     if not isinstance(net_arch, dict):
         return {"net_arch": (tuple(net_arch), "widths of the hidden layers")}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, Noise, SingleAlgorithm
+from seqeval.algorithm import Algorithm, Noise, Sampling, SingleAlgorithm
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
@@ -41,6 +41,10 @@ class Replicated(Algorithm):
     @property
     def noise(self) -> Mapping[str, Noise]:
         return self._agents[0].noise
+
+    @property
+    def sampling(self) -> Sampling:
+        return self._agents[0].sampling
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         metrics = []
@@ -105,7 +109,7 @@ def _of_replica(batch: Batch, replica: int) -> Batch:
     """One replica's part of a batch, without the replica axis."""
     values = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "noise"}
     return Batch(
-        **{name: value[replica] for name, value in values.items()},
+        **{name: value[replica] for name, value in values.items() if value is not None},
         noise={name: value[replica] for name, value in batch.noise.items()},
     )
 

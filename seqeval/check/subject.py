@@ -19,13 +19,13 @@ from seqeval.loading import one_line
 from seqeval.replay.samplers import draw_noise
 from seqeval.replicated import Replicated
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Spec, Vector
 
 SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
-    "continuous": (Spec(observation_size=5, action_size=2), Spec(observation_size=3, action_size=1)),
+    "continuous": (Spec(observation=Vector(5), action_size=2), Spec(observation=Vector(3), action_size=1)),
     "discrete": (
-        Spec(observation_size=5, action_size=3, discrete=True),
-        Spec(observation_size=3, action_size=2, discrete=True),
+        Spec(observation=Vector(5), action_size=3, discrete=True),
+        Spec(observation=Vector(3), action_size=2, discrete=True),
     ),
 }
 SEEDS = (3, 0, 7)

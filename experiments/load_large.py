@@ -24,8 +24,8 @@ import tyro
 from rich.table import Table
 
 from seqeval import datasets, environments
+from seqeval.analysis import card
 from seqeval.cli import plain_console
-from seqeval.datasets import card
 
 ENV_ID = "Hopper-v4"
 

@@ -618,7 +618,7 @@ def test_a_stopped_command_says_how_to_go_on(
             ["datasets", "make", "--env", "a", "--algorithm", "b", "--steps", "1", "--out", str(tmp_path)]
         )
     assert ended.value.code == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

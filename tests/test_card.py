@@ -77,7 +77,7 @@ def test_the_figures_of_a_dataset_that_is_as_it_should_be() -> None:
     assert about.scores is not None
     assert about.scores.tolist() == [30, 110, 85]
     assert about.reward_range == (0, 9)
-    assert (about.followed, about.duplicates, about.saturation) == (1.0, 0, (0.0, 0.0))
+    assert (about.consistent, about.duplicates, about.saturation) == (1.0, 0, (0.0, 0.0))
     assert about.rewards.counts.sum() == 10
     assert [histogram.counts.sum() for histogram in about.actions] == [10, 10]
     assert about.actions[1].edges[[0, -1]].tolist() == [-1, 3]
@@ -113,9 +113,9 @@ def test_next_observations_are_compared_inside_episodes_alone() -> None:
     jumping = data.next_observations.copy()
     jumping[[1, 3, 7]] += 5  # 3 and 7 end their episodes
     about = examined(replace(data, next_observations=jumping))
-    assert about.followed == 6 / 7
+    assert about.consistent == 6 / 7
     alone = examined(made((1, 1, 1), "ttt"))
-    assert alone.followed is None
+    assert alone.consistent is None
     assert "none inside an episode" in card.facts(alone)["next observations"]
 
 
@@ -190,9 +190,7 @@ def test_observations_that_never_change_are_a_finding() -> None:
         "of 2 numbers in an observation number 1 never changes"
     )
     still = replace(data, next_observations=data.observations)
-    assert examined(still).findings == (
-        "8 transitions that are not terminal leave the observation as it was",
-    )
+    assert examined(still).findings == ("8 non-terminal transitions leave the observation unchanged",)
 
 
 def test_actions_at_a_bound_are_a_finding_with_the_worst_dimension() -> None:
@@ -361,7 +359,7 @@ def test_show_says_what_is_suspicious(tmp_path: Path, capsys: pytest.CaptureFixt
     for part in (
         "every reward is 0",
         "2 of 2 terminals are at",
-        "leave the observation",
+        "leave the observation unchanged",
         "200 transitions (50 %)",
     ):
         assert any(part in line for line in lines), part

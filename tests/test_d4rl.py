@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import requests
 
 from seqeval import cli, datasets, environments, references
 from seqeval.datasets import _download, d4rl, embedded
@@ -256,12 +257,12 @@ def test_every_name_is_listed_and_what_it_was_logged_in_has_d4rls_sizes(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(ROWS) == 51
-    assert sorted([*ROWS, *embedded.names()]) == datasets.names()
+    assert sorted([*ROWS, *embedded.names(), "none"]) == datasets.names()
     without = set()
     for name, row in ROWS.items():
-        assert d4rl.handles(name)
+        assert d4rl.SOURCE.owns(name)
         family = name.partition("-")[0]
-        environment = d4rl._own_environment(row)
+        environment = d4rl._logged_in(row)
         if environment is not None:
             without.add(family)
         elif row["gymnasium_id"].startswith("Adroit") and not ROBOTICS:
@@ -292,7 +293,7 @@ def test_a_name_that_is_nearly_one_gets_the_nearest(home: Path, name: str) -> No
 
 
 def test_another_environment_is_refused_before_anything_is_fetched(server: Server) -> None:
-    assert "was logged in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
+    assert "was collected in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
     assert server.requests == []
     assert datasets.load(HOPPER, "Hopper-v4").env_id == "Hopper-v4"
 
@@ -390,13 +391,13 @@ def test_without_its_package_adroit_says_what_to_install(
 def test_another_count_than_d4rls_qlearning_dataset_is_told(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "D4RL has" in note]
-    assert note == f"2970 transitions, D4RL has 999998 of {HOPPER}"  # 30 of 3000 rows are timeouts
-    assert not any("D4RL has" in note for note in datasets.load(HOPPER).notes)
+    (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "in D4RL's" in note]
+    assert note == f"2970 transitions, but 999998 in D4RL's {HOPPER}"  # 30 of 3000 rows are timeouts
+    assert not any("in D4RL's" in note for note in datasets.load(HOPPER).notes)
 
     rows = tuple(row | {"usable_transitions": "2970"} for row in references.d4rl_table())
     monkeypatch.setattr(references, "d4rl_table", lambda: rows)
-    assert not any("D4RL has" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
+    assert not any("in D4RL's" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
 
 
 def test_a_column_is_taken_as_numbers_as_d4rls_loader_does(server: Server) -> None:
@@ -473,7 +474,7 @@ def test_a_damaged_file_is_named_and_left_alone(
     message = refusal()
     assert message.startswith(f"{path}: ")
     assert says in message
-    assert f"put a whole {FILE} in its place, or move it away to have {HOPPER} downloaded" in message
+    assert f"replace it by a complete {FILE}, or remove it to have {HOPPER} downloaded" in message
     assert path.read_bytes() == content
     assert server.requests == []
 
@@ -489,7 +490,10 @@ def test_a_cut_download_goes_on_where_it_was_cut(
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert server.requests[1]["If-Range"] == '"one"'
     assert cached(home).read_bytes() == CONTENT
-    assert f"{FILE}: cut after {HALF} of {len(CONTENT)} bytes; again in 0 s" in capsys.readouterr().err
+    assert (
+        f"{FILE}: the connection ended after {HALF} of {len(CONTENT)} bytes; trying again in 0 s"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server: Server, home: Path) -> None:
@@ -498,8 +502,8 @@ def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server
     message = refusal()
     have = sum(1000 * (i + 1) for i in range(_download.TRIES))
     assert (
-        f"cut after {have} of {len(CONTENT)} bytes; to do it by hand, put {FILE} into {cached(home).parent}"
-        in message
+        f"the connection ended after {have} of {len(CONTENT)} bytes; "
+        f"to install it by hand, put {FILE} into {cached(home).parent}" in message
     )
     assert len(server.requests) == _download.TRIES
     assert left_over(home) == {f"{FILE}.part", f"{FILE}.part.json"}
@@ -517,12 +521,12 @@ def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the
     if not known:
         server.answers = [Answer(etag=None, endless=True)]
 
-    def interrupted(response: Any) -> Iterator[bytes]:
-        yield response.read(HALF)
+    def interrupted(response: requests.Response, size: int) -> Iterator[bytes]:
+        yield response.raw.read(HALF)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_download, "_chunks", interrupted)
+        patch.setattr(requests.Response, "iter_content", interrupted)
         with pytest.raises(KeyboardInterrupt):
             datasets.load(HOPPER)
     assert cached(home).with_name(f"{FILE}.part").read_bytes() == CONTENT[:HALF]
@@ -636,7 +640,9 @@ def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, 
     server.answers = [Answer(length=len(CONTENT) + lie, ranges=False)]
     message = refusal()
     expected = (
-        f"cut after {len(CONTENT)} of {len(CONTENT) + 100} bytes" if lie > 0 else "not a readable HDF5 file"
+        f"the connection ended after {len(CONTENT)} of {len(CONTENT) + 100} bytes"
+        if lie > 0
+        else "not a readable HDF5 file"
     )
     assert expected in message
     assert not cached(home).exists()
@@ -658,7 +664,7 @@ def test_what_is_no_dataset_is_refused_and_not_kept(
     server.answers = [Answer(body)]
     message = refusal()
     assert message.startswith(
-        f"{server.address}/gym_mujoco/{FILE}: what came is not the dataset and was not kept"
+        f"{server.address}/gym_mujoco/{FILE}: the downloaded file is not the dataset and was deleted"
     )
     assert what in message
     assert f"put {FILE} into {cached(home).parent} or the folder that SEQEVAL_DATA names" in message
@@ -692,7 +698,7 @@ def test_no_network_is_said_at_once_with_what_to_do(
     monkeypatch.setattr(_download.time, "sleep", lambda _: pytest.fail("it waited"))
     monkeypatch.setenv("SEQEVAL_DATA", str(tmp_path / "own"))
     message = refusal()
-    assert re.match(rf"{address}/gym_mujoco/{FILE}: cannot be reached \(.*refused\); ", message)
+    assert re.match(rf"{address}/gym_mujoco/{FILE}: the server cannot be reached \(.*refused\); ", message)
     assert f"put {FILE} into {tmp_path / 'own'} or" in message
 
 
@@ -718,19 +724,19 @@ def test_a_folder_that_cannot_be_written_is_named(
     monkeypatch.setenv("SEQEVAL_DATA" if own else "XDG_CACHE_HOME", str(tmp_path / "file"))
     message = refusal()
     assert message.startswith(str(tmp_path / "file"))
-    assert message.endswith("set SEQEVAL_DATA to a folder that can")
+    assert message.endswith("set SEQEVAL_DATA to a writable folder")
     assert server.requests == []
 
 
 def test_a_full_disk_is_told_and_keeps_what_came(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(response: Any) -> Iterator[bytes]:
-        yield response.read(HALF)
+    def full(response: requests.Response, size: int) -> Iterator[bytes]:
+        yield response.raw.read(HALF)
         raise OSError(28, "No space left on device")  # as writing the next chunk would
 
     with monkeypatch.context() as patch:
-        patch.setattr(_download, "_chunks", full)
+        patch.setattr(requests.Response, "iter_content", full)
         assert "cannot be written (No space left on device)" in refusal()
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
@@ -789,7 +795,7 @@ def test_when_the_one_that_downloads_fails_the_other_goes_on(
             outcomes.append(str(error))
 
     first, second = threading.Thread(target=fetch), threading.Thread(target=fetch)
-    monkeypatch.setattr(_download, "_tell", lambda line: "waiting" in line and waiting.set())
+    monkeypatch.setattr(_download, "_report", lambda line: "waiting" in line and waiting.set())
     first.start()
     assert started.wait(10)
     second.start()

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqeval import datasets, environments
-from seqeval.datasets import _rules, embedded
+from seqeval.datasets import _rules, _scan, embedded
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
 
@@ -102,7 +102,7 @@ def test_without_next_observations_a_cut_transition_is_dropped(file: Path) -> No
     assert rows_of(dataset) == [0, 1, 3, 4, 5, 6]
     assert not dataset.truncated.any()
     assert dataset.episode.tolist() == [0, 0, 1, 1, 1, 1]
-    assert any("dropped 1 cut" in note for note in dataset.notes)
+    assert any("dropped 1 truncated" in note for note in dataset.notes)
 
 
 def test_without_next_observations_a_terminal_transition_gets_its_own_observation(file: Path) -> None:
@@ -135,7 +135,7 @@ def test_with_next_observations_every_transition_is_kept_with_the_files_own_next
 
 def test_an_episode_longer_than_the_environment_allows_is_told(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(402, {200: "c"})))
-    assert "an episode of 201 steps, Pendulum-v1 cuts at 200" in dataset.notes[0]
+    assert "an episode has 201 steps, but Pendulum-v1 truncates at 200" in dataset.notes[0]
 
 
 @pytest.mark.parametrize("following", [False, True])
@@ -332,7 +332,7 @@ def test_the_digest_is_the_same_whenever_the_hashing_began(
     ends: dict[int, str],
 ) -> None:
     """It is of the arrays as they are in the end: run directories know data by it."""
-    monkeypatch.setattr(_rules, "SCANNED", 64)  # a few rows at a time
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 64)  # a few rows at a time
     fields = fields_of(40, ends, following)
     if env_id == "Dial-v0":
         fields["actions"] = np.full(40, 6.0)
@@ -364,7 +364,7 @@ def test_sums_of_some_episodes_at_a_time_are_the_sums_of_all(
 def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episodes(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rules, "SCANNED", 8192 * 3 * 4)  # 8192 rows at a time
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 8192 * 3 * 4)  # 8192 rows at a time
     rng = np.random.default_rng(0)
     size = 20_000
     fields = fields_of(size, dict.fromkeys(range(99, size, 100), "c"))
@@ -390,7 +390,7 @@ def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episode
 def test_the_first_number_that_is_not_finite_is_found_wherever_it_is(
     file: Path, monkeypatch: pytest.MonkeyPatch, field: str, row: int, size: int
 ) -> None:
-    monkeypatch.setattr(_rules, "SCANNED", size)
+    monkeypatch.setattr(_scan, "SCAN_BYTES", size)
     fields = fields_of(40, following=True)
     fields[field][row:] = np.nan
     assert f"field {field!r} is not finite in row {row}: " in refusal(write(file, fields))
@@ -400,7 +400,7 @@ def test_numbers_whose_sums_and_squares_are_infinite_are_finite(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them are float32's largest, of either sign; one more infinity of either sign is refused."""
-    monkeypatch.setattr(_rules, "SCANNED", 64)
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 64)
     fields = fields_of(40, following=True)
     largest = np.finfo(np.float32).max
     fields["observations"][:] = np.where(np.arange(40) % 3, largest, -largest)[:, None]
@@ -429,7 +429,7 @@ def test_a_field_that_cannot_be_read_to_its_end_is_named(file: Path) -> None:
     content[at : at + size] = bytes(size)
     file.write_bytes(content)
     message = refusal(file)
-    assert message.startswith(f"{file}: field 'rewards' cannot be read to its end (")
+    assert message.startswith(f"{file}: field 'rewards' cannot be read completely (")
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "terminals"])

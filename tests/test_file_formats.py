@@ -112,7 +112,10 @@ def test_ogbenchs_terminals_are_cuts_and_its_masks_what_is_terminal(tmp_path: Pa
     assert (where(dataset.terminated), where(dataset.truncated)) == ([1, 7], [3])
     assert dataset.episode.tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
     assert dataset.episode_complete.all()
-    assert "2 transitions are terminal by 'masks', 1 cut by 'terminals'" in dataset.notes[0]
+    assert (
+        "2 transitions terminate according to 'masks', 1 are truncated according to 'terminals'"
+        in dataset.notes[0]
+    )
 
 
 def test_without_next_observations_ogbenchs_last_rows_are_dropped(tmp_path: Path) -> None:
@@ -212,12 +215,12 @@ def without(field: str) -> dict[str, Any]:
         ([steps(3) | {"rewards": [1.0, 2.0, 3.0]}], "field 'rewards' must be a NumPy array"),
         ([steps(3) | {"rewards": np.float32(1)}], "field 'rewards' must be a NumPy array"),
         ([steps(3) | {"rewards": np.array(1.0)}], "field 'rewards' must be a NumPy array"),
-        ([steps(3) | {"rewards": np.ones(4)}], "field 'rewards' has 4 rows, 'observations' has 3"),
+        ([steps(3) | {"rewards": np.ones(4)}], "field 'rewards' has 4 rows, but 'observations' has 3"),
         (
             [steps(3), steps(3) | {"actions": np.ones((3, 2))}],
             "trajectory 1: field 'actions' has shape (3, 2)",
         ),
-        ([steps(3) | {"actions": np.ones((3, 2))}], "field 'actions' has 2 numbers a row"),
+        ([steps(3) | {"actions": np.ones((3, 2))}], "field 'actions' has 2 numbers per row"),
         ([steps(3) | {"terminals": np.full(3, 0.5)}], "'terminals' is neither 0 nor 1 in row 0"),
         ([steps(3) | {"rewards": np.full(3, np.nan)}], "'rewards' is not finite in row 0"),
     ],
@@ -541,7 +544,7 @@ def test_a_replay_buffer_that_tells_no_timeouts(tmp_path: Path, optimised: bool,
     going = ~dataset.terminated  # beyond a terminal transition nothing is of consequence
     assert np.array_equal(dataset.next_observations[going], fields["next_observations"][kept][going])
     assert dataset.terminated.any()
-    assert "tells no timeouts" in dataset.notes[0]
+    assert "records no timeouts" in dataset.notes[0]
 
 
 @pytest.fixture(scope="module")

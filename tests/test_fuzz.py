@@ -398,7 +398,7 @@ def test_the_kinds_of_accident_are_refused_or_not_as_they_should_be(tmp_path: Pa
     for field in ("timeouts", "next_observations"):
         for what in ["group", "type", "soft-link", "external-link"]:  # never as if they were not there
             write(path, log((field, ("instead", what))))
-            with pytest.raises(UserError, match=f"'{field}' is there, but is no array"):
+            with pytest.raises(UserError, match=f"'{field}' exists, but is not an array"):
                 datasets.load(str(path))
     for kept in (0.0, 0.1, 0.5, 0.9, 0.99):
         write(path, log(kept=kept))

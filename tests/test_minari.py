@@ -279,7 +279,7 @@ def test_an_argument_that_its_record_lacks_is_told(root: Path) -> None:
 
 
 def test_an_environment_that_observes_no_vector_is_told_the_option_that_flattens() -> None:
-    with pytest.raises(UserError, match="the option flatten_observation=True makes them one"):
+    with pytest.raises(UserError, match="add the option flatten_observation=True"):
         environments.describe("FrozenLake-v1")
     assert environments.describe("FrozenLake-v1?flatten_observation=True").observation_size == 16
 
@@ -296,7 +296,7 @@ def test_options_are_put_behind_a_name_unless_they_cannot_be_written() -> None:
     assert environments.with_options("A-v0", {}) == "A-v0"
     assert environments.with_options("A-v0?b=1", {"c": [1], "d": "e"}) == "A-v0?b=1&c=[1]&d='e'"
     for bad in (float("nan"), "this&that", object()):
-        with pytest.raises(UserError, match="is no option"):
+        with pytest.raises(UserError, match="is not an option"):
             environments.with_options("A-v0", {"b": bad})
 
 
@@ -325,7 +325,7 @@ def test_references_that_make_no_scale_are_left_out_with_a_note(root: Path) -> N
     name = store(root, gymnasium.make("Pendulum-v1"), ref_min_score=5.0, ref_max_score=5.0)
     dataset = datasets.load(name)
     assert dataset.reference is None
-    assert "make no scale" in dataset.notes[0]
+    assert "not a valid scale" in dataset.notes[0]
 
 
 # --- what is refused ---
@@ -486,7 +486,10 @@ def test_dropped_transitions_are_told_and_their_episodes_end_one_earlier(tmp_pat
 def test_parts_and_unfinished_episodes_between_them_are_told(target: str) -> None:
     dataset = datasets.load("mix:pendulum-replay:250+pendulum-replay:150")
     _, notes = _write.write(dataset, target)
-    assert notes == ["1 unfinished episodes before the last count as cut by a timeout", "its 2 parts are one"]
+    assert notes == [
+        "1 unfinished episodes before the last one count as truncated by a timeout",
+        "its 2 segments become one",
+    ]
     same(dataset, datasets.load(target), but=("episode_complete",))
 
 

@@ -91,8 +91,8 @@ def test_segments_arrive_in_turn_and_shuffled_inside(files: tuple[str, str]) -> 
 def test_what_does_not_fit_together_is_refused(files: tuple[str, str], tmp_path: Path) -> None:
     other = write(tmp_path / "other.hdf5", 2, 0, env_id="Pendulum-v1?g=9.0")
     for name, message in (
-        (f"mix:{files[0]}+{other}", "low-a was logged in Pendulum-v1, other in Pendulum-v1[?]g=9.0"),
-        (f"mix:{files[0]}:21+{files[1]}", "21 transitions of low-a cannot be taken, it has 20"),
+        (f"mix:{files[0]}+{other}", "low-a was collected in Pendulum-v1, other in Pendulum-v1[?]g=9.0"),
+        (f"mix:{files[0]}:21+{files[1]}", "cannot take 21 transitions of low-a, which has 20"),
         (f"mix:{files[0]}:0+{files[1]}", "0 transitions of low-a"),
         (f"mix:{files[0]}:1%+{files[1]}", "0 transitions of low-a"),
         (f"mix:{files[0]}+mix:{files[1]}", "is a mixture itself"),

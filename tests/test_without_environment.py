@@ -110,9 +110,9 @@ def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> Non
     assert (about.observation_size, dataset.observation_size) == (observation, observation)
     assert (about.actions.low.tolist(), about.actions.high.tolist()) == ([-1] * action, [1] * action)
     assert about.name == dataset.environment == name.rpartition("-")[0].removesuffix("-diverse")
-    note = note_of(name, "no environment here has its observations")
+    note = note_of(name, "no installed environment has its observations")
     assert note.startswith("trained without evaluation, so there are no returns and no scores: ")
-    assert f"which are {observation} numbers; Gymnasium-Robotics'" in note
+    assert f"observations of {observation} numbers; Gymnasium-Robotics'" in note
 
 
 def test_timeouts_of_the_file_count_and_no_limit_beside_them(folder: Path) -> None:
@@ -133,9 +133,9 @@ def test_without_timeouts_episodes_are_cut_at_d4rls_limit_and_that_is_said() -> 
     assert np.flatnonzero(dataset.terminated).tolist() == [358, 717]  # two rows are dropped
     assert (
         note_of(KITCHEN, "timeouts")
-        == "no timeouts field: 2 episodes cut at kitchen-complete's limit of 280 steps"
+        == "no timeouts field: 2 episodes truncated at kitchen-complete's limit of 280 steps"
     )
-    assert "demonstration ends" in note_of(KITCHEN, "terminal")
+    assert "end of a demonstration" in note_of(KITCHEN, "terminal")
 
 
 @pytest.mark.parametrize(("name", "limit"), [(MAZE, 300), (ANT, 700), (KITCHEN, 280)])
@@ -149,7 +149,7 @@ def test_the_limits_are_those_of_d4rls_own_environments(folder: Path, name: str,
 
 def test_another_width_is_refused(folder: Path) -> None:
     write(folder, MAZE).rename(write(folder, ANT))
-    with pytest.raises(UserError, match="has 4 numbers a row, but observations of antmaze-umaze have 29"):
+    with pytest.raises(UserError, match="has 4 numbers per row, but observations of antmaze-umaze have 29"):
         datasets.load(ANT)
 
 
@@ -162,7 +162,7 @@ def test_another_width_is_refused(folder: Path) -> None:
             "observations of 29 numbers and actions of 8 from -1 to 1, but Ant-v4 has observations of 27",
         ),
         (MAZE, "WidePlane-v0", "WidePlane-v0 has observations of 4 numbers and actions of 2 from -2 to 2"),
-        (MAZE, "CartPole-v1", "CartPole-v1 has observations of 4 numbers and 2 numbered actions"),
+        (MAZE, "CartPole-v1", "CartPole-v1 has observations of 4 numbers and 2 discrete actions"),
         (MAZE, "Nowhere-v0", "'Nowhere-v0' cannot be made"),
     ],
 )
@@ -194,14 +194,14 @@ def test_mixed_data_of_one_maze_says_once_that_there_are_no_scores() -> None:
     assert environments.of(both).observation_size == 29
     (note,) = [note for note in both.notes if "no scores" in note]
     assert note.startswith(f"{ANT} and {DIVERSE}: trained without evaluation")
-    with pytest.raises(UserError, match="was logged in antmaze-umaze, maze2d-umaze-v1 in maze2d-umaze"):
+    with pytest.raises(UserError, match="was collected in antmaze-umaze, maze2d-umaze-v1 in maze2d-umaze"):
         datasets.load(f"mix:{ANT}+{MAZE}")
 
 
 @pytest.mark.parametrize("to", ["copy.hdf5", "minari:copy-v0"])
 def test_it_is_not_converted_to_what_could_not_be_loaded(tmp_path: Path, to: str) -> None:
     for env_id in (None, "Plane-v0"):
-        with pytest.raises(UserError, match="logged in maze2d-umaze, which no file can name"):
+        with pytest.raises(UserError, match="collected in maze2d-umaze, which no file can name"):
             _write.write(datasets.load(MAZE, env_id), to if ":" in to else str(tmp_path / to))
 
 
@@ -297,7 +297,7 @@ def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
     assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
     assert "nan" not in ended.out
-    assert sorted(path.name for path in out.iterdir()) == ["cells", "study.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "cells", "study.json"]
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
@@ -340,6 +340,6 @@ def test_show_says_what_is_in_it_and_that_it_cannot_be_scored(seqeval: Seqeval, 
     assert facts["environment"].strip() == "none"
     assert facts["scores"].strip() == "none: there is no environment to evaluate in"
     assert facts["observation"].strip() == "29 numbers"
-    assert "no environment here has its observations" in ended.out
+    assert "no installed environment has its observations" in ended.out
     assert (tmp_path / "card.png").stat().st_size > 0
     assert "Plane-v0" in seqeval("datasets", "show", MAZE, "--env", "Plane-v0").out

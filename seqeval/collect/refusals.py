@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqeval import environments
+from seqeval.atomic_io import LOCK_FILE
 from seqeval.collect.agent import build, find_algorithm, is_discrete
 from seqeval.collect.config import LEVELS, Recipe
 from seqeval.errors import UserError, nearest
@@ -88,7 +89,9 @@ def admit(recipe: Recipe, paths: dict[str, Path], work: Path) -> None:
         except ValueError as error:
             raise UserError(f"{kept}: damaged, not JSON ({error}); remove {work}") from error
         _same(before, json.loads(json.dumps(asdict(recipe))), work)
-    elif work.is_dir() and any(path.suffix != ".partial" for path in work.iterdir()):
+    elif work.is_dir() and any(
+        path.suffix != ".partial" and path.name != LOCK_FILE for path in work.iterdir()
+    ):
         raise UserError(f"{work}: not empty and holds no recipe.json; give another --out")
     for level, path in paths.items():
         card = path.with_suffix(".json")

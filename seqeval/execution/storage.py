@@ -190,9 +190,9 @@ class RunDirectory:
         """Makes the folder. Raises UserError where the path is not ours to use."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, not a folder; give another --out")
-        if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
-            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
         self.path.mkdir(parents=True, exist_ok=True)
+        if not self.study_file.exists() and any(p.name != atomic_io.LOCK_FILE for p in self.path.iterdir()):
+            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
 
     def admit(self, study: dict[str, Any]) -> None:
         """Writes the resolved study down, joined with what is here already.

@@ -69,7 +69,7 @@ def examined(dataset: Dataset, actions: Any = BOUNDS, time_limit: int | None = N
     return card.examine(dataset, actions, time_limit)
 
 
-def test_the_figures_of_a_dataset_that_is_as_it_should_be() -> None:
+def test_the_statistics_of_a_sound_dataset() -> None:
     about = examined(made(), time_limit=4)
     assert (about.transitions, about.terminated, about.truncated, about.dropped) == (10, 2, 1, 0)
     assert about.lengths.tolist() == [4, 4, 2]
@@ -84,14 +84,14 @@ def test_the_figures_of_a_dataset_that_is_as_it_should_be() -> None:
     assert about.findings == ()
 
 
-def test_dropped_transitions_count_in_the_lengths_as_logged() -> None:
+def test_lengths_include_dropped_transitions() -> None:
     about = examined(made((4, 4, 1, 2), "tcct", dropped=(7, 8)))
     assert about.lengths.tolist() == [4, 4, 1, 2]
     assert (about.transitions, about.dropped) == (9, 2)
     assert about.findings == ()
 
 
-def test_lengths_and_drops_are_those_of_a_real_log() -> None:
+def test_lengths_and_dropped_transitions_of_embedded_datasets() -> None:
     for name in ("pendulum-replay", "hopper-replay", "cartpole-replay"):
         whole, dropping = datasets.load(name), datasets.load(name, rules="qlearning")
         space = environments.describe(whole.env_id).actions
@@ -103,12 +103,12 @@ def test_lengths_and_drops_are_those_of_a_real_log() -> None:
         assert less.dropped == len(whole) - len(dropping) > 0
 
 
-def test_unfinished_episodes_are_not_counted_unless_there_are_no_others() -> None:
+def test_incomplete_episodes_count_only_if_there_are_no_others() -> None:
     assert examined(made(ends="tc-")).counted.tolist() == [True, True, False]
     assert examined(made(ends="---")).counted.all()
 
 
-def test_next_observations_are_compared_inside_episodes_alone() -> None:
+def test_next_observations_are_compared_only_inside_episodes() -> None:
     data = made()
     jumping = data.next_observations.copy()
     jumping[[1, 3, 7]] += 5  # 3 and 7 end their episodes
@@ -120,7 +120,7 @@ def test_next_observations_are_compared_inside_episodes_alone() -> None:
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations", "terminated"])
-def test_only_a_copy_of_every_number_is_a_copy(field: str) -> None:
+def test_a_transition_is_a_copy_only_if_every_number_is_equal(field: str) -> None:
     """Rows 0, 4 and 9 are the same, until one number, its sign bit alone, is another."""
     data = made()
     names = ("observations", "actions", "rewards", "next_observations", "terminated")
@@ -177,7 +177,7 @@ def test_episodes_longer_than_the_limit_are_a_finding() -> None:
     assert finding(examined(made((5, 3, 2), "ttt"), time_limit=4)).startswith("1 of 3 episodes are longer")
 
 
-def test_a_log_without_any_end_is_a_finding() -> None:
+def test_a_log_without_any_episode_end_is_a_finding() -> None:
     assert finding(examined(made((10,), "-"))).startswith("no episode is complete")
     assert finding(examined(made(ends="t-t"))) == "1 episodes before the last are not complete"
 
@@ -226,7 +226,7 @@ def test_discrete_actions_that_are_never_taken_are_a_finding(taken: list[int], w
     assert f"{taken[0]}: " in card.facts(about)["actions"]
 
 
-def test_many_dimensions_are_counted() -> None:
+def test_many_dimensions_are_counted_instead_of_listed() -> None:
     data = made(observations=np.ones((10, 30), np.float32), next_observations=np.zeros((10, 30), np.float32))
     assert finding(examined(data)) == "of 30 numbers in an observation 30 never change"
 
@@ -263,7 +263,7 @@ def test_a_histogram_counts_everything_whatever_the_range(values: list[float]) -
     assert found.edges[-1] >= max(values)
 
 
-def test_a_histogram_is_numpys() -> None:
+def test_a_histogram_equals_numpys() -> None:
     values = np.random.default_rng(0).standard_normal(30_000)
     mine, (counts, edges) = card.histogram(values, 20), np.histogram(values, 20)
     assert np.abs(mine.counts - counts).sum() <= 2  # borders are rounded otherwise
@@ -280,13 +280,13 @@ def test_the_chart_fits_80_columns_and_shows_every_count() -> None:
     assert "█" * 40 in lines[-1]
 
 
-def test_every_fact_but_free_text_fits_80_columns() -> None:
+def test_every_fact_fits_80_columns() -> None:
     facts = card.facts(examined(made(), time_limit=4))
     assert all(len(key) + 2 + len(value) <= 80 for key, value in facts.items())
     assert textwrap.shorten(facts["scores"], 80) == "mean 75.00, highest 110.00"
 
 
-def test_a_card_takes_little_memory_beside_the_data() -> None:
+def test_computing_a_card_takes_little_memory() -> None:
     data = make_dataset(episodes=2000, length=100)
     own = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray))
     tracemalloc.start()
@@ -299,7 +299,7 @@ def test_a_card_takes_little_memory_beside_the_data() -> None:
 # --- the figure and the command ---
 
 
-def test_the_figure_shows_what_the_card_says() -> None:
+def test_the_figure_shows_the_statistics_of_the_card() -> None:
     about = examined(made(ends="tc-"))
     figure = drawing.figure(about)
     returns, _, rewards, order, actions = figure.axes
@@ -327,14 +327,16 @@ def test_without_references_the_figure_is_in_returns() -> None:
     assert [bar.get_height() for bar in actions.patches] == [0.5, 0.5]
 
 
-def test_the_figure_is_the_same_bytes_again(tmp_path: Path) -> None:
+def test_the_figure_is_reproducible(tmp_path: Path) -> None:
     about = examined(made())
     first, again = (style.save(drawing.figure(about), tmp_path / f"{name}.png") for name in "ab")
     assert [path.suffix for path in first] == [".png", ".pdf"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
-def test_show_prints_the_card_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_prints_and_draws_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["datasets", "show", "pendulum-replay", "--figure", str(tmp_path / "card.png")])
     assert ended.value.code == 0
@@ -345,7 +347,7 @@ def test_show_prints_the_card_and_draws_it(tmp_path: Path, capsys: pytest.Captur
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.pdf", "card.png"]
 
 
-def test_show_says_what_is_suspicious(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_prints_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, size = tmp_path / "twice.hdf5", 400
     with h5py.File(path, "w") as file:
         file.attrs["env_id"] = "Pendulum-v1"
@@ -366,7 +368,7 @@ def test_show_says_what_is_suspicious(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(lines) == 4
 
 
-def test_show_refuses_a_figure_of_another_kind_before_it_loads(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_refuses_an_unknown_figure_format_first(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["datasets", "show", "nowhere.hdf5", "--figure", "card.jpeg"])
     assert ended.value.code == 2

@@ -209,7 +209,7 @@ def is_content(dataset: Dataset, seed: int = 0) -> bool:
 # --- a name, and what it stands for ---
 
 
-def test_a_name_is_downloaded_once_and_has_its_environment_and_its_score(
+def test_a_dataset_is_downloaded_once_with_environment_and_references(
     server: Server, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = datasets.load(HOPPER)
@@ -253,7 +253,7 @@ def test_the_command_line_shows_a_dataset_of_d4rl(server: Server, capsys: pytest
     assert "D4RL: random policy and SAC expert" in shown
 
 
-def test_every_name_is_listed_and_what_it_was_logged_in_has_d4rls_sizes(
+def test_every_name_is_listed_and_its_environment_has_d4rls_sizes(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(ROWS) == 51
@@ -286,19 +286,19 @@ def test_listing_the_names_loads_no_torch_and_no_environments() -> None:
 
 
 @pytest.mark.parametrize("name", ["hopper-medum-v2", "hopper-medium-v0", "hopper-medium"])
-def test_a_name_that_is_nearly_one_gets_the_nearest(home: Path, name: str) -> None:
+def test_a_misspelt_name_is_refused_with_the_nearest_name(home: Path, name: str) -> None:
     message = refusal(name)
     assert message.startswith(f"dataset {name!r} is not known; did you mean ")
     assert repr(HOPPER) in message
 
 
-def test_another_environment_is_refused_before_anything_is_fetched(server: Server) -> None:
+def test_another_environment_is_refused_before_any_download(server: Server) -> None:
     assert "was collected in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
     assert server.requests == []
     assert datasets.load(HOPPER, "Hopper-v4").env_id == "Hopper-v4"
 
 
-def test_ants_111_observations_are_those_of_its_environment(server: Server) -> None:
+def test_ant_observes_111_numbers_with_contact_forces_of_zero(server: Server) -> None:
     """The 84 contact forces are 0 in the data, so they must be 0 where the policy plays, and cost nothing."""
     fields = fields_of(300, 111, 8)
     fields["observations"][:, 27:] = fields["next_observations"][:, 27:] = 0
@@ -329,13 +329,13 @@ def test_ants_111_observations_are_those_of_its_environment(server: Server) -> N
     assert play("Ant-v4?use_contact_forces=True", forces=True)[1] > 0.1  # what would be seen otherwise
 
 
-def test_contact_forces_in_ants_data_are_told(server: Server) -> None:
+def test_contact_forces_in_ant_data_are_noted(server: Server) -> None:
     server.answers = [Answer(content_of(fields_of(300, 111, 8)))]
     assert any("contact forces" in note for note in datasets.load("ant-medium-v2").notes)
 
 
 @pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
-def test_adroit_is_loaded_and_played(server: Server) -> None:
+def test_adroit_is_loaded_and_evaluated(server: Server) -> None:
     server.answers = [Answer(content_of(fields_of(300, 45, 24)))]
     dataset = datasets.load("pen-human-v1")
     assert references.of_environment("AdroitHandPen-v1") is None  # 200 steps, not 100
@@ -350,7 +350,7 @@ def test_adroit_is_loaded_and_played(server: Server) -> None:
 
 
 @pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
-def test_what_is_told_of_adroits_rewards_is_so() -> None:
+def test_the_notes_on_adroits_rewards_are_true() -> None:
     """When one of these fails, gymnasium-robotics has changed and the note in d4rl.py must go."""
     env = environments.make("gymnasium_robotics:AdroitHandDoor-v1")
     env.reset(seed=0)
@@ -378,7 +378,7 @@ def test_what_is_told_of_adroits_rewards_is_so() -> None:
     env.close()
 
 
-def test_without_its_package_adroit_says_what_to_install(
+def test_adroit_without_its_package_is_refused_with_the_command_to_install_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(d4rl, "find_spec", lambda name: None)
@@ -388,7 +388,7 @@ def test_without_its_package_adroit_says_what_to_install(
     assert server.requests == []
 
 
-def test_another_count_than_d4rls_qlearning_dataset_is_told(
+def test_a_different_count_than_qlearning_dataset_is_noted(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "in D4RL's" in note]
@@ -400,7 +400,7 @@ def test_another_count_than_d4rls_qlearning_dataset_is_told(
     assert not any("in D4RL's" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
 
 
-def test_a_column_is_taken_as_numbers_as_d4rls_loader_does(server: Server) -> None:
+def test_columns_are_read_as_vectors(server: Server) -> None:
     fields = fields_of()
     columns = {name: fields[name][:, None] for name in ("rewards", "terminals", "timeouts")}
     server.answers = [Answer(content_of(fields | columns))]
@@ -410,7 +410,7 @@ def test_a_column_is_taken_as_numbers_as_d4rls_loader_does(server: Server) -> No
 # --- where a file is looked for ---
 
 
-def test_the_folders_are_looked_through_in_order(
+def test_folders_are_searched_in_order(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, d4rls, seed_of = tmp_path / "own", home / ".d4rl" / "datasets", {}
@@ -431,7 +431,7 @@ def test_the_folders_are_looked_through_in_order(
     assert len(server.requests) == 1
 
 
-def test_the_variables_of_others_are_respected(
+def test_xdg_and_d4rl_environment_variables_are_respected(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
@@ -454,7 +454,7 @@ def test_the_variables_of_others_are_respected(
         (content_of(fields_of(observation=12)), "observations of Hopper-v4 have 11"),
     ],
 )
-def test_a_damaged_file_is_named_and_left_alone(
+def test_a_damaged_file_is_refused_and_left_unchanged(
     server: Server,
     home: Path,
     tmp_path: Path,
@@ -482,7 +482,7 @@ def test_a_damaged_file_is_named_and_left_alone(
 # --- a connection that is cut ---
 
 
-def test_a_cut_download_goes_on_where_it_was_cut(
+def test_an_interrupted_download_is_resumed_where_it_ended(
     server: Server, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.answers = [Answer(cut=HALF), Answer()]
@@ -496,7 +496,9 @@ def test_a_cut_download_goes_on_where_it_was_cut(
     )
 
 
-def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server: Server, home: Path) -> None:
+def test_a_download_gives_up_after_several_tries_and_the_next_call_resumes_it(
+    server: Server, home: Path
+) -> None:
     steps = [Answer(cut=1000 * (i + 1)) for i in range(_download.TRIES)]
     server.answers = steps
     message = refusal()
@@ -515,7 +517,7 @@ def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the_same(
+def test_a_stopped_download_is_resumed_only_if_the_file_can_be_identified(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if not known:
@@ -534,7 +536,7 @@ def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the
     assert server.ranges == [None, f"bytes={HALF}-" if known else None]
 
 
-def test_a_download_stopped_before_it_got_its_name_is_only_checked(
+def test_a_complete_download_that_was_not_renamed_is_not_repeated(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Path) -> None:
@@ -549,7 +551,7 @@ def test_a_download_stopped_before_it_got_its_name_is_only_checked(
     assert len(server.requests) == 1
 
 
-def test_a_part_of_which_nothing_is_known_is_not_gone_on_with(server: Server, home: Path) -> None:
+def test_a_partial_file_without_a_valid_record_is_not_resumed(server: Server, home: Path) -> None:
     put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
     assert is_content(datasets.load(HOPPER))
     put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
@@ -559,7 +561,7 @@ def test_a_part_of_which_nothing_is_known_is_not_gone_on_with(server: Server, ho
     assert server.ranges == [None, None]
 
 
-def test_a_server_without_ranges_is_asked_for_all_of_it_again(server: Server, home: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, home: Path) -> None:
     server.answers = [Answer(cut=HALF, ranges=False), Answer(ranges=False)]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
@@ -574,7 +576,7 @@ def test_a_server_without_ranges_is_asked_for_all_of_it_again(server: Server, ho
         Answer(OTHER, etag='W/"two"', if_range=False),
     ],
 )
-def test_two_versions_of_a_file_are_never_glued(server: Server, home: Path, changed: Answer) -> None:
+def test_parts_of_two_versions_are_never_joined(server: Server, home: Path, changed: Answer) -> None:
     server.answers = [Answer(cut=HALF), changed]
     assert is_content(datasets.load(HOPPER), seed=1)
     assert cached(home).read_bytes() == OTHER
@@ -586,7 +588,7 @@ MONDAY, FRIDAY = "Mon, 06 Jan 2020 10:00:00 GMT", "Fri, 10 Jan 2020 10:00:00 GMT
 
 @pytest.mark.parametrize("etag", [None, 'W/"one"'])  # If-Range takes no weak tag
 @pytest.mark.parametrize("if_range", [True, False])
-def test_without_a_strong_tag_the_date_tells_two_versions_apart(
+def test_without_a_strong_etag_versions_are_distinguished_by_date(
     server: Server, home: Path, etag: str | None, if_range: bool
 ) -> None:
     server.answers = [Answer(cut=HALF, etag=etag, modified=MONDAY), Answer(etag=etag, modified=MONDAY)]
@@ -601,14 +603,14 @@ def test_without_a_strong_tag_the_date_tells_two_versions_apart(
     assert cached(home).read_bytes() == OTHER
 
 
-def test_another_range_than_the_one_asked_for_is_not_taken(server: Server, home: Path) -> None:
+def test_a_range_other_than_the_requested_one_is_rejected(server: Server, home: Path) -> None:
     server.answers = [Answer(cut=HALF), Answer(shift=-10), Answer()]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-", None]
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_without_tags_the_whole_length_tells_two_versions_apart(server: Server, home: Path) -> None:
+def test_without_etags_versions_are_distinguished_by_length(server: Server, home: Path) -> None:
     server.answers = [Answer(cut=HALF, etag=None), Answer(LONGER, etag=None)]
     datasets.load(HOPPER)
     assert cached(home).read_bytes() == LONGER
@@ -616,14 +618,14 @@ def test_without_tags_the_whole_length_tells_two_versions_apart(server: Server, 
     assert "If-Range" not in server.requests[1]
 
 
-def test_a_part_longer_than_the_file_has_become_is_dropped(server: Server, home: Path) -> None:
+def test_a_partial_file_longer_than_the_file_is_discarded(server: Server, home: Path) -> None:
     server.answers = [Answer(LONGER, cut=len(CONTENT) + 10, etag=None), Answer(etag=None)]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={len(CONTENT) + 10}-", None]
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_without_tags_and_length_nothing_is_gone_on_with(server: Server, home: Path) -> None:
+def test_without_etag_and_length_nothing_is_resumed(server: Server, home: Path) -> None:
     server.answers = [Answer(cut=HALF, endless=True, etag=None), Answer(endless=True, etag=None)]
     message = refusal()  # nothing says that it was cut, but that the file is no HDF5
     assert "not a readable HDF5 file" in message
@@ -636,7 +638,7 @@ def test_without_tags_and_length_nothing_is_gone_on_with(server: Server, home: P
 
 
 @pytest.mark.parametrize("lie", [100, -100])
-def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, lie: int) -> None:
+def test_a_wrong_content_length_leaves_no_file(server: Server, home: Path, lie: int) -> None:
     server.answers = [Answer(length=len(CONTENT) + lie, ranges=False)]
     message = refusal()
     expected = (
@@ -658,7 +660,7 @@ def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, 
         (content_of({"observations": np.zeros((3, 11))}), "field 'actions' is missing"),
     ],
 )
-def test_what_is_no_dataset_is_refused_and_not_kept(
+def test_a_download_that_is_not_a_dataset_is_refused_and_deleted(
     server: Server, home: Path, body: bytes, what: str
 ) -> None:
     server.answers = [Answer(body)]
@@ -673,7 +675,7 @@ def test_what_is_no_dataset_is_refused_and_not_kept(
 
 
 @pytest.mark.parametrize("status", [404, 403])
-def test_a_file_that_is_not_there_is_not_asked_for_again(server: Server, home: Path, status: int) -> None:
+def test_a_missing_or_forbidden_url_is_not_retried(server: Server, home: Path, status: int) -> None:
     server.answers = [Answer(b"<html>gone</html>", status=status)]
     message = refusal()
     assert message.startswith(f"{server.address}/gym_mujoco/{FILE}: HTTP {status} ")
@@ -682,13 +684,13 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(server: Server, home: P
     assert left_over(home) == set()
 
 
-def test_a_server_in_trouble_is_asked_again(server: Server) -> None:
+def test_server_errors_are_retried(server: Server) -> None:
     server.answers = [Answer(b"", status=503), Answer(b"", status=500), Answer()]
     assert is_content(datasets.load(HOPPER))
     assert len(server.requests) == 3
 
 
-def test_no_network_is_said_at_once_with_what_to_do(
+def test_without_a_network_the_download_fails_at_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as unused:
@@ -702,9 +704,7 @@ def test_no_network_is_said_at_once_with_what_to_do(
     assert f"put {FILE} into {tmp_path / 'own'} or" in message
 
 
-def test_a_silent_server_is_not_waited_for_without_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     woken = threading.Event()
     monkeypatch.setattr(_download, "TIMEOUT", 0.1)
     monkeypatch.setattr(_download, "TRIES", 2)
@@ -717,7 +717,7 @@ def test_a_silent_server_is_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_folder_that_cannot_be_written_is_named(
+def test_a_folder_that_cannot_be_written_to_is_refused(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     (tmp_path / "file").touch()
@@ -728,7 +728,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert server.requests == []
 
 
-def test_a_full_disk_is_told_and_keeps_what_came(
+def test_a_full_disk_is_reported_and_the_partial_file_kept(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(response: requests.Response, size: int) -> Iterator[bytes]:
@@ -775,7 +775,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, home
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_when_the_one_that_downloads_fails_the_other_goes_on(
+def test_if_the_downloading_process_fails_the_waiting_one_downloads(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, waiting = threading.Event(), threading.Event()

@@ -338,7 +338,7 @@ def check_numbers(dataset: Dataset, path: Path, log: Log) -> None:
     np.testing.assert_array_equal(dataset.next_observations[goes_on], expected)
 
 
-def test_a_malformed_file_is_refused_in_a_line_or_is_a_dataset(tmp_path: Path) -> None:
+def test_a_malformed_file_is_refused_in_one_line_or_loads_correctly(tmp_path: Path) -> None:
     path, outcomes = tmp_path / "log.hdf5", Counter[str]()
 
     # A deadline measures how busy the machine is; a file that makes the loading hang runs into pytest's.
@@ -365,7 +365,7 @@ def test_a_malformed_file_is_refused_in_a_line_or_is_a_dataset(tmp_path: Path) -
     assert outcomes["loaded"] >= EXAMPLES / 10
 
 
-def test_the_kinds_of_accident_are_refused_or_not_as_they_should_be(tmp_path: Path) -> None:
+def test_each_kind_of_corruption_is_handled_as_intended(tmp_path: Path) -> None:
     """That the files above are what they are meant to be: a log that nothing befalls loads, and what cannot
     be read as numbers is refused."""
     path = tmp_path / "log.hdf5"

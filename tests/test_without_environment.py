@@ -102,7 +102,7 @@ def note_of(name: str, said: str) -> str:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> None:
+def test_datasets_load_with_d4rls_sizes_and_action_bounds(name: str) -> None:
     dataset = datasets.load(name)
     _, observation, action = FILES[name]
     assert (dataset.env_id, dataset.reference) == (None, None)
@@ -115,7 +115,7 @@ def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> Non
     assert f"observations of {observation} numbers; Gymnasium-Robotics'" in note
 
 
-def test_timeouts_of_the_file_count_and_no_limit_beside_them(folder: Path) -> None:
+def test_timeouts_of_the_file_replace_the_time_limit(folder: Path) -> None:
     """Maze2d's are where goals were reached: neither early ends nor long episodes are suspicious."""
     path = write(folder, MAZE)
     with h5py.File(path, "a") as file:
@@ -126,7 +126,7 @@ def test_timeouts_of_the_file_count_and_no_limit_beside_them(folder: Path) -> No
     assert not any("limit" in note or "missing" in note for note in dataset.notes)
 
 
-def test_without_timeouts_episodes_are_cut_at_d4rls_limit_and_that_is_said() -> None:
+def test_without_timeouts_episodes_are_truncated_at_d4rls_limit_with_a_note() -> None:
     """Demonstrations of 360 steps are cut at Kitchen's 280, as D4RL's qlearning_dataset does."""
     dataset = datasets.load(KITCHEN)
     assert np.bincount(dataset.episode).tolist() == [279, 80, 279, 80]
@@ -139,7 +139,7 @@ def test_without_timeouts_episodes_are_cut_at_d4rls_limit_and_that_is_said() -> 
 
 
 @pytest.mark.parametrize(("name", "limit"), [(MAZE, 300), (ANT, 700), (KITCHEN, 280)])
-def test_the_limits_are_those_of_d4rls_own_environments(folder: Path, name: str, limit: int) -> None:
+def test_the_time_limits_are_those_of_d4rls_environments(folder: Path, name: str, limit: int) -> None:
     with h5py.File(write(folder, name, timeouts=False), "a") as file:
         file["terminals"][:] = 0
     dataset = datasets.load(name)
@@ -147,7 +147,7 @@ def test_the_limits_are_those_of_d4rls_own_environments(folder: Path, name: str,
     assert len(dataset) == ROWS - (-(-ROWS // limit))  # a cut transition each
 
 
-def test_another_width_is_refused(folder: Path) -> None:
+def test_observations_of_another_size_are_refused(folder: Path) -> None:
     write(folder, MAZE).rename(write(folder, ANT))
     with pytest.raises(UserError, match="has 4 numbers per row, but observations of antmaze-umaze have 29"):
         datasets.load(ANT)
@@ -173,7 +173,7 @@ def test_an_environment_that_does_not_fit_is_refused(name: str, env_id: str, say
     assert "\n" not in str(caught.value)
 
 
-def test_rewards_of_antmaze_lose_one_wherever_it_is_evaluated() -> None:
+def test_antmaze_rewards_are_shifted_by_minus_one_in_every_environment() -> None:
     data = replace(make_dataset(), reference=None)
     ant = Environment("antmaze-umaze", 3, Continuous(-np.ones(1), np.ones(1)), None)
     for dataset in (
@@ -188,7 +188,7 @@ def test_rewards_of_antmaze_lose_one_wherever_it_is_evaluated() -> None:
         assert RewardScale.known_before_data(datasets.load(name)) == RewardScale()
 
 
-def test_mixed_data_of_one_maze_says_once_that_there_are_no_scores() -> None:
+def test_mixed_data_of_one_maze_notes_missing_scores_once() -> None:
     both = datasets.load(f"mix:{ANT}:200+{DIVERSE}:50%")
     assert (both.env_id, both.environment, both.segments) == (None, "antmaze-umaze", (200, 356))
     assert environments.of(both).observation_size == 29
@@ -199,13 +199,13 @@ def test_mixed_data_of_one_maze_says_once_that_there_are_no_scores() -> None:
 
 
 @pytest.mark.parametrize("to", ["copy.hdf5", "minari:copy-v0"])
-def test_it_is_not_converted_to_what_could_not_be_loaded(tmp_path: Path, to: str) -> None:
+def test_conversion_is_refused_if_the_copy_could_not_be_loaded(tmp_path: Path, to: str) -> None:
     for env_id in (None, "Plane-v0"):
         with pytest.raises(UserError, match="collected in maze2d-umaze, which no file can name"):
             _write.write(datasets.load(MAZE, env_id), to if ":" in to else str(tmp_path / to))
 
 
-def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> None:
+def test_the_environment_survives_the_round_trip_through_json() -> None:
     own = environments.of(datasets.load(KITCHEN))
     back = Environment.restored(json.loads(json.dumps(own.plain())))
     assert (back.name, back.observation_size, back.time_limit) == ("kitchen-complete", 60, 280)
@@ -218,9 +218,7 @@ def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> N
 
 @pytest.mark.parametrize("regime", ["stream", "retrain", "warm", "full"])
 @pytest.mark.parametrize("name", [MAZE, KITCHEN])
-def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
-    tmp_path: Path, name: str, regime: str
-) -> None:
+def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: str, regime: str) -> None:
     protocol = replace(SHORT, regime=regime)
     study = Study((name,), (BC,), (0, 1), protocol, evaluation=Evaluation(points=2))
     rows = study.run(tmp_path / "run", jobs=1)
@@ -240,7 +238,7 @@ def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
     assert (np.abs(actions) <= 1).all()
 
 
-def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
+def test_weights_are_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
     """What learns from the same data is the same with and without an environment to play in."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
     without = settings.run(tmp_path / "without", jobs=1)
@@ -253,7 +251,7 @@ def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
     )
 
 
-def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path: Path) -> None:
+def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> None:
     settings = Study(
         (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
     )
@@ -273,7 +271,7 @@ def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path
     )
 
 
-def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> None:
+def test_a_seed_with_infinite_losses_fails_without_evaluation_too(tmp_path: Path) -> None:
     study = Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT)
     rows = study.run(tmp_path / "run", jobs=1)
     assert rows["status"].iloc[-1] == "failed"
@@ -282,9 +280,7 @@ def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> No
 # --- the command line ---
 
 
-def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
-    seqeval: Seqeval, tmp_path: Path
-) -> None:
+def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, tmp_path: Path) -> None:
     out = tmp_path / "run"
     ended = seqeval(*study(out, MAZE))
     assert ended.code == 0
@@ -312,7 +308,7 @@ def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
     assert set(table["episode_returns"]) == {"[]"}
 
 
-def test_beside_data_with_an_environment_that_alone_is_drawn(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_only_datasets_with_an_environment_are_drawn(seqeval: Seqeval, tmp_path: Path) -> None:
     arguments = study(tmp_path / "run", MAZE, "pendulum-replay")
     ended = seqeval(*arguments, "--protocol.grow-by", 5000, "--evaluation.episodes", 1)
     assert ended.code == 0
@@ -333,7 +329,7 @@ def test_an_online_phase_is_refused_in_one_line(seqeval: Seqeval, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_show_says_what_is_in_it_and_that_it_cannot_be_scored(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_the_show_command_says_that_there_are_no_scores(seqeval: Seqeval, tmp_path: Path) -> None:
     ended = seqeval("datasets", "show", ANT, "--figure", tmp_path / "card.png")
     assert ended.code == 0
     facts = dict(line.split("  ", 1) for line in ended.out.splitlines() if "  " in line)

@@ -66,9 +66,8 @@ def load(path: Path) -> datasets.Dataset:
 
 
 def show(path: Path) -> object:
-    dataset, environment = load(path), environments.describe(ENV_ID)
-    bounds = environment.actions.low, environment.actions.high
-    return dataset, card.examine(dataset, bounds, environment.time_limit)
+    dataset = load(path)
+    return dataset, card.examine(dataset, environments.describe(ENV_ID))
 
 
 READERS: dict[str, Callable[[Path], object]] = {"h5py": read, "seqeval": load, "seqeval, card": show}
@@ -121,7 +120,8 @@ def main() -> None:
         peak = statistics.median(m["bytes"] for m in measured)
         table.add_row(reader, *times, f"{peak / 1e6:.0f}", f"{peak / size:.2f}")
     console.print(
-        f"{options.transitions} transitions, {size / 1e6:.0f} MB of arrays; medians of {options.rounds} rounds"
+        f"{options.transitions} transitions, {size / 1e6:.0f} MB of arrays; medians of "
+        f"{options.rounds} rounds"
     )
     console.print(table)
 

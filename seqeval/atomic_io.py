@@ -55,15 +55,12 @@ def locked(folder: Path, message: str) -> Iterator[None]:
     The lock is the file `.lock` in the folder. The file stays; the lock ends with the process that holds it.
     Raises UserError with `message` if another process holds the lock.
     """
-    lock = FileLock(folder / LOCK_FILE)
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(folder / LOCK_FILE).acquire(blocking=False)
     except Timeout as error:
         raise UserError(f"{folder}: {message}") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def is_locked(folder: Path) -> bool:

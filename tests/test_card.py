@@ -6,7 +6,6 @@ import textwrap
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -18,9 +17,9 @@ from seqeval.plots import style
 from seqeval import cli, datasets, environments
 from seqeval.analysis import card
 from seqeval.analysis.card import Card
-from seqeval.types import Dataset, Reference
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference
 
-BOUNDS = np.array([-2, -1], np.float32), np.array([2, 3], np.float32)
+BOUNDS = Continuous(np.array([-2, -1], np.float32), np.array([2, 3], np.float32))
 
 
 def made(
@@ -65,8 +64,10 @@ def made(
     )
 
 
-def examined(dataset: Dataset, actions: Any = BOUNDS, time_limit: int | None = None) -> Card:
-    return card.examine(dataset, actions, time_limit)
+def examined(
+    dataset: Dataset, actions: Continuous | Discrete = BOUNDS, time_limit: int | None = None
+) -> Card:
+    return card.examine(dataset, Environment("Made-v0", dataset.observation_size, actions, time_limit))
 
 
 def test_the_statistics_of_a_sound_dataset() -> None:
@@ -94,9 +95,7 @@ def test_lengths_include_dropped_transitions() -> None:
 def test_lengths_and_dropped_transitions_of_embedded_datasets() -> None:
     for name in ("pendulum-replay", "hopper-replay", "cartpole-replay"):
         whole, dropping = datasets.load(name), datasets.load(name, rules="qlearning")
-        space = environments.describe(whole.env_id).actions
-        discrete = isinstance(space, environments.Discrete)
-        actions = range(space.size) if discrete else (space.low, space.high)
+        actions = environments.describe(whole.env_id).actions
         about, less = examined(whole, actions), examined(dropping, actions)
         assert about.dropped == 0
         assert less.lengths.tolist() == about.lengths.tolist()
@@ -219,7 +218,7 @@ def test_actions_that_never_change_are_a_finding() -> None:
     ],
 )
 def test_discrete_actions_that_are_never_taken_are_a_finding(taken: list[int], words: str) -> None:
-    about = examined(made(actions=np.resize(taken, 10).astype(np.int64)), range(5, 10))
+    about = examined(made(actions=np.resize(taken, 10).astype(np.int64)), Discrete(5, 5))
     assert finding(about) == words
     assert about.actions[0].counts.tolist() == [np.resize(taken, 10).tolist().count(n) for n in range(5, 10)]
     assert card.facts(about)["action"] == "one of 5"
@@ -288,9 +287,10 @@ def test_every_fact_fits_80_columns() -> None:
 
 def test_computing_a_card_takes_little_memory() -> None:
     data = make_dataset(episodes=2000, length=100)
+    environment = Environment("Pendulum-v1", 3, Continuous(np.full(1, -2.0), np.full(1, 2.0)), 100)
     own = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray))
     tracemalloc.start()
-    card.examine(data, (np.full(1, -2.0), np.full(1, 2.0)), 100)
+    card.examine(data, environment)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.6 * own  # rows of Pendulum are 42 bytes, of which eight for each row are much
@@ -321,7 +321,7 @@ def test_the_figure_shows_the_statistics_of_the_card() -> None:
 
 def test_without_references_the_figure_is_in_returns() -> None:
     returns, *_, actions = drawing.figure(
-        examined(replace(made(actions=np.arange(10) % 2), reference=None), range(2))
+        examined(replace(made(actions=np.arange(10) % 2), reference=None), Discrete(2, 0))
     ).axes
     assert returns.get_xlabel() == "return (dashed: mean, 15.0)"
     assert [bar.get_height() for bar in actions.patches] == [0.5, 0.5]

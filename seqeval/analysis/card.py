@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqeval.types import Dataset, Reference
+from seqeval.types import Dataset, Discrete, Environment, Reference
 
 CHUNK = 8_192  # rows processed together, to use little memory
 BINS = 40
@@ -63,12 +63,8 @@ class Card:
         return 100.0 * (self.returns - low) / (high - low)
 
 
-def examine(dataset: Dataset, actions: range | tuple[np.ndarray, np.ndarray], time_limit: int | None) -> Card:
-    """Compute the card of a dataset that has transitions.
-
-    `actions` describes the environment's action space: the range of its discrete actions, or the lower and
-    upper bounds of continuous ones, (action,) each. `time_limit` is the environment's, in steps.
-    """
+def examine(dataset: Dataset, environment: Environment) -> Card:
+    """The card of a dataset that has transitions; `environment` is the one it was collected in."""
     ends = dataset.terminated | dataset.truncated
     lengths = _lengths(dataset, ends)
     terminal = np.zeros(len(lengths), bool)  # per episode
@@ -77,20 +73,20 @@ def examine(dataset: Dataset, actions: range | tuple[np.ndarray, np.ndarray], ti
     lowest, highest = _extremes(dataset.observations)
     consistent, unchanged = _steps(dataset, ends)
     duplicates = _duplicates(dataset)
-    if isinstance(actions, range):
-        counts = np.bincount(dataset.actions - actions.start, minlength=len(actions))
-        histograms: tuple[Histogram, ...] = (
-            Histogram(counts, np.arange(actions.start, actions.stop + 1) - 0.5),
-        )
-        saturation: tuple[float, ...] = ()
-        action_findings = _discrete_findings(counts, actions)
+    histograms: tuple[Histogram, ...]
+    saturation: tuple[float, ...] = ()
+    space = environment.actions
+    if isinstance(space, Discrete):
+        counts = np.bincount(dataset.actions - space.first, minlength=space.size)
+        histograms = (Histogram(counts, np.arange(space.size + 1) + space.first - 0.5),)
+        action_findings = _discrete_findings(counts, space.first)
     else:
-        columns = list(zip(dataset.actions.T, *actions, strict=True))
+        columns = list(zip(dataset.actions.T, space.low, space.high, strict=True))
         histograms = tuple(_histogram(values, float(a), float(b)) for values, a, b in columns)
         saturation = tuple(_at_bound(values, float(a), float(b)) for values, a, b in columns)
         action_findings = _continuous_findings(dataset.actions, saturation)
     findings = [f"every reward is {low:g}"] if low == high else []
-    findings += _episode_findings(lengths, terminal, dataset.episode_complete, time_limit)
+    findings += _episode_findings(lengths, terminal, dataset.episode_complete, environment.time_limit)
     findings += _observation_findings(lowest, highest, unchanged) + action_findings
     if duplicates:
         share = percent(duplicates / len(dataset))
@@ -109,7 +105,7 @@ def examine(dataset: Dataset, actions: range | tuple[np.ndarray, np.ndarray], ti
         rewards=_histogram(dataset.rewards, float(low), float(high)),
         reward_range=(float(low), float(high)),
         actions=histograms,
-        discrete=isinstance(actions, range),
+        discrete=isinstance(space, Discrete),
         saturation=saturation,
         consistent=consistent,
         duplicates=duplicates,
@@ -314,9 +310,9 @@ def _observation_findings(lowest: np.ndarray, highest: np.ndarray, unchanged: in
     return found
 
 
-def _discrete_findings(counts: np.ndarray, actions: range) -> list[str]:
-    unused = [actions[index] for index in np.flatnonzero(counts == 0)]
-    return [f"of {counted(len(actions), 'action')} {_never(unused, 'taken')}"] if unused else []
+def _discrete_findings(counts: np.ndarray, first: int) -> list[str]:
+    unused = (np.flatnonzero(counts == 0) + first).tolist()
+    return [f"of {counted(len(counts), 'action')} {_never(unused, 'taken')}"] if unused else []
 
 
 def _continuous_findings(actions: np.ndarray, saturation: Sequence[float]) -> list[str]:

@@ -31,10 +31,11 @@ def show_dataset(
     """Show statistics of a dataset, and warnings about suspicious data.
 
     Args:
-        name: A name that `seqeval datasets list` prints, or the path of a file. env: The Gymnasium
-        environment, for a file that does not name its own. trust_pickle: Allow a pickle to run code while
-        it is loaded, as replay buffers of Stable-Baselines3 do. figure: Also draw the statistics: .png or
-        .pdf (both are written) or .svg.
+        name: A name that `seqeval datasets list` prints, or the path of a file.
+        env: The Gymnasium environment, for a file that does not name its own.
+        trust_pickle: Allow a pickle to run code while it is loaded, as replay buffers of Stable-Baselines3
+            do.
+        figure: Also draw the statistics: .png or .pdf (both are written) or .svg.
     """
     from seqeval import datasets, environments
     from seqeval.analysis import card
@@ -44,14 +45,7 @@ def show_dataset(
     dataset = datasets.load(name, env, trust_pickle=trust_pickle)
     if not len(dataset):
         raise UserError(f"{name}: has no data to show")
-    environment = environments.of(dataset)
-    space = environment.actions
-    actions = (
-        range(space.first, space.first + space.size)
-        if isinstance(space, environments.Discrete)
-        else (space.low, space.high)
-    )
-    about = card.examine(dataset, actions, environment.time_limit)
+    about = card.examine(dataset, environments.of(dataset))
     facts: dict[str, Any] = card.facts(about)
     for key, value in dataset.card.items():
         if key not in ("name", "env_id", "transitions", "episodes"):  # which the facts contain already
@@ -85,16 +79,17 @@ def make_datasets(
     If it is interrupted, run the same command again to resume from the last checkpoint.
 
     Args:
-        env: The Gymnasium environment. algorithm: An off-policy algorithm of Stable-Baselines3: SAC, TD3,
-        DDPG or DQN; with sb3_contrib installed also
-            TQC, CrossQ or QRDQN.
-        steps: Training steps. out: The folder of the files. Intermediate results are kept in its subfolder
-        making until all are written. levels: Any of random, medium, expert, medium-replay, medium-expert
-        and full-replay. transitions: Transitions of each level that is rolled out (default: the number of
-        training steps). seed: The seed of the agent and the rollouts. settings: Arguments of the agent's
-        class in Stable-Baselines3, as key=value. net_arch=(256,256) sets the widths
-            of its networks; action_noise=0.1 sets the standard deviation of Gaussian noise, as a share of
-            half the action range.
+        env: The Gymnasium environment.
+        algorithm: An off-policy algorithm of Stable-Baselines3: SAC, TD3, DDPG or DQN; with sb3_contrib
+            installed also TQC, CrossQ or QRDQN.
+        steps: Training steps.
+        out: The folder of the files. Its subfolder making holds intermediate results until all are written.
+        levels: Any of random, medium, expert, medium-replay, medium-expert and full-replay.
+        transitions: Transitions of each level that is rolled out (default: the number of training steps).
+        seed: The seed of the agent and the rollouts.
+        settings: Arguments of the agent's class in Stable-Baselines3, as key=value. net_arch=(256,256) sets
+            the widths of its networks; action_noise=0.1 sets the standard deviation of Gaussian noise, as a
+            share of half the action range.
         checkpoints: Evaluations during training.
     """
     from seqeval import collect

@@ -68,18 +68,16 @@ def _locked(path: Path) -> Iterator[None]:
     """Only one process at a time downloads to `path`; the others wait."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
-        lock.acquire(blocking=False)
+        acquired = lock.acquire(blocking=False)
     except Timeout:
         _report(f"{path.name}: waiting for another process that downloads it")
-        lock.acquire()
-    try:
+        acquired = lock.acquire()
+    with acquired:
         yield
         # Safe to delete now: whoever still acquires the lock finds the complete file. Windows refuses to
         # delete an open file, and filelock does it there itself.
         with suppress(OSError):
             os.unlink(lock.lock_file)
-    finally:
-        lock.release()
 
 
 def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:

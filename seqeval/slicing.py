@@ -174,8 +174,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Steps:
-    """The schedule of `updates_per_size` updates at each of several sizes, sampled uniformly from the
-    window."""
+    """The schedule of `updates_per_size` updates at each of several sizes, sampled from the window."""
 
     sizes: tuple[int, ...]  # increasing
     updates_per_size: int

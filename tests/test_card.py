@@ -1,4 +1,4 @@
-"""The card's figures and findings on datasets made by hand, and its drawing read back."""
+"""Statistics and findings of cards on constructed datasets, and the contents of their figure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def made(
     dropped: tuple[int, ...] = (),
     **changed: np.ndarray,
 ) -> Dataset:
-    """Episodes of `lengths` that end in a terminal (t), are cut (c) or are not complete (-).
+    """Episodes of `lengths` that terminate (t), are truncated (c) or incomplete (-).
 
     Row i observes (i, 1 / (i + 1)), acts (i / 100, 1 + i / 100) and is rewarded with i. The rows `dropped`
     are left out, as the data rules do where a next observation is not known; `changed` are arrays after that.
@@ -120,7 +120,7 @@ def test_next_observations_are_compared_only_inside_episodes() -> None:
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations", "terminated"])
 def test_a_transition_is_a_copy_only_if_every_number_is_equal(field: str) -> None:
-    """Rows 0, 4 and 9 are the same, until one number, its sign bit alone, is another."""
+    """Rows 0, 4 and 9 are equal until the sign of one number changes."""
     data = made()
     names = ("observations", "actions", "rewards", "next_observations", "terminated")
     arrays = {name: getattr(data, name).copy() for name in names}
@@ -199,7 +199,7 @@ def test_actions_at_a_bound_are_a_finding_with_the_worst_dimension() -> None:
     about = examined(made(actions=actions))
     assert about.saturation == (0.4, 0.4)
     assert finding(about) == "40 % of the numbers in actions are at a bound, most of all in number 0: 40 %"
-    assert about.actions[0].counts[[0, -1]].tolist() == [1, 3]  # beyond a bound is counted there
+    assert about.actions[0].counts[[0, -1]].tolist() == [1, 3]  # values beyond a bound count there
     assert "40 % of their numbers" in card.facts(about)["actions"]
 
 
@@ -230,7 +230,7 @@ def test_many_dimensions_are_counted_instead_of_listed() -> None:
     assert finding(examined(data)) == "of 30 numbers in an observation 30 never change"
 
 
-# --- numbers as people read them ---
+# --- formatting ---
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_histogram_counts_everything_whatever_the_range(values: list[float]) -
 def test_a_histogram_equals_numpys() -> None:
     values = np.random.default_rng(0).standard_normal(30_000)
     mine, (counts, edges) = card.histogram(values, 20), np.histogram(values, 20)
-    assert np.abs(mine.counts - counts).sum() <= 2  # borders are rounded otherwise
+    assert np.abs(mine.counts - counts).sum() <= 2  # rounding at the edges differs
     np.testing.assert_allclose(mine.edges, edges)
 
 
@@ -293,7 +293,7 @@ def test_computing_a_card_takes_little_memory() -> None:
     card.examine(data, environment)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 0.6 * own  # rows of Pendulum are 42 bytes, of which eight for each row are much
+    assert peak < 0.6 * own  # rows of Pendulum are 42 bytes, and eight more for each row count
 
 
 # --- the figure and the command ---

@@ -1,4 +1,4 @@
-"""The data rules on files small enough to work out by hand, the errors, and the data that is really there."""
+"""The data rules on small files with known results, error messages, and embedded and real datasets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fields_of(
 ) -> dict[str, np.ndarray]:
     """D4RL's fields for Pendulum-v1. Row i observes (i, 0, 0) and is rewarded with 2**i; with `following` its
     next observation is (i, 1, 0), which no row of `observations` is. `ends` maps a row to the flags set in
-    it: "t" terminal, "c" cut (a timeout), "tc" both."""
+    it: "t" terminal, "c" a timeout, "tc" both."""
     ends = ends or {}
     rows = np.arange(size)
     fields = {
@@ -76,12 +76,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def rows_of(dataset: Dataset) -> list[int]:
-    """The rows of the file that were kept."""
+    """The rows of the file that are in the dataset."""
     return dataset.observations[:, 0].astype(int).tolist()
 
 
 def following_rows(dataset: Dataset) -> list[int]:
-    """The rows of the file that the next observations were taken of."""
+    """The rows of the file that the next observations come from."""
     return dataset.next_observations[:, 0].astype(int).tolist()
 
 
@@ -106,7 +106,7 @@ def test_without_next_observations_a_truncated_transition_is_dropped(file: Path)
 
 
 def test_without_next_observations_a_terminal_transition_gets_its_own_observation(file: Path) -> None:
-    """Never the next episode's first, which stands in the row behind it."""
+    """Never the first observation of the next episode, which is in the following row."""
     dataset = datasets.load(write(file, fields_of(6, {2: "t", 5: "t"})))
     assert rows_of(dataset) == [0, 1, 2, 3, 4, 5]
     assert following_rows(dataset) == [1, 2, 2, 4, 5, 5]
@@ -128,7 +128,7 @@ def test_with_next_observations_every_transition_is_kept(file: Path) -> None:
     assert dataset.terminated.tolist() == [row == 1 for row in range(7)]
     assert dataset.truncated.tolist() == [row in (4, 6) for row in range(7)]  # 6: the log ends
     assert dataset.episode.tolist() == [0, 0, 1, 1, 1, 2, 2]
-    # The made-up file's own next observations are none of its rows: 0, 2, 3 and 5 go on to another.
+    # The next observations of the file differ from its rows: 0, 2, 3 and 5 are inside episodes.
     (note,) = dataset.notes
     assert note.startswith("4 next observations inside episodes")
 
@@ -223,7 +223,7 @@ def test_actions_outside_the_bounds_are_noted_except_for_rounding(file: Path) ->
     assert datasets.load(write(file, fields)).notes == ()
 
 
-# --- what a dataset is made of ---
+# --- arrays, names and digests ---
 
 
 @pytest.mark.parametrize("following", [False, True])
@@ -271,7 +271,7 @@ def test_a_dataset_is_named_after_its_file_and_keeps_its_attributes(tmp_path: Pa
     dataset = datasets.load(path)
     assert (dataset.name, dataset.env_id) == ("my.data-v2", "Pendulum-v1")
     assert (dataset.card["behaviour"], dataset.card["version"]) == ("dice", 3)
-    assert dataset.reference is None  # nobody published returns for Pendulum: no guess
+    assert dataset.reference is None  # there are no published returns for Pendulum
 
 
 def test_an_attribute_may_be_a_list(file: Path) -> None:
@@ -319,7 +319,7 @@ def test_the_digest_depends_on_episode_returns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rules", ["strict", "qlearning"])
 @pytest.mark.parametrize("following", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("ends", [{9: "c", 20: "t"}, {39: "t"}])  # of the latter nothing may be dropped
+@pytest.mark.parametrize("ends", [{9: "c", 20: "t"}, {39: "t"}])  # nothing is dropped from the latter
 def test_the_digest_does_not_depend_on_when_arrays_are_hashed(
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,7 +329,7 @@ def test_the_digest_does_not_depend_on_when_arrays_are_hashed(
     dtype: type[np.floating],
     ends: dict[int, str],
 ) -> None:
-    """It is of the arrays as they are in the end: run directories know data by it."""
+    """It is computed from the final arrays; study directories identify data by it."""
     monkeypatch.setattr(_scan, "SCAN_BYTES", 64)  # a few rows at a time
     fields = fields_of(40, ends, following)
     if env_id == "Dial-v0":
@@ -346,8 +346,7 @@ def test_the_digest_does_not_depend_on_when_arrays_are_hashed(
 
 @pytest.mark.parametrize("together", [1, 3, 1000])
 def test_episode_sums_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    """To the last bit, for numbers of very different sizes; episodes shorter and longer than what is summed
-    together."""
+    """To the last bit, for numbers of very different sizes and episodes shorter and longer than a chunk."""
     monkeypatch.setattr(_rules, "CHUNK", together)
     rng = np.random.default_rng(0)
     values = (rng.normal(size=9000) * 10 ** rng.uniform(-20, 20, 9000)).astype(np.float32)
@@ -377,7 +376,7 @@ def test_inconsistent_next_observations_inside_episodes_are_counted(
     assert expected in datasets.load(write(file, fields)).notes
 
 
-# --- what is refused ---
+# --- refused files ---
 
 
 @pytest.mark.parametrize("size", [64, 2**20])
@@ -570,7 +569,7 @@ def test_an_unknown_environment_is_refused_with_similar_names(file: Path) -> Non
 
 @pytest.mark.parametrize("env_id", ["Hopper-v2", "Hopper-v3"])
 def test_environments_removed_from_gymnasium_are_refused(file: Path, env_id: str) -> None:
-    """These are the names that D4RL's own files go by."""
+    """D4RL's own files use these names."""
     assert repr(env_id) in refusal(write(file, fields_of(4)), env_id)
 
 
@@ -652,7 +651,7 @@ def test_the_references_score_0_and_100() -> None:
     assert reference.score((reference.minimum + reference.maximum) / 2) == pytest.approx(50)
 
 
-# --- real data, where it is there ---
+# --- real data, if available ---
 
 REAL = [  # ../shared/data/README.md: file, environment, episodes, terminals, mean and best score
     ("hopper_random-zoo", "Hopper-v4", 4555, 4554, 1.2, 7.4),
@@ -753,7 +752,7 @@ def test_without_timeouts_no_episode_is_longer_than_the_time_limit(
 
 
 class Buttons(gymnasium.Env):
-    """Several at once can be pressed, which is neither a vector between bounds nor a number."""
+    """Actions are neither bounded vectors nor discrete."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space = gymnasium.spaces.MultiBinary(2)

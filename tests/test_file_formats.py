@@ -1,4 +1,4 @@
-"""The file formats beside HDF5: their layouts, what damaged files say, and that no untrusted pickle runs."""
+"""File formats other than HDF5: layouts, damaged files, and untrusted pickles, which must not run."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_invalid_references_in_npz_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_ogbench_terminals_truncate_and_its_masks_terminate(tmp_path: Path) -> None:
-    """Two trajectories of 4 rows; the first is at its goal in row 1 and goes on, the last row of the second
-    is at the goal."""
+    """Two trajectories of 4 rows; the first reaches its goal in row 1 and continues, the second reaches
+    it in its last row."""
     fields = steps(8) | {"terminals": flagged(8, 3, 7).astype(np.float32), "masks": 1 - flagged(8, 1, 7)}
     dataset = datasets.load(str(npz(tmp_path, **fields, qpos=np.zeros((8, 2)))), PENDULUM)
     assert (where(dataset.terminated), where(dataset.truncated)) == ([1, 7], [3])
@@ -119,7 +119,7 @@ def test_ogbench_terminals_truncate_and_its_masks_terminate(tmp_path: Path) -> N
 
 
 def test_without_next_observations_the_last_rows_of_ogbench_are_dropped(tmp_path: Path) -> None:
-    """They hold the last observation of a trajectory, and an action that led nowhere."""
+    """They hold the last observation of a trajectory, and an action without effect."""
     fields = steps(8) | {"terminals": flagged(8, 3, 7), "masks": np.ones(8)}
     del fields["next_observations"]
     dataset = datasets.load(str(npz(tmp_path, **fields)), PENDULUM)
@@ -229,7 +229,7 @@ def test_trajectories_with_another_layout_are_refused(tmp_path: Path, content: A
     assert said in refusal(pickled(tmp_path, content))
 
 
-# --- pickles that would do something ---
+# --- pickles with code ---
 
 
 class Evil:
@@ -310,7 +310,7 @@ def test_arrays_of_anything_but_numbers_are_refused(tmp_path: Path, content: np.
 
 
 def test_an_array_of_forged_pointers_is_never_created(tmp_path: Path) -> None:
-    """NumPy takes the flags of a pickled dtype for true: without them it reads these bytes as objects."""
+    """NumPy trusts the flags of a pickled dtype: without them it reads these bytes as objects."""
     dtype = Call(np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0))
     forged = Call(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (3,), dtype, False, b"\x01" * 24))
     assert "dtype 'O8'" in refusal(pickled(tmp_path, [steps(3) | {"rewards": forged}]))
@@ -359,7 +359,7 @@ def test_an_npz_file_with_objects_is_refused_without_running_their_code(tmp_path
 
 
 def whole(tmp_path: Path, kind: str) -> Path:
-    """A small file that is as it should be."""
+    """A small valid file."""
     path = tmp_path / f"mine.{kind.rpartition('.')[2]}"
     if kind == "zipped.npz":
         np.savez_compressed(path, **steps(5))
@@ -425,10 +425,10 @@ SMALL = {"policy_kwargs": {"net_arch": [4]}, "batch_size": 4, "learning_starts":
 
 
 def learned(env_id: str, n_envs: int, total: int, make: Any) -> tuple[Any, list[dict[str, np.ndarray]]]:
-    """A model that has learned for `total` steps, and what each environment received and answered."""
+    """A model that has learned for `total` steps, and the log of each environment."""
     logs = [Log(env_id, total) for _ in range(n_envs)]
     envs = DummyVecEnv([lambda log=log: Logged(environments.make(env_id), log) for log in logs])
-    model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 writes into them
+    model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 changes them
     model.set_logger(Logger(None, []))
     model.learn(total)
     envs.close()
@@ -442,14 +442,14 @@ def saved(model: Any, tmp_path: Path) -> Path:
 
 
 def expected(logs: list[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:
-    """The last `size` steps of each log, one log behind the other, which are all cut at their ends."""
+    """The last `size` steps of each log, one log after the other, each truncated at its end."""
     for log in logs:
         log["timeouts"][-1] |= not log["terminals"][-1]
     return {key: np.concatenate([log[key][-size:] for log in logs]) for key in logs[0]}
 
 
 def check_episodes(dataset: Dataset, fields: dict[str, np.ndarray], partial: set[int]) -> None:
-    """The episodes of fields of which nothing was dropped; those of `partial` are not whole."""
+    """Check the episodes of fields without dropped rows; those in `partial` are incomplete."""
     ends = fields["terminals"] | fields["timeouts"]
     episode = np.r_[0, np.cumsum(ends)[:-1]]
     assert dataset.episode.tolist() == episode.tolist()
@@ -458,7 +458,7 @@ def check_episodes(dataset: Dataset, fields: dict[str, np.ndarray], partial: set
     assert set(where(~dataset.episode_complete)) == partial
 
 
-SHORT = f"{PENDULUM}?max_episode_steps=35"  # of which neither number of steps below is a multiple
+SHORT = f"{PENDULUM}?max_episode_steps=35"  # the numbers of steps below are not multiples of it
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
@@ -504,8 +504,8 @@ def test_a_replay_buffer_with_discrete_actions_contains_the_logged_steps(tmp_pat
 def test_a_replay_buffer_without_timeouts_truncates_by_length(
     tmp_path: Path, optimised: bool, total: int
 ) -> None:
-    """Ends at the limit are cuts, even one that is a terminal. With optimize_memory_usage no next observation
-    is known there, and the oldest step has been overwritten by the newest next observation."""
+    """Episode ends at the time limit are truncations, even if terminal. With optimize_memory_usage no next
+    observation is known there, and the oldest step has been overwritten by the newest next observation."""
     env_id = "CartPole-v1?max_episode_steps=16"
     model, logs = learned(
         env_id,
@@ -529,7 +529,7 @@ def test_a_replay_buffer_without_timeouts_truncates_by_length(
     full = total > 150
     size = min(total, 150) // 2 - (optimised and full)
     fields = expected(logs, size)
-    if full:  # how an episode ended is not known where its beginning is not
+    if full:  # the end of an episode is unknown if its beginning is
         ended = fields["terminals"] | fields["timeouts"]
         for first in (0, size):
             end = first + int(np.argmax(ended[first:]))
@@ -539,7 +539,7 @@ def test_a_replay_buffer_without_timeouts_truncates_by_length(
         assert np.array_equal(getattr(dataset, key), fields[key][kept]), key
     assert dataset.terminated.tolist() == fields["terminals"][kept].tolist()
     assert dataset.truncated.tolist() == fields["timeouts"][kept].tolist()
-    going = ~dataset.terminated  # beyond a terminal transition nothing is of consequence
+    going = ~dataset.terminated  # next observations of terminal transitions are not used
     assert np.array_equal(dataset.next_observations[going], fields["next_observations"][kept][going])
     assert dataset.terminated.any()
     assert "records no timeouts" in dataset.notes[0]

@@ -64,7 +64,7 @@ gymnasium.register("Errand-v0", entry_point="test_minari:Errand", max_episode_st
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where Minari's datasets lie; and no network."""
+    """The folder of Minari's datasets; downloads fail."""
 
     def download(dataset_id: str) -> None:
         print("Downloading")
@@ -77,8 +77,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def episodes(env: gymnasium.Env, ends: str, steps: int = 4) -> list[EpisodeBuffer]:
-    """Random episodes, each with the flag set in its last step that a letter says: terminated, cut or
-    neither (`-`)."""
+    """Random episodes, each ending as its letter says: terminated (t), truncated (c) or neither (-)."""
     env.observation_space.seed(0)
     env.action_space.seed(0)
 
@@ -111,7 +110,7 @@ def store(
     env_spec: bool = True,
     **metadata: Any,
 ) -> str:
-    """A dataset as Minari's DataCollector stores it; its name in the suite."""
+    """A dataset as Minari's DataCollector stores it; returns its name in seqeval."""
     folder = root / name
     folder.mkdir(parents=True)
     spec, here = env.spec, {"observation_space": env.observation_space, "action_space": env.action_space}
@@ -130,7 +129,7 @@ def refusal(name: str, env_id: str | None = None) -> str:
     return message
 
 
-# --- what is read ---
+# --- reading ---
 
 
 def test_a_continuous_dataset_is_read_completely_with_next_observations(root: Path) -> None:
@@ -216,7 +215,7 @@ def test_observations_with_other_keys_than_the_environments_are_refused(root: Pa
     assert "--env" in message
 
 
-# --- its environment ---
+# --- environments ---
 
 
 def test_differences_from_the_registered_environment_become_options(root: Path) -> None:
@@ -328,7 +327,7 @@ def test_invalid_references_are_ignored_with_a_note(root: Path) -> None:
     assert "not a valid scale" in dataset.notes[0]
 
 
-# --- what is refused ---
+# --- refused datasets ---
 
 
 def test_an_unknown_name_is_refused_with_similar_names_and_the_download_error(
@@ -392,7 +391,7 @@ def test_an_infinite_value_is_refused_with_its_row(root: Path) -> None:
         datasets.load(store(root, env, buffers=logged))
 
 
-# --- converted ---
+# --- conversion ---
 
 
 def same(one: Dataset, two: Dataset, but: tuple[str, ...] = ()) -> None:
@@ -432,7 +431,7 @@ def test_a_minari_dataset_survives_the_round_trip(root: Path, target: str) -> No
 
 
 def test_a_written_dataset_can_be_used_by_minari_itself(root: Path) -> None:
-    """Its own library finds it, and the environment in it, which has to be made with options here."""
+    """Minari's library finds the dataset and its environment, which is made with options."""
     env_id = "Pendulum-v1?g=9.5&max_episode_steps=20"
     path, _ = _write.write(made(make_dataset(env_id=env_id)), "minari:deep/down/made-v3")
     assert path == root / "deep/down/made-v3"
@@ -448,7 +447,7 @@ def test_a_written_dataset_can_be_used_by_minari_itself(root: Path) -> None:
 
 
 def made(dataset: Dataset) -> Dataset:
-    """With next observations that are the observations of the next rows, as Minari needs them."""
+    """The dataset with consistent next observations, as Minari requires."""
     following = np.concatenate([dataset.observations[1:], dataset.observations[:1]])
     return dataclasses.replace(dataset, next_observations=following)
 

@@ -1,4 +1,4 @@
-"""Datasets joined: whose transitions stand where, where episodes are cut, and what does not fit together."""
+"""Mixtures of datasets: the order of transitions, truncated episodes, and parts that do not fit together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LENGTH = 5
 
 
 def write(path: Path, episodes: int, value: float, env_id: str = "Pendulum-v1", **attributes: float) -> str:
-    """Episodes of `LENGTH` steps, every other of which terminates; every number but actions is `value` and
-    some steps more."""
+    """Episodes of `LENGTH` steps, every other of which terminates; every number except actions is
+    `value` plus the step."""
     size = episodes * LENGTH
     steps = (value + np.arange(size)).astype(np.float32)
     ends = np.arange(size) % LENGTH == LENGTH - 1
@@ -57,11 +57,11 @@ def test_a_size_truncates_the_last_episode_of_a_part(files: tuple[str, str]) -> 
     assert (both.name, both.segments) == ("half", (8, 6))
     assert both.rewards.tolist() == [*range(100, 108), *range(500, 506)]
     assert both.episode.tolist() == [0] * 5 + [1] * 3 + [2] * 5 + [3]
-    assert np.flatnonzero(both.truncated).tolist() == [4, 7, 12, 13]  # 7 and 13 where the parts are cut
+    assert np.flatnonzero(both.truncated).tolist() == [4, 7, 12, 13]  # 7 and 13: the ends of the parts
     assert not both.terminated.any()
     assert both.episode_returns.tolist() == [510, 318, 2510, 505]
     assert both.episode_complete.tolist() == [True, False, True, False]
-    assert both.next_observations[7, 0] == 108  # of its own file, not of the other
+    assert both.next_observations[7, 0] == 108  # from the same file, not the other one
 
 
 def test_a_size_at_the_end_of_an_episode_truncates_nothing(files: tuple[str, str]) -> None:

@@ -59,11 +59,11 @@ def test_an_order_is_a_permutation_that_depends_only_on_the_seed(lengths, order,
     found = arrival_order(order, stream(seed, "order"), *arguments)
     assert sorted(found) == list(range(size))
     other = stream(seed + 1, "order")
-    other.permutation(size)  # another seed at work in between
+    other.permutation(size)  # another seed is used in between
     assert np.array_equal(found, arrival_order(order, stream(seed, "order"), *arguments))
     if order in ("episodes", "return"):
         borders = np.flatnonzero(np.diff(episode[found])) + 1
-        assert len(borders) == len(lengths) - 1  # no episode is taken apart
+        assert len(borders) == len(lengths) - 1  # no episode is divided
         assert all((np.diff(part) == 1).all() for part in np.split(found, borders))
     if order == "return":
         assert (np.diff(returns[episode[found]]) >= 0).all()
@@ -88,7 +88,7 @@ def test_stream_by_hand() -> None:
     assert lowest.tolist() == [
         [0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0],
-        [0, 3, 4, 5, 6],  # the four that have arrived, oldest first, at the tail
+        [0, 3, 4, 5, 6],  # the four arrivals, oldest first, at the tail
         [0, 0, 0, 0, 0],
         [0, 0, 7, 8, 9],
         [0, 0, 0, 0, 0],
@@ -133,7 +133,7 @@ schedules = st.builds(
 def test_only_visible_transitions_are_sampled_and_every_arrival_is_used(schedule, batch_size, seed) -> None:
     drawn = schedule.positions(0, schedule.updates, stream(seed, "minibatch"), batch_size)
     visible, low, before = schedule.start, 0, 0
-    for update, positions in enumerate(drawn):  # the protocol, told step by step
+    for update, positions in enumerate(drawn):  # the protocol step by step
         arrival = update // schedule.updates_per_growth
         visible = min(schedule.size, schedule.start + arrival * schedule.grow_by)
         low = 0 if schedule.window is None else max(0, visible - schedule.window)

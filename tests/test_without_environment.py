@@ -1,4 +1,4 @@
-"""Datasets that no environment fits: trained under every regime, never scored, and said so."""
+"""Datasets without an environment: trained under every regime, never scored, with a note."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ gymnasium.register("WidePlane-v0", entry_point=WidePlane)
 
 
 def write(folder: Path, name: str, timeouts: bool = True, seed: int = 0) -> Path:
-    """A file of D4RL's: episodes of 90 steps that are cut, or of 360 that terminate, without timeouts."""
+    """A file of D4RL's: truncated episodes of 90 steps, or terminating ones of 360 without timeouts."""
     file_name, observation, action = FILES[name]
     rng = np.random.default_rng(seed)
     with h5py.File(folder / file_name, "w") as file:
@@ -76,7 +76,7 @@ def write(folder: Path, name: str, timeouts: bool = True, seed: int = 0) -> Path
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files are looked for, all of them there."""
+    """The folder with all files."""
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEQEVAL_DATA", str(data))
@@ -116,18 +116,18 @@ def test_datasets_load_with_d4rls_sizes_and_action_bounds(name: str) -> None:
 
 
 def test_timeouts_of_the_file_replace_the_time_limit(folder: Path) -> None:
-    """Maze2d's are where goals were reached: neither early ends nor long episodes are suspicious."""
+    """Timeouts of Maze2d mark reached goals: neither early ends nor long episodes are suspicious."""
     path = write(folder, MAZE)
     with h5py.File(path, "a") as file:
         file["timeouts"][:] = np.isin(np.arange(ROWS), [10, 500])
     dataset = datasets.load(MAZE)
     assert environments.of(dataset).time_limit is None
-    assert np.bincount(dataset.episode).tolist() == [10, 489, ROWS - 502]  # less their last ones
+    assert np.bincount(dataset.episode).tolist() == [10, 489, ROWS - 502]  # without their last transitions
     assert not any("limit" in note or "missing" in note for note in dataset.notes)
 
 
 def test_without_timeouts_episodes_are_truncated_at_d4rls_limit_with_a_note() -> None:
-    """Demonstrations of 360 steps are cut at Kitchen's 280, as D4RL's qlearning_dataset does."""
+    """Demonstrations of 360 steps are truncated at Kitchen's 280, as D4RL's qlearning_dataset does."""
     dataset = datasets.load(KITCHEN)
     assert np.bincount(dataset.episode).tolist() == [279, 80, 279, 80]
     assert np.flatnonzero(dataset.terminated).tolist() == [358, 717]  # two rows are dropped
@@ -144,7 +144,7 @@ def test_the_time_limits_are_those_of_d4rls_environments(folder: Path, name: str
         file["terminals"][:] = 0
     dataset = datasets.load(name)
     assert environments.of(dataset).time_limit == limit
-    assert len(dataset) == ROWS - (-(-ROWS // limit))  # a cut transition each
+    assert len(dataset) == ROWS - (-(-ROWS // limit))  # one truncated transition per episode
 
 
 def test_observations_of_another_size_are_refused(folder: Path) -> None:
@@ -239,7 +239,7 @@ def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: s
 
 
 def test_weights_are_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
-    """What learns from the same data is the same with and without an environment to play in."""
+    """Training on the same data gives the same weights with and without an environment."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
     without = settings.run(tmp_path / "without", jobs=1)
     played = replace(settings, env="Plane-v0").run(tmp_path / "played", jobs=1)

@@ -39,9 +39,7 @@ class Card:
     complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout
     rewards: Histogram
     reward_range: tuple[float, float]
-    actions: tuple[
-        Histogram, ...
-    ]  # one per dimension, between its bounds; one for discrete actions, a bin each
+    actions: tuple[Histogram, ...]  # per dimension, between its bounds; a single one if discrete
     discrete: bool
     saturation: tuple[float, ...]  # share of actions at a bound per dimension; empty if discrete
     consistent: float | None  # share of next observations inside episodes equal to the next row's observation

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 PREFIX = "minari:"
 ID = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+")  # Minari's names: namespaces, a name, a version
-METADATA_KEY = (
-    "seqeval"  # the key of Minari's metadata under which `_write` stores what Minari has no key for
-)
+METADATA_KEY = "seqeval"  # holds metadata that Minari has no key for
 
 # Raised by Minari and its storages for data that is not as they expect.
 UNREADABLE = (

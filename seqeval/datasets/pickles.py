@@ -87,27 +87,29 @@ def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
     return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(first)}
 
 
-def _steps(where: str, trajectory: Any) -> dict[str, np.ndarray]:
+def _steps(location: str, trajectory: Any) -> dict[str, np.ndarray]:
     """The fields of one trajectory, with a timeout at its end unless that is terminal.
 
     Raises UserError if it does not have the layout.
     """
     if not isinstance(trajectory, dict):
-        raise UserError(f"{where}: must be a dict of arrays, not a {type(trajectory).__name__}")
+        raise UserError(f"{location}: must be a dict of arrays, not a {type(trajectory).__name__}")
     steps: dict[str, np.ndarray] = {}
     for key in (*_rules.REQUIRED, "next_observations"):
         if key not in trajectory:
             if key in _rules.REQUIRED:
                 have = ", ".join(map(repr, trajectory)) or "no fields"
-                raise UserError(f"{where}: field {key!r} is missing; it has {have}")
+                raise UserError(f"{location}: field {key!r} is missing; it has {have}")
             continue
         values = trajectory[key]
         values = values.values if isinstance(values, _unpickling.Array) else values
         if not isinstance(values, np.ndarray) or not values.ndim or not len(values):
-            raise UserError(f"{where}: field {key!r} must be a NumPy array with one row per step")
+            raise UserError(f"{location}: field {key!r} must be a NumPy array with one row per step")
         steps[key] = values
         if len(values) != (length := len(steps["observations"])):
-            raise UserError(f"{where}: field {key!r} has {len(values)} rows, but 'observations' has {length}")
+            raise UserError(
+                f"{location}: field {key!r} has {len(values)} rows, but 'observations' has {length}"
+            )
     steps["timeouts"] = np.zeros(length, bool)
     steps["timeouts"][-1] = not np.any(steps["terminals"][-1])
     return steps

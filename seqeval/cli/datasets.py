@@ -33,8 +33,7 @@ def show_dataset(
     Args:
         name: A name that `seqeval datasets list` prints, or the path of a file.
         env: The Gymnasium environment, for a file that does not name its own.
-        trust_pickle: Allow a pickle to run code while it is loaded, as replay buffers of Stable-Baselines3
-            do.
+        trust_pickle: Allow a pickle to run code, as replay buffers of Stable-Baselines3 do.
         figure: Also draw the statistics: .png or .pdf (both are written) or .svg.
     """
     from seqeval import datasets, environments
@@ -117,7 +116,7 @@ def convert_dataset(
         name: A name or a path, as in `seqeval datasets show`.
         to: The path of an HDF5 file, or a Minari name such as minari:hopper/mine-v0.
         env: The Gymnasium environment, for a file that does not name its own.
-        trust_pickle: Allow a pickle to run code while it is loaded.
+        trust_pickle: Allow a pickle to run code, as replay buffers of Stable-Baselines3 do.
     """
     from seqeval import datasets
     from seqeval.datasets import _write

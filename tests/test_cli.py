@@ -97,6 +97,7 @@ def test_run_writes_the_study_its_rows_its_policies_and_both_figures(
     assert ended.code == 0
     cell = "cells/pendulum-replay/bc/seed-0"
     assert sorted(states(out)) == [
+        ".lock",
         f"{cell}/finished.json",
         f"{cell}/policy.pt",
         f"{cell}/rows.jsonl",
@@ -229,7 +230,7 @@ def test_what_the_data_rules_did_is_said_before_the_run(seqeval: Seqeval, tmp_pa
     file = small_file(tmp_path / "mine.hdf5", size=310)
     ended = seqeval(*study(tmp_path / "run", "--datasets", file, "--protocol.start", 300))
     assert ended.code == 0
-    assert "note: mine: dropped 1 cut transitions" in flowing(ended.err)
+    assert "note: mine: dropped 1 truncated transitions" in flowing(ended.err)
 
 
 # --- failures ---
@@ -521,7 +522,7 @@ def test_datasets_show_tells_what_is_in_a_file_and_what_the_rules_did(
     assert "transitions            309" in ended.out
     assert "4, 3 of them complete" in ended.out
     assert "none: no reference returns are known" in ended.out
-    assert "dropped 1 cut transitions" in ended.out
+    assert "dropped 1 truncated transitions" in ended.out
 
 
 def test_algorithms_list_prints_an_algorithm_a_line(seqeval: Seqeval) -> None:

@@ -1,9 +1,9 @@
-"""What loading a large file costs beside h5py's own reading of its arrays: time and memory.
+"""Measure the time and memory of loading a large file, compared with reading its arrays with h5py.
 
-Writes a file of Hopper's sizes into a temporary folder, then takes turns: a fresh process reads the arrays
-with h5py, another loads the dataset, a third also works out its card. Times are those of the reading alone:
-on the wall, and in all of the process's threads (CPU), which a busy machine changes less. Memory is the peak
-beyond what the process held before. Linux alone, as it reads /proc.
+It writes a file with Hopper's sizes to a temporary folder. In each round one new process reads the arrays
+with h5py, another loads the dataset, and a third also computes its card. Times cover reading only:
+wall-clock time, and CPU time of all threads, which depends less on other processes. Memory is the peak
+above what the process held before. Linux only, because it reads /proc.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import tyro
 from rich.table import Table
 
 from seqeval import datasets, environments
+from seqeval.analysis import card
 from seqeval.cli import plain_console
-from seqeval.datasets import card
 
 ENV_ID = "Hopper-v4"
 
@@ -35,11 +35,11 @@ class Options:
     transitions: int = 2_000_000
     rounds: int = 7
     compressed: bool = False  # gzip, as D4RL's files are
-    folder: Path | None = None  # where the file is written for the time; by default the system's own
+    folder: Path | None = None  # where the file is written temporarily (default: the system's folder)
 
 
 def write(path: Path, transitions: int, compressed: bool) -> None:
-    """A log of random numbers, each next observation being that of the next row; episodes of 1000 steps."""
+    """Write random numbers as episodes of 1000 steps, with consistent next observations."""
     rng = np.random.default_rng(0)
     observations = rng.random((transitions + 1, 11), np.float32)
     fields = {
@@ -66,61 +66,62 @@ def load(path: Path) -> datasets.Dataset:
 
 
 def show(path: Path) -> object:
-    dataset, environment = load(path), environments.describe(ENV_ID)
-    bounds = environment.actions.low, environment.actions.high
-    return dataset, card.examine(dataset, bounds, environment.time_limit)
+    dataset = load(path)
+    return dataset, card.examine(dataset, environments.describe(ENV_ID))
 
 
 READERS: dict[str, Callable[[Path], object]] = {"h5py": read, "seqeval": load, "seqeval, card": show}
 
 
 def memory(key: str) -> int:
-    """Bytes: VmRSS what this process holds, VmHWM the most it has held."""
+    """Bytes of memory of this process: VmRSS is the current value, VmHWM the peak."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
     return int(line.split()[1]) * 1024
 
 
 def measure(reader: str, small: Path, large: Path) -> None:
-    """In a process of its own: prints seconds and bytes, what is imported and made once not counted."""
+    """Print seconds and bytes of one reader; run in a new process. Imports and first-time setup do not
+    count."""
     READERS[reader](small)
-    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM is anew the most
-    held = memory("VmRSS")
-    began = time.perf_counter(), time.process_time()
-    kept = READERS[reader](large)
-    seconds, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "bytes": memory("VmHWM") - held}))
-    del kept
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    before = memory("VmRSS")
+    wall_start, cpu_start = time.perf_counter(), time.process_time()
+    data = READERS[reader](large)
+    seconds, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "bytes": memory("VmHWM") - before}))
+    del data  # kept until now, so that its memory counts
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     console = plain_console(stderr=False)
-    found: dict[str, list[dict[str, float]]] = {reader: [] for reader in READERS}
+    results: dict[str, list[dict[str, float]]] = {reader: [] for reader in READERS}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, console.status("writing") as status:
         small, large = Path(folder) / "small.hdf5", Path(folder) / "large.hdf5"
         write(small, 2000, options.compressed)
         write(large, options.transitions, options.compressed)
         with h5py.File(large) as file:
-            own = sum(values.nbytes for values in file.values())
-        for turn in range(options.rounds):
-            for reader, results in found.items():
-                status.update(f"round {turn + 1} of {options.rounds}: {reader}")
-                child = [sys.executable, __file__, "--measure", reader, str(small), str(large)]
-                done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
-                results.append(json.loads(done.stdout))
+            size = sum(values.nbytes for values in file.values())
+        for number in range(1, options.rounds + 1):
+            for reader, measured in results.items():
+                status.update(f"round {number} of {options.rounds}: {reader}")
+                command = [sys.executable, __file__, "--measure", reader, str(small), str(large)]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                measured.append(json.loads(done.stdout))
     table = Table(box=None, header_style="bold")
     for header in ("reader", "seconds", "times h5py's", "CPU", "times h5py's", "peak MB", "times the arrays"):
         table.add_column(header, justify="left" if header == "reader" else "right")
-    for reader, results in found.items():
+    for reader, measured in results.items():
         times = []
         for key in ("seconds", "cpu"):
-            pairs = [(mine[key], base[key]) for mine, base in zip(results, found["h5py"], strict=True)]
-            times.append(f"{statistics.median(mine for mine, _ in pairs):.3f}")
-            times.append(f"{statistics.median(mine / base for mine, base in pairs):.2f}")
-        peak = statistics.median(each["bytes"] for each in results)
-        table.add_row(reader, *times, f"{peak / 1e6:.0f}", f"{peak / own:.2f}")
+            pairs = [(m[key], base[key]) for m, base in zip(measured, results["h5py"], strict=True)]
+            times.append(f"{statistics.median(value for value, _ in pairs):.3f}")
+            times.append(f"{statistics.median(value / base for value, base in pairs):.2f}")
+        peak = statistics.median(m["bytes"] for m in measured)
+        table.add_row(reader, *times, f"{peak / 1e6:.0f}", f"{peak / size:.2f}")
     console.print(
-        f"{options.transitions} transitions, {own / 1e6:.0f} MB of arrays; medians of {options.rounds} rounds"
+        f"{options.transitions} transitions, {size / 1e6:.0f} MB of arrays; medians of "
+        f"{options.rounds} rounds"
     )
     console.print(table)
 

@@ -1,11 +1,11 @@
-"""Make the datasets that ship with the package: the whole life of an agent, in the order it was lived.
+"""Make the datasets that are part of the package: every step of an agent while it learns.
 
     python experiments/make_embedded.py cartpole-replay --out datasets
 
-Each is the level full-replay of `seqeval datasets make`, under a name of its own: every step that the agent
-takes while it learns, exploration included, so the behaviour changes along the file from random to good.
-Interrupted, the same command goes on. The numbers depend on the processor: another one rounds differently in
-the networks' products, and the training drifts apart from the first update on.
+Each is the level full-replay of `seqeval datasets make` under another name. It includes exploration, so the
+behaviour changes from random to good in the course of the file. If it is interrupted, run the same command
+again to resume. The numbers depend on the processor, because rounding differs and training diverges from
+the first update on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RECIPES = {
 
 
 def make(name: str, out: Path) -> None:
-    """Makes one of them in a folder beside its place, and moves it there under its name."""
+    """Make one dataset in a temporary folder, then move it to `out` under its name."""
     path, work = out / f"{name}.hdf5", out / f"making-{name}"
     card_path = path.with_suffix(".json")
     for old in (path, card_path):

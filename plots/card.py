@@ -1,4 +1,5 @@
-"""What a dataset is made of: returns, lengths, rewards, actions, and the returns in the file's order."""
+"""The card of a dataset as a figure: returns, lengths, rewards, actions, and returns in the order of the
+file."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from seqeval.analysis.card import Card, Histogram
 
 from . import style
 
-COLOUR, CUT = style.COLOURS[0], style.COLOURS[1]
-MANY = 2000  # episodes from which on their points are pixels in the PDF too
-RIDGE = 0.9  # height of the highest histogram of actions, in units of their distance
+COLOUR, INCOMPLETE = style.COLOURS[0], style.COLOURS[1]
+MANY = 2000  # episodes above which the points are rasterized in the PDF
+RIDGE = 0.9  # height of the tallest histogram of actions, in units of their distance
 
 
 def figure(about: Card) -> Figure:
-    """Scores where the dataset has reference returns, else returns. Episodes are the complete ones, or all
-    where none is; only in the order of the file the others are there too, hollow."""
+    """The figure of a card, in scores if the dataset has reference returns, otherwise in returns.
+
+    Episodes are the complete ones, or all if none is complete. The panel in the order of the file also
+    shows the others, hollow.
+    """
     unit, values = ("return", about.returns) if about.scores is None else ("score", about.scores)
     counted = about.counted
     with style.context():
@@ -38,17 +42,17 @@ def figure(about: Card) -> Figure:
         axes["rewards"].set(xlabel="reward", ylabel="transitions")
 
         in_order(axes["order"], values, about)
-        hollow = "" if about.complete.all() else " (hollow: not complete)"
-        axes["order"].set(xlabel=f"transitions, in the order of the file{hollow}", ylabel=unit)
+        hollow = "" if about.complete.all() else " (hollow: incomplete episodes)"
+        axes["order"].set(xlabel=f"transition, in the order of the file{hollow}", ylabel=unit)
         if about.discrete:
-            numbers(axes["actions"], about.actions[0])
+            shares(axes["actions"], about.actions[0])
         else:
             ridges(axes["actions"], about.actions)
     return drawn
 
 
 def bars(ax: Axes, histogram: Histogram) -> None:
-    """A histogram, its counts on the y axis."""
+    """Draw a histogram with its counts on the y axis."""
     ax.stairs(*histogram, fill=True, color=COLOUR, alpha=0.8)
     ax.set_ylim(0)
     ax.grid(visible=False, axis="x")
@@ -58,21 +62,21 @@ def bars(ax: Axes, histogram: Histogram) -> None:
 
 
 def in_order(ax: Axes, values: np.ndarray, about: Card) -> None:
-    """A point an episode, `values` (E,), where it begins in the file."""
-    begins = np.cumsum(about.lengths) - about.lengths
+    """Draw a point per episode, with `values` (E,) on the y axis, where the episode begins in the file."""
+    first = np.cumsum(about.lengths) - about.lengths
     size, many = float(np.clip(2000 / len(values), 1, 8)), len(values) > MANY
-    whole = about.complete
-    ax.scatter(begins[whole], values[whole], s=size, color=COLOUR, alpha=0.7, lw=0, rasterized=many)
-    cut = {"facecolors": "none", "edgecolors": CUT, "linewidths": 0.7, "clip_on": False}
-    ax.scatter(begins[~whole], values[~whole], s=max(size, 6), **cut)
+    complete = about.complete
+    ax.scatter(first[complete], values[complete], s=size, color=COLOUR, alpha=0.7, lw=0, rasterized=many)
+    hollow = {"facecolors": "none", "edgecolors": INCOMPLETE, "linewidths": 0.7, "clip_on": False}
+    ax.scatter(first[~complete], values[~complete], s=max(size, 6), **hollow)
     ax.set_xlim(0, about.lengths.sum())
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def numbers(ax: Axes, histogram: Histogram) -> None:
-    """Shares of discrete actions."""
-    shares = histogram.counts / histogram.counts.sum()
-    ax.bar((histogram.edges[:-1] + histogram.edges[1:]) / 2, shares, color=COLOUR, alpha=0.8)
+def shares(ax: Axes, histogram: Histogram) -> None:
+    """Draw the share of each discrete action."""
+    heights = histogram.counts / histogram.counts.sum()
+    ax.bar((histogram.edges[:-1] + histogram.edges[1:]) / 2, heights, color=COLOUR, alpha=0.8)
     ax.set(xlabel="action", ylabel="share of transitions", ylim=0)
     ax.grid(visible=False, axis="x")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -80,21 +84,19 @@ def numbers(ax: Axes, histogram: Histogram) -> None:
 
 
 def ridges(ax: Axes, histograms: tuple[Histogram, ...]) -> None:
-    """A histogram for each dimension of the actions, the first at the top, all at one scale, from the lower
-    bound of each to its upper."""
+    """Draw a histogram per action dimension, the first at the top, all at one scale, between the bounds."""
     highest = max(histogram.counts.max() for histogram in histograms)
-    for place, histogram in enumerate(histograms):
-        base = len(histograms) - 1 - place
+    for dimension, histogram in enumerate(histograms):
+        base = len(histograms) - 1 - dimension
         edges = np.linspace(-1, 1, len(histogram.edges))
         tops = base + RIDGE * histogram.counts / highest
         ax.stairs(tops, edges, baseline=base, fill=True, color=COLOUR, alpha=0.8)
-    every = -(-len(histograms) // 8)
-    dimensions = range(0, len(histograms), every)
-    ax.set_yticks([len(histograms) - 1 - place for place in dimensions], [str(each) for each in dimensions])
+    labelled = range(0, len(histograms), -(-len(histograms) // 8))
+    ax.set_yticks([len(histograms) - 1 - dimension for dimension in labelled], list(map(str, labelled)))
     ax.set_xticks([-1, 0, 1], ["low", "middle", "high"])
-    ax.set(xlabel="action, between its bounds", ylabel="dimension", xlim=(-1, 1), ylim=(0, len(histograms)))
+    ax.set(xlabel="action (between its bounds)", ylabel="dimension", xlim=(-1, 1), ylim=(0, len(histograms)))
 
 
 def _spaced(count: int) -> str:
-    """A number with a thin space for every three digits."""
+    """A number with a thin space between groups of three digits."""
     return f"{count:,}".replace(",", "\u2009")

@@ -1,25 +1,25 @@
-"""Files that are whole or not there, and a folder that only one process works in."""
+"""Atomic file writes, and a lock that lets only one process work in a folder."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from seqeval.errors import UserError
 
-if sys.platform != "win32":
-    import fcntl
+LOCK_FILE = ".lock"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A partial file to write into, which takes the name when all of it is on the disk."""
+    """A temporary file to write to, renamed to `path` once all of it is on the disk."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
@@ -32,43 +32,49 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def save_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def save_tensors(path: Path, value: Any) -> None:
-    """As torch.save, which says of a full disk nothing that one could tell from other faults: so into memory
-    first."""
+    """Write a value as torch.save does, atomically."""
     import torch
 
-    whole = io.BytesIO()
-    torch.save(value, whole)
+    # Serialized in memory first: torch.save reports a full disk as an error like any other.
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
     with replacing(path) as partial:
-        partial.write_bytes(whole.getbuffer())
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is in a folder that `locked` keeps others out of. On NFS: one of this machine."""
-    try:
-        with locked(folder, ""):
-            return False
-    except UserError:
-        return True
+        partial.write_bytes(buffer.getbuffer())
 
 
 @contextmanager
-def locked(folder: Path, why: str) -> Iterator[None]:
-    """Keeps other processes out of a folder; the lock of a dead process is gone with it. Raises UserError,
-    which says `why`, where one is in it."""
-    if sys.platform == "win32":  # which has no such locks
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def locked(folder: Path, message: str) -> Iterator[None]:
+    """Keep other processes out of a folder.
+
+    The lock is the file `.lock` in the folder. The file stays; the lock ends with the process that holds it.
+    Raises UserError with `message` if another process holds the lock.
+    """
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: {why}") from error
+        lock = FileLock(folder / LOCK_FILE).acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"{folder}: {message}") from error
+    with lock:
         yield
-    finally:
-        os.close(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder.
+
+    False also if that cannot be seen: in a folder that you may not write to, and on network file systems
+    that do not share locks between machines.
+    """
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with locked(folder, "locked"):
+            return False
+    except UserError:
+        return True
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""Gymnasium environments: found, checked and described."""
+"""Make, check and describe Gymnasium environments."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from seqeval.types import Continuous, Dataset, Discrete, Environment
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Gymnasium's notes that v4 environments are old (D4RL's physics and reward are v4's) and that
-    a name has no version (which `make` refuses)."""
+    """Suppress two of Gymnasium's warnings.
+
+    One says that v4 environments are out of date, but D4RL's physics and rewards are those of v4. The other
+    says that a name has no version, which `make` refuses.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*unversioned environment.*", category=UserWarning)
@@ -27,11 +30,12 @@ def quiet() -> Iterator[None]:
 
 
 def make(env_id: str) -> gymnasium.Env:
-    """One environment, of a name that options may follow: `Ant-v4?use_contact_forces=True&frame_skip=5`.
+    """Make an environment from its name, which options may follow:
+    `Ant-v4?use_contact_forces=True&frame_skip=5`.
 
-    The option `flatten_observation=True` is ours: any environment takes it, and observations that are no
-    vector, dicts for example, are made one by gymnasium.wrappers.FlattenObservation.
-    Raises UserError where there is none of exactly that name, or where it does not take the options.
+    Every environment also accepts the option `flatten_observation=True`, which turns other observations
+    (e.g. dicts) into vectors with gymnasium.wrappers.FlattenObservation. Raises UserError if there is no
+    environment of exactly that name, or if it does not accept the options.
     """
     name, options = split(env_id)
     flatten = options.pop("flatten_observation", False)
@@ -41,8 +45,8 @@ def make(env_id: str) -> gymnasium.Env:
             if flatten:
                 env = gymnasium.wrappers.FlattenObservation(env)
     except (gymnasium.error.Error, ImportError, ValueError, TypeError, NotImplementedError) as error:
-        of_options = {TypeError: bool(options), NotImplementedError: flatten}
-        if not of_options.get(type(error), True):  # what its own code raises is not the user's to mend
+        caused_by_options = {TypeError: bool(options), NotImplementedError: flatten}
+        if not caused_by_options.get(type(error), True):  # a bug in the environment's own code
             raise
         reason = str(error).splitlines()[0].split(" Did you mean")[0].rstrip(".")
         hint = nearest(name, gymnasium.registry.keys() - {name})
@@ -50,12 +54,12 @@ def make(env_id: str) -> gymnasium.Env:
     made = env.spec.id if env.spec else name
     if made != name.rpartition(":")[2]:
         env.close()
-        raise UserError(f"environment {env_id!r}: name it in full, {made!r}")
+        raise UserError(f"environment {env_id!r}: use its full name, {made!r}")
     return env
 
 
 def with_options(env_id: str, options: Mapping[str, Any]) -> str:
-    """The environment's name with further options behind it. Raises UserError where one cannot be written."""
+    """The environment's name with more options. Raises UserError if an option cannot be written."""
     if not options:
         return env_id
     text = "&".join(f"{key}={value!r}" for key, value in options.items())
@@ -65,7 +69,7 @@ def with_options(env_id: str, options: Mapping[str, Any]) -> str:
 
 
 def split(env_id: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options of an environment. Raises UserError for what is no option."""
+    """Split an environment's name from its options. Raises UserError if something is not an option."""
     name, _, text = env_id.partition("?")
     options = {}
     for item in text.split("&") if text else []:
@@ -74,29 +78,29 @@ def split(env_id: str) -> tuple[str, dict[str, Any]]:
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError) as error:
             raise UserError(
-                f"environment {env_id!r}: {item!r} is no option; they are written name=value, as in "
-                "Ant-v4?use_contact_forces=True, words in quotes"
+                f"environment {env_id!r}: {item!r} is not an option; write options as name=value, as in "
+                "Ant-v4?use_contact_forces=True, with words in quotes"
             ) from error
     return name, options
 
 
 def of(dataset: Dataset) -> Environment:
-    """What there is to know of the environment that a dataset was logged in."""
+    """The environment in which a dataset was collected."""
     return describe(dataset.environment) if dataset.logged_in is None else dataset.logged_in
 
 
 @cache
 def describe(env_id: str) -> Environment:
-    """What there is to know of an environment with a flat observation, and actions that are either bounded
-    vectors or numbers.
+    """Describe an environment: its observation size, action space and time limit.
 
-    Raises UserError for an unknown environment and for spaces that the suite cannot use.
+    Raises UserError for an unknown environment and for unsupported spaces: observations must be flat vectors,
+    actions bounded vectors or discrete.
     """
     env = make(env_id)
     try:
         observation, action = env.observation_space, env.action_space
         if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
-            hint = "; the option flatten_observation=True makes them one" * observation.is_np_flattenable
+            hint = "; add the option flatten_observation=True" * observation.is_np_flattenable
             raise UserError(
                 f"environment {env_id!r}: observations must be a flat vector, not {observation}{hint}"
             )
@@ -110,10 +114,10 @@ def _actions(env_id: str, space: gymnasium.Space) -> Continuous | Discrete:
     if isinstance(space, gymnasium.spaces.Discrete):
         return Discrete(int(space.n), int(space.start))
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"environment {env_id!r}: actions must be a flat vector or numbers, not {space}")
+        raise UserError(f"environment {env_id!r}: actions must be a flat vector or discrete, not {space}")
     if not space.is_bounded():
         raise UserError(
-            f"environment {env_id!r}: its actions have no bounds, so they cannot be mapped to [-1, 1]; "
+            f"environment {env_id!r}: its actions are unbounded, so they cannot be mapped to [-1, 1]; "
             "wrap it in gymnasium.wrappers.ClipAction or RescaleAction"
         )
     return Continuous(space.low.astype(np.float32), space.high.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Reference returns: between which two returns a score runs from 0 to 100, and who says so."""
+"""Reference returns, which are scored 0 and 100, as published by D4RL."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from importlib.resources import files
 
 from seqeval.types import Reference
 
-# What makes Gymnasium's environment the one that was logged. In Ant it was logged with a MuJoCo that left the
-# contact forces at 0 (github.com/Farama-Foundation/D4RL/issues/143); D4RL cuts pen at 100 steps, not at 200.
+# Options that make Gymnasium's environment equal to D4RL's. Ant was collected with a MuJoCo that left the
+# contact forces at 0 (github.com/Farama-Foundation/D4RL/issues/143); D4RL truncates pen at 100 steps, not
+# at 200.
 OPTIONS = {
     "Ant-v4": "?use_contact_forces=True&contact_force_range=(0,0)",
     "AdroitHandPen-v1": "?max_episode_steps=100",
 }
-OF_THE_SAME_RETURNS = {"Ant-v4": "Ant-v4" + OPTIONS["Ant-v4"]}  # forces of 0 cost nothing
+EQUAL_RETURNS = {"Ant-v4": "Ant-v4" + OPTIONS["Ant-v4"]}  # contact forces of 0 cost nothing
 
 
 @cache
 def d4rl_table() -> tuple[dict[str, str], ...]:
-    """D4RL's datasets: name, address, reference returns, Gymnasium environment."""
+    """D4RL's datasets: name, URL, reference returns, Gymnasium environment."""
     text = (files("seqeval.datasets.data") / "d4rl.csv").read_text()
     return tuple(csv.DictReader(text.splitlines()))
 
@@ -34,18 +35,18 @@ def of_row(row: Mapping[str, str]) -> Reference:
 
 
 def environment_of(row: Mapping[str, str]) -> str:
-    """The environment of one of D4RL's datasets, with the options that make it the one that was logged."""
+    """The environment of one of D4RL's datasets, with the options that make it equal to D4RL's."""
     return row["gymnasium_id"] + OPTIONS.get(row["gymnasium_id"], "")
 
 
 def of_environment(env_id: str) -> Reference | None:
-    """D4RL's reference returns of an environment, where all of its datasets share them; else None.
+    """D4RL's reference returns of an environment; None if it has none, or if its datasets differ in them.
 
-    A published scale goes before a dataset's own: one environment, one scale. It is not that of the same
-    environment with other options, whose returns are others.
+    They take precedence over a dataset's own, so that an environment has one scale. They do not hold for
+    the same environment with other options, which change its returns.
     """
     name, question, options = env_id.partition("?")
     name = name.rpartition(":")[2] + question + options  # without the module that registers it
-    name = OF_THE_SAME_RETURNS.get(name, name)
+    name = EQUAL_RETURNS.get(name, name)
     found = {of_row(row) for row in d4rl_table() if environment_of(row) == name}
     return found.pop() if len(found) == 1 else None

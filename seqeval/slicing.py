@@ -1,7 +1,7 @@
-"""When each logged transition arrives, and what may be drawn at each update. NumPy alone, no data, no I/O.
+"""The dataset slicer: when each logged transition arrives, and which may be sampled at each update.
 
-The method is that of Sujit et al. (arXiv 2212.08131), but for the order `return` and the regimes `retrain`
-and `warm`, which are ours.
+It uses NumPy only and reads no data. The method is that of Sujit et al. (arXiv 2212.08131); the order
+`return` and the regimes `retrain` and `warm` are additions of seqeval.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ def arrival_order(
 ) -> np.ndarray:
     """The order in which N transitions arrive: a permutation of 0..N-1, int32.
 
-    `episode` (N,) is each transition's episode, `episode_returns` (E,) those episodes' returns, `segments`
-    the lengths of the dataset's parts. `shuffled`: uniformly at random. `episodes`: whole episodes in random
-    order. `logged`: as in the file. `segments`: the parts in turn, shuffled inside each. `return`: episodes
-    from lowest to highest return, ties as in the file.
+    `episode` (N,) is each transition's episode, `episode_returns` (E,) are the episodes' returns,
+    `segments` are the lengths of the dataset's segments.
+
+    - `shuffled`: transitions in uniformly random order
+    - `episodes`: whole episodes in random order
+    - `logged`: as in the file
+    - `segments`: segment by segment, shuffled within each
+    - `return`: episodes from lowest to highest return, ties as in the file
     """
     size = len(episode)
     if order == "shuffled":
@@ -47,54 +51,62 @@ def arrival_order(
     elif order == "return":
         rank = np.argsort(np.argsort(episode_returns, kind="stable"), kind="stable")
     else:
-        raise UserError(f"protocol.order: no order {order!r}; choose one of {', '.join(get_args(Order))}")
+        raise UserError(
+            f"protocol.order: unknown order {order!r}; choose one of {', '.join(get_args(Order))}"
+        )
     return np.argsort(rank[episode], kind="stable").astype(np.int32)
 
 
 class Schedule(Protocol):
-    """What is visible at each update of one replica. Updates are counted from 0; positions are places in the
-    order of arrival, not rows of the dataset. A point is (updates made, transitions visible at the last)."""
+    """Which transitions are visible at each update of one replica.
+
+    Updates are counted from 0. A position is a place in the order of arrival, not a row of the dataset. A
+    point is (updates made, transitions visible at the last of them).
+    """
 
     @property
     def updates(self) -> int:
-        """All of them."""
+        """The total number of updates."""
 
     def points(self, count: int, every: int | None) -> list[tuple[int, int]]:
         """The points at which rows are due."""
 
     def refreshes(self, count: int) -> list[tuple[int, int]]:
-        """When the normaliser is computed anew, and from how many transitions; the first at 0 updates."""
+        """The points at which the normalizer is recomputed; the first is after 0 updates."""
 
     def visible_at(self, updates: np.ndarray) -> np.ndarray:
         """n at each of these updates, shaped like `updates`."""
 
     def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        """Positions drawn by updates first..last-1: (last - first, batch_size) int32.
+        """Positions sampled by updates first..last-1: (last - first, batch_size) int32.
 
-        The stream of `rng` is used evenly, one number a position, so the draws do not depend on how the
-        updates are cut into calls.
+        Each position uses one number of `rng`, so the samples do not depend on how updates are divided into
+        calls.
         """
 
 
 def draw(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Positions of shape (updates, batch), uniform over low..high-1 of their update (updates, 1); int64.
+    """Positions of shape (updates, batch), uniform over low..high-1, where both are (updates, 1); int64.
 
-    Exact for every size below 2**31: a float64 uniform has 53 bits.
+    Exact for sizes below 2**31, because a uniform float64 has 53 bits.
     """
     return low + (rng.random(shape) * (high - low)).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The schedule of one continual run: `start` transitions are visible, then `grow_by` more arrive after
-    every `updates_per_growth` updates, until all `size` are; the last ones get their updates too."""
+    """The schedule of one continual run.
+
+    At first `start` transitions are visible; `grow_by` more arrive after every `updates_per_growth`
+    updates, until all `size` are visible. The last arrival is followed by updates too.
+    """
 
     size: int  # N
     start: int  # T0
     grow_by: int  # γ
     updates_per_growth: int  # K
     window: int | None  # W
-    counted_from_zero: bool = False  # as many updates as if the first T0 had come γ at a time too
+    counted_from_zero: bool = False  # as many updates as if the first T0 had arrived γ at a time too
 
     def __post_init__(self) -> None:
         if self.start > self.size:
@@ -115,7 +127,7 @@ class Stream:
 
     @property
     def updates(self) -> int:
-        """U = K(A + 1); counted from zero K⌈N/γ⌉, the surplus coming once all is visible, if that is more."""
+        """U = K(A + 1), or K⌈N/γ⌉ if counted from zero and more; the surplus follows the last arrival."""
         rounds = self.arrivals + 1
         if self.counted_from_zero:
             rounds = max(rounds, -(-self.size // self.grow_by))
@@ -125,13 +137,15 @@ class Stream:
         return self.visible(updates // self.updates_per_growth)
 
     def visible(self, arrival: np.ndarray) -> np.ndarray:
-        """n after the given arrivals; 0 means the start."""
+        """n after the given number of arrivals."""
         return np.minimum(self.size, self.start + arrival * self.grow_by)
 
     def points(self, count: int, every: int | None = None) -> list[tuple[int, int]]:
-        """At `count` even steps of n from T0 to N: after the last update at the first n ≥ T0 + round(i(N -
-        T0)/count), i = 0..count. With `every`, at n ≥ T0 + i · every and at N. Points that fall together
-        are one."""
+        """Points at `count` even steps of n from T0 to N.
+
+        They follow the last update at the first n ≥ T0 + round(i(N - T0)/count), i = 0..count. With `every`
+        they are at n ≥ T0 + i * every and at N. Points that coincide are one.
+        """
         span = self.size - self.start
         marks = [round(i * span / count) for i in range(count + 1)]
         if every is not None:
@@ -142,14 +156,16 @@ class Stream:
         return list(zip(made.tolist(), self.visible(arrival).tolist(), strict=True))
 
     def refreshes(self, count: int) -> list[tuple[int, int]]:
-        """At T0 and at `count` even steps of n, but not at N: that would come after the last row and change
-        no offline number."""
+        """At T0 and at `count` even steps of n, except at N: it would follow the last row and change no
+        result."""
         return [(0, self.start)] + [point for point in self.points(count)[1:] if point[1] < self.size]
 
     def positions(self, first: int, last: int, rng: np.random.Generator, batch_size: int) -> np.ndarray:
-        """Uniform with replacement over the window, but that the transitions that have just arrived overwrite
-        the tail of the first minibatch after their arrival, oldest first; where they do not fit they fill
-        the following ones in turn."""
+        """Uniform with replacement over the window, except for transitions that have just arrived.
+
+        These overwrite the tail of the first minibatch after their arrival, oldest first. If they do not
+        fit, they fill the following minibatches in turn.
+        """
         update = np.arange(first, last, dtype=np.int64)[:, None]
         arrival, turn = np.divmod(update, self.updates_per_growth)
         visible = self.visible(arrival)
@@ -164,8 +180,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Steps:
-    """The schedule of `updates_per_size` updates at each of some sizes, one after the other: what is visible
-    is drawn uniformly (from the window)."""
+    """The schedule of `updates_per_size` updates at each of several sizes, sampled from the window."""
 
     sizes: tuple[int, ...]  # increasing
     updates_per_size: int
@@ -197,9 +212,9 @@ class Steps:
 class Interaction:
     """The schedule of `updates_per_step` updates after each of `steps` steps in a training environment.
 
-    Positions from `size` on are of the transitions that the replica itself has made, in that order. `share`
-    of a minibatch is drawn from them and the rest from the data; with None they are drawn from as one, of
-    which the newest `window` may be.
+    Positions from `size` on are the transitions that the replica has collected, in order. `share` of a
+    minibatch is sampled from them and the rest from the dataset; if None, both are sampled as one. Only the
+    newest `window` of the visible transitions may be sampled.
     """
 
     size: int  # N
@@ -213,14 +228,14 @@ class Interaction:
         return self.steps * self.updates_per_step
 
     def points(self, count: int, every: int | None = None) -> list[tuple[int, int]]:
-        """At `count` even numbers of steps, the last of them all, or after every so many; none at 0."""
+        """Points at `count` even numbers of steps up to the last one, or after `every` steps; none at 0."""
         marks = [round(i * self.steps / count) for i in range(count + 1)]
         if every is not None:
             marks = [*range(0, self.steps, every), self.steps]
         return [(mark * self.updates_per_step, self.size + mark) for mark in sorted(set(marks) - {0})]
 
     def refreshes(self, count: int) -> list[tuple[int, int]]:
-        """None: the normaliser stays as it is."""
+        """None: the normalizer stays unchanged online."""
         return []
 
     def visible_at(self, updates: np.ndarray) -> np.ndarray:
@@ -233,21 +248,21 @@ class Interaction:
         low = window_start(visible, self.window)
         if self.share is None:
             return draw(rng, low, visible, shape).astype(np.int32)
-        own = min(max(1, round(self.share * batch_size)), batch_size - 1)  # some of each
-        old = np.arange(batch_size) < batch_size - own
-        low = np.where(old, window_start(self.size, self.window), np.maximum(self.size, low))
-        return draw(rng, low, np.where(old, self.size, visible), shape).astype(np.int32)
+        online = min(max(1, round(self.share * batch_size)), batch_size - 1)  # at least one of each kind
+        offline = np.arange(batch_size) < batch_size - online
+        low = np.where(offline, window_start(self.size, self.window), np.maximum(self.size, low))
+        return draw(rng, low, np.where(offline, self.size, visible), shape).astype(np.int32)
 
 
 def window_start(visible: Any, window: int | None) -> Any:
-    """First position that may be drawn when the first `visible` have arrived: numbers or arrays."""
+    """The first position that may be sampled when `visible` transitions have arrived; numbers or arrays."""
     return np.maximum(0, visible - window) if window is not None else 0 * visible
 
 
 def size_grid(start: int, size: int, count: int, spacing: Literal["linear", "geometric"]) -> tuple[int, ...]:
-    """`count` sizes from `start` to `size`, evenly or by an even factor apart.
+    """`count` sizes from `start` to `size`, with constant differences or constant ratios.
 
-    Raises UserError where so many do not fit.
+    Raises UserError if there are not that many different sizes.
     """
     if count == 1:
         return (size,)
@@ -256,7 +271,7 @@ def size_grid(start: int, size: int, count: int, spacing: Literal["linear", "geo
             f"protocol.sizes: no {count} different sizes lie between start = {start} and {size} transitions"
         )
     space = np.linspace if spacing == "linear" else np.geomspace
-    # Near the start a geometric grid of whole numbers can stand still: it moves on by one at least.
+    # Near the start a geometric grid of whole numbers can repeat a size: each is at least one more.
     sizes = np.round(space(start, size, count)).astype(int)
     for i in range(1, count):
         sizes[i] = max(sizes[i], sizes[i - 1] + 1)

@@ -1,4 +1,4 @@
-"""Rows and run directories that nobody trained."""
+"""Constructed rows and study directories, without training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ def rows(
     points: Sequence[int] = (1000, 2000, SIZE),
     score: Callable[[str, str, int, int], float | None] | None = None,
 ) -> pd.DataFrame:
-    """Rows as `storage.frame` gives them. What lies beyond SIZE is online. `score` is a function of variant,
-    dataset, seed and samples, by default some number; a return is twice the score."""
+    """Rows as `storage.frame` returns them; points beyond SIZE are online.
+
+    `score` is a function of variant, dataset, seed and samples, by default a random number. A return is
+    twice the score.
+    """
     random = np.random.default_rng(0)
     found = []
     for dataset in datasets:
@@ -52,7 +55,7 @@ def rows(
 
 
 def study(of: pd.DataFrame, **protocol: Any) -> dict[str, Any]:
-    """What the study.json says of the study whose rows these are."""
+    """The content of study.json for these rows."""
     return {
         "protocol": {"regime": "stream", "start": 1000, "grow_by": 1, "updates_per_growth": 1} | protocol,
         "online": {"steps": int(max(of["samples"].max() - SIZE, 0)), "updates_per_step": 1},
@@ -78,12 +81,12 @@ def study(of: pd.DataFrame, **protocol: Any) -> dict[str, Any]:
 
 
 def studies(of: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """As `study`, of each study by name."""
+    """The content of study.json for each study in the rows, by name."""
     return {name: study(mine) for name, mine in of.groupby("study", sort=False)}
 
 
 def write(folder: Path, of: pd.DataFrame, **protocol: Any) -> Path:
-    """A run directory with these rows, its folder below `folder` called as their study."""
+    """Write a study directory with these rows to a folder in `folder` named after their study."""
     (name,) = set(of["study"])
     path = folder / name
     for (dataset, variant, seed), cell in of.groupby(["dataset", "variant", "seed"]):

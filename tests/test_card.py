@@ -1,4 +1,4 @@
-"""The card's figures and findings on datasets made by hand, and its drawing read back."""
+"""Statistics and findings of cards on constructed datasets, and the contents of their figure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import textwrap
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -18,9 +17,9 @@ from seqeval.plots import style
 from seqeval import cli, datasets, environments
 from seqeval.analysis import card
 from seqeval.analysis.card import Card
-from seqeval.types import Dataset, Reference
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference
 
-BOUNDS = np.array([-2, -1], np.float32), np.array([2, 3], np.float32)
+BOUNDS = Continuous(np.array([-2, -1], np.float32), np.array([2, 3], np.float32))
 
 
 def made(
@@ -29,7 +28,7 @@ def made(
     dropped: tuple[int, ...] = (),
     **changed: np.ndarray,
 ) -> Dataset:
-    """Episodes of `lengths` that end in a terminal (t), are cut (c) or are not complete (-).
+    """Episodes of `lengths` that terminate (t), are truncated (c) or incomplete (-).
 
     Row i observes (i, 1 / (i + 1)), acts (i / 100, 1 + i / 100) and is rewarded with i. The rows `dropped`
     are left out, as the data rules do where a next observation is not known; `changed` are arrays after that.
@@ -65,11 +64,13 @@ def made(
     )
 
 
-def examined(dataset: Dataset, actions: Any = BOUNDS, time_limit: int | None = None) -> Card:
-    return card.examine(dataset, actions, time_limit)
+def examined(
+    dataset: Dataset, actions: Continuous | Discrete = BOUNDS, time_limit: int | None = None
+) -> Card:
+    return card.examine(dataset, Environment("Made-v0", dataset.observation_size, actions, time_limit))
 
 
-def test_the_figures_of_a_dataset_that_is_as_it_should_be() -> None:
+def test_the_statistics_of_a_sound_dataset() -> None:
     about = examined(made(), time_limit=4)
     assert (about.transitions, about.terminated, about.truncated, about.dropped) == (10, 2, 1, 0)
     assert about.lengths.tolist() == [4, 4, 2]
@@ -77,51 +78,49 @@ def test_the_figures_of_a_dataset_that_is_as_it_should_be() -> None:
     assert about.scores is not None
     assert about.scores.tolist() == [30, 110, 85]
     assert about.reward_range == (0, 9)
-    assert (about.followed, about.duplicates, about.saturation) == (1.0, 0, (0.0, 0.0))
+    assert (about.consistent, about.duplicates, about.saturation) == (1.0, 0, (0.0, 0.0))
     assert about.rewards.counts.sum() == 10
     assert [histogram.counts.sum() for histogram in about.actions] == [10, 10]
     assert about.actions[1].edges[[0, -1]].tolist() == [-1, 3]
     assert about.findings == ()
 
 
-def test_dropped_transitions_count_in_the_lengths_as_logged() -> None:
+def test_lengths_include_dropped_transitions() -> None:
     about = examined(made((4, 4, 1, 2), "tcct", dropped=(7, 8)))
     assert about.lengths.tolist() == [4, 4, 1, 2]
     assert (about.transitions, about.dropped) == (9, 2)
     assert about.findings == ()
 
 
-def test_lengths_and_drops_are_those_of_a_real_log() -> None:
+def test_lengths_and_dropped_transitions_of_embedded_datasets() -> None:
     for name in ("pendulum-replay", "hopper-replay", "cartpole-replay"):
         whole, dropping = datasets.load(name), datasets.load(name, rules="qlearning")
-        space = environments.describe(whole.env_id).actions
-        discrete = isinstance(space, environments.Discrete)
-        actions = range(space.size) if discrete else (space.low, space.high)
+        actions = environments.describe(whole.env_id).actions
         about, less = examined(whole, actions), examined(dropping, actions)
         assert about.dropped == 0
         assert less.lengths.tolist() == about.lengths.tolist()
         assert less.dropped == len(whole) - len(dropping) > 0
 
 
-def test_unfinished_episodes_are_not_counted_unless_there_are_no_others() -> None:
+def test_incomplete_episodes_count_only_if_there_are_no_others() -> None:
     assert examined(made(ends="tc-")).counted.tolist() == [True, True, False]
     assert examined(made(ends="---")).counted.all()
 
 
-def test_next_observations_are_compared_inside_episodes_alone() -> None:
+def test_next_observations_are_compared_only_inside_episodes() -> None:
     data = made()
     jumping = data.next_observations.copy()
     jumping[[1, 3, 7]] += 5  # 3 and 7 end their episodes
     about = examined(replace(data, next_observations=jumping))
-    assert about.followed == 6 / 7
+    assert about.consistent == 6 / 7
     alone = examined(made((1, 1, 1), "ttt"))
-    assert alone.followed is None
+    assert alone.consistent is None
     assert "none inside an episode" in card.facts(alone)["next observations"]
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations", "terminated"])
-def test_only_a_copy_of_every_number_is_a_copy(field: str) -> None:
-    """Rows 0, 4 and 9 are the same, until one number, its sign bit alone, is another."""
+def test_a_transition_is_a_copy_only_if_every_number_is_equal(field: str) -> None:
+    """Rows 0, 4 and 9 are equal until the sign of one number changes."""
     data = made()
     names = ("observations", "actions", "rewards", "next_observations", "terminated")
     arrays = {name: getattr(data, name).copy() for name in names}
@@ -177,7 +176,7 @@ def test_episodes_longer_than_the_limit_are_a_finding() -> None:
     assert finding(examined(made((5, 3, 2), "ttt"), time_limit=4)).startswith("1 of 3 episodes are longer")
 
 
-def test_a_log_without_any_end_is_a_finding() -> None:
+def test_a_log_without_any_episode_end_is_a_finding() -> None:
     assert finding(examined(made((10,), "-"))).startswith("no episode is complete")
     assert finding(examined(made(ends="t-t"))) == "1 episodes before the last are not complete"
 
@@ -190,9 +189,7 @@ def test_observations_that_never_change_are_a_finding() -> None:
         "of 2 numbers in an observation number 1 never changes"
     )
     still = replace(data, next_observations=data.observations)
-    assert examined(still).findings == (
-        "8 transitions that are not terminal leave the observation as it was",
-    )
+    assert examined(still).findings == ("8 non-terminal transitions leave the observation unchanged",)
 
 
 def test_actions_at_a_bound_are_a_finding_with_the_worst_dimension() -> None:
@@ -202,7 +199,7 @@ def test_actions_at_a_bound_are_a_finding_with_the_worst_dimension() -> None:
     about = examined(made(actions=actions))
     assert about.saturation == (0.4, 0.4)
     assert finding(about) == "40 % of the numbers in actions are at a bound, most of all in number 0: 40 %"
-    assert about.actions[0].counts[[0, -1]].tolist() == [1, 3]  # beyond a bound is counted there
+    assert about.actions[0].counts[[0, -1]].tolist() == [1, 3]  # values beyond a bound count there
     assert "40 % of their numbers" in card.facts(about)["actions"]
 
 
@@ -221,19 +218,19 @@ def test_actions_that_never_change_are_a_finding() -> None:
     ],
 )
 def test_discrete_actions_that_are_never_taken_are_a_finding(taken: list[int], words: str) -> None:
-    about = examined(made(actions=np.resize(taken, 10).astype(np.int64)), range(5, 10))
+    about = examined(made(actions=np.resize(taken, 10).astype(np.int64)), Discrete(5, 5))
     assert finding(about) == words
     assert about.actions[0].counts.tolist() == [np.resize(taken, 10).tolist().count(n) for n in range(5, 10)]
     assert card.facts(about)["action"] == "one of 5"
     assert f"{taken[0]}: " in card.facts(about)["actions"]
 
 
-def test_many_dimensions_are_counted() -> None:
+def test_many_dimensions_are_counted_instead_of_listed() -> None:
     data = made(observations=np.ones((10, 30), np.float32), next_observations=np.zeros((10, 30), np.float32))
     assert finding(examined(data)) == "of 30 numbers in an observation 30 never change"
 
 
-# --- numbers as people read them ---
+# --- formatting ---
 
 
 @pytest.mark.parametrize(
@@ -265,10 +262,10 @@ def test_a_histogram_counts_everything_whatever_the_range(values: list[float]) -
     assert found.edges[-1] >= max(values)
 
 
-def test_a_histogram_is_numpys() -> None:
+def test_a_histogram_equals_numpys() -> None:
     values = np.random.default_rng(0).standard_normal(30_000)
     mine, (counts, edges) = card.histogram(values, 20), np.histogram(values, 20)
-    assert np.abs(mine.counts - counts).sum() <= 2  # borders are rounded otherwise
+    assert np.abs(mine.counts - counts).sum() <= 2  # rounding at the edges differs
     np.testing.assert_allclose(mine.edges, edges)
 
 
@@ -282,26 +279,27 @@ def test_the_chart_fits_80_columns_and_shows_every_count() -> None:
     assert "█" * 40 in lines[-1]
 
 
-def test_every_fact_but_free_text_fits_80_columns() -> None:
+def test_every_fact_fits_80_columns() -> None:
     facts = card.facts(examined(made(), time_limit=4))
     assert all(len(key) + 2 + len(value) <= 80 for key, value in facts.items())
     assert textwrap.shorten(facts["scores"], 80) == "mean 75.00, highest 110.00"
 
 
-def test_a_card_takes_little_memory_beside_the_data() -> None:
+def test_computing_a_card_takes_little_memory() -> None:
     data = make_dataset(episodes=2000, length=100)
+    environment = Environment("Pendulum-v1", 3, Continuous(np.full(1, -2.0), np.full(1, 2.0)), 100)
     own = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray))
     tracemalloc.start()
-    card.examine(data, (np.full(1, -2.0), np.full(1, 2.0)), 100)
+    card.examine(data, environment)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 0.6 * own  # rows of Pendulum are 42 bytes, of which eight for each row are much
+    assert peak < 0.6 * own  # rows of Pendulum are 42 bytes, and eight more for each row count
 
 
 # --- the figure and the command ---
 
 
-def test_the_figure_shows_what_the_card_says() -> None:
+def test_the_figure_shows_the_statistics_of_the_card() -> None:
     about = examined(made(ends="tc-"))
     figure = drawing.figure(about)
     returns, _, rewards, order, actions = figure.axes
@@ -323,20 +321,22 @@ def test_the_figure_shows_what_the_card_says() -> None:
 
 def test_without_references_the_figure_is_in_returns() -> None:
     returns, *_, actions = drawing.figure(
-        examined(replace(made(actions=np.arange(10) % 2), reference=None), range(2))
+        examined(replace(made(actions=np.arange(10) % 2), reference=None), Discrete(2, 0))
     ).axes
     assert returns.get_xlabel() == "return (dashed: mean, 15.0)"
     assert [bar.get_height() for bar in actions.patches] == [0.5, 0.5]
 
 
-def test_the_figure_is_the_same_bytes_again(tmp_path: Path) -> None:
+def test_the_figure_is_reproducible(tmp_path: Path) -> None:
     about = examined(made())
     first, again = (style.save(drawing.figure(about), tmp_path / f"{name}.png") for name in "ab")
     assert [path.suffix for path in first] == [".png", ".pdf"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
-def test_show_prints_the_card_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_prints_and_draws_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["datasets", "show", "pendulum-replay", "--figure", str(tmp_path / "card.png")])
     assert ended.value.code == 0
@@ -347,7 +347,7 @@ def test_show_prints_the_card_and_draws_it(tmp_path: Path, capsys: pytest.Captur
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.pdf", "card.png"]
 
 
-def test_show_says_what_is_suspicious(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_prints_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, size = tmp_path / "twice.hdf5", 400
     with h5py.File(path, "w") as file:
         file.attrs["env_id"] = "Pendulum-v1"
@@ -361,14 +361,14 @@ def test_show_says_what_is_suspicious(tmp_path: Path, capsys: pytest.CaptureFixt
     for part in (
         "every reward is 0",
         "2 of 2 terminals are at",
-        "leave the observation",
+        "leave the observation unchanged",
         "200 transitions (50 %)",
     ):
         assert any(part in line for line in lines), part
     assert len(lines) == 4
 
 
-def test_show_refuses_a_figure_of_another_kind_before_it_loads(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_show_command_refuses_an_unknown_figure_format_first(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["datasets", "show", "nowhere.hdf5", "--figure", "card.jpeg"])
     assert ended.value.code == 2

@@ -93,8 +93,9 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
     out = tmp_path / "deep" / "run"
     ended = seqeval(*study(out))
     assert ended.code == 0
-    folder = "cells/pendulum-replay/bc/seed-0"
+    folder = "runs/pendulum-replay/bc/seed-0"
     assert sorted(file_states(out)) == [
+        ".lock",
         f"{folder}/finished.json",
         f"{folder}/policy.pt",
         f"{folder}/rows.jsonl",
@@ -173,14 +174,14 @@ def test_a_second_run_of_a_finished_study_only_draws_the_figure(seqeval: Seqeval
 
 def test_a_second_run_restarts_a_run_without_a_checkpoint(seqeval: Seqeval, finished: Path) -> None:
     before = frame([finished]).drop(columns=SECONDS)
-    unfinished = finished / "cells/pendulum-replay/td3/seed-1"
+    unfinished = finished / "runs/pendulum-replay/td3/seed-1"
     (unfinished / "policy.pt").unlink()
     rows = (unfinished / "rows.jsonl").read_bytes()
     (unfinished / "rows.jsonl").write_bytes(rows[: len(rows) // 2])
-    other = file_states(finished / "cells/pendulum-replay/td3/seed-0")
+    other = file_states(finished / "runs/pendulum-replay/td3/seed-0")
     assert seqeval(*study(finished, "--seeds", 0, 1, algorithms=(BC, TD3))).code == 0
     pd.testing.assert_frame_equal(frame([finished]).drop(columns=SECONDS), before)
-    assert file_states(finished / "cells/pendulum-replay/td3/seed-0") == other
+    assert file_states(finished / "runs/pendulum-replay/td3/seed-0") == other
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_changes_by_the_dataset_rules_are_printed_before_the_run(seqeval: Seqeva
     file = small_file(tmp_path / "custom.hdf5", size=310)
     ended = seqeval(*study(tmp_path / "run", "--datasets", file, "--protocol.start", 300))
     assert ended.code == 0
-    assert "note: custom: dropped 1 cut transitions" in unwrapped(ended.err)
+    assert "note: custom: dropped 1 truncated transitions" in unwrapped(ended.err)
 
 
 # --- failures ---
@@ -315,7 +316,7 @@ def test_a_job_with_a_user_error_stores_it_and_the_other_jobs_finish(
     (why,) = re.findall(
         r"^seqeval: (custom · bc · seed 0: .*custom\.hdf5: no such file.*)$", ended.err, re.MULTILINE
     )
-    assert (out / "cells/pendulum-replay/bc/seed-0/policy.pt").exists()
+    assert (out / "runs/pendulum-replay/bc/seed-0/policy.pt").exists()
     assert (out / "cells/custom/bc/seed-0/error.txt").read_text() == why + "\n"
     header, line, figure = ended.out.splitlines()
     assert header.split()[:2] == ["dataset", "algorithm"]
@@ -517,7 +518,7 @@ def test_datasets_show_describes_a_file_and_changes_by_the_dataset_rules(
     assert "transitions            309" in ended.out
     assert "4, 3 of them complete" in ended.out
     assert "none: no reference returns are known" in ended.out
-    assert "dropped 1 cut transitions" in ended.out
+    assert "dropped 1 truncated transitions" in ended.out
 
 
 def test_algorithms_list_prints_one_algorithm_per_line(seqeval: Seqeval) -> None:

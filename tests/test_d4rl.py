@@ -1,4 +1,4 @@
-"""D4RL's datasets by name, from a server on this machine: what is found, what is fetched, what is refused."""
+"""D4RL's datasets by name: searched, downloaded from a local server, refused."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import requests
 
 from seqeval import cli, datasets, environments, references
 from seqeval.datasets import _download, d4rl, embedded
@@ -47,7 +48,7 @@ SIZES = {  # of D4RL's observations and actions
 def fields_of(
     rows: int = 3000, observation: int = 11, action: int = 3, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """D4RL's fields, an episode cut at each hundredth row, in which every reward is 1."""
+    """D4RL's fields, episodes truncated every hundred rows; every reward is 1."""
     rng = np.random.default_rng(seed)
     return {
         "observations": rng.standard_normal((rows, observation)).astype(np.float32),
@@ -73,33 +74,33 @@ CONTENT = content_of(fields_of())
 OTHER = content_of(fields_of(seed=1))  # another file, of the same length
 LONGER = content_of(fields_of(3001))
 assert len(CONTENT) == len(OTHER) < len(LONGER)
-HALF = 3 * _download.CHUNK + 17  # where connections are cut
+HALF = 3 * _download.CHUNK + 17  # bytes after which connections are interrupted
 assert len(CONTENT) > HALF + _download.CHUNK
 
 
 @dataclass
-class Answer:
-    """How the server answers one request."""
+class Response:
+    """The server's response to one request."""
 
     body: bytes = CONTENT
     status: int = 200
     etag: str | None = '"one"'
     modified: str | None = None
-    ranges: bool = True  # whether it knows Range at all
-    if_range: bool = True  # whether it knows If-Range
-    shift: int = 0  # how far from where it was asked to it begins
-    length: int | None = None  # of Content-Length, where that is a lie
-    endless: bool = False  # no length at all
-    cut: int | None = None  # the bytes after which it breaks the connection
-    before: Callable[[], Any] = lambda: None  # called before it answers
+    ranges: bool = True  # whether it supports Range
+    if_range: bool = True  # whether it supports If-Range
+    shift: int = 0  # offset of the range from the requested one
+    length: int | None = None  # a wrong Content-Length
+    endless: bool = False  # no Content-Length
+    cut: int | None = None  # bytes after which it closes the connection
+    before: Callable[[], Any] = lambda: None  # called before the response
 
 
 @dataclass
 class Server:
-    """What comes of the requests in turn; the last answer is that of all further ones."""
+    """The responses to successive requests; the last one is repeated."""
 
     address: str
-    answers: list[Answer] = field(default_factory=lambda: [Answer()])
+    responses: list[Response] = field(default_factory=lambda: [Response()])
     requests: list[dict[str, str]] = field(default_factory=list)  # their headers
 
     @property
@@ -115,42 +116,46 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        asked: Server = self.server.asked
-        answer = asked.answers[min(len(asked.requests), len(asked.answers) - 1)]
-        asked.requests.append(dict(self.headers))
+        state: Server = self.server.state
+        response = state.responses[min(len(state.requests), len(state.responses) - 1)]
+        state.requests.append(dict(self.headers))
         self.close_connection = True
-        answer.before()
-        begin, body = 0, answer.body
-        stale = answer.if_range and self.headers.get("If-Range") not in (None, answer.etag, answer.modified)
-        if answer.ranges and not stale and (asks := self.headers.get("Range")):
-            begin = int(asks.removeprefix("bytes=").removesuffix("-")) + answer.shift
+        response.before()
+        begin, body = 0, response.body
+        stale = response.if_range and self.headers.get("If-Range") not in (
+            None,
+            response.etag,
+            response.modified,
+        )
+        if response.ranges and not stale and (requested := self.headers.get("Range")):
+            begin = int(requested.removeprefix("bytes=").removesuffix("-")) + response.shift
         if begin and begin >= len(body):
             self.send_error(416)
             return
-        self.send_response(206 if begin else answer.status)
+        self.send_response(206 if begin else response.status)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
-        if answer.etag:
-            self.send_header("ETag", answer.etag)
-        if answer.modified:
-            self.send_header("Last-Modified", answer.modified)
+        if response.etag:
+            self.send_header("ETag", response.etag)
+        if response.modified:
+            self.send_header("Last-Modified", response.modified)
         rest = body[begin:]
-        if not answer.endless:
-            self.send_header("Content-Length", str(answer.length or len(rest)))
+        if not response.endless:
+            self.send_header("Content-Length", str(response.length or len(rest)))
         self.end_headers()
-        self.wfile.write(rest[: answer.cut])
+        self.wfile.write(rest[: response.cut])
 
 
 class Http(ThreadingHTTPServer):
-    asked: Server
+    state: Server
 
     def handle_error(self, *_: Any) -> None:
-        """A client that has gone is nothing to print a traceback for."""
+        """Print no traceback if a client disconnects."""
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, no folders named, no proxies, and no pauses between tries."""
+    """An empty home folder without configuration, proxies or pauses between attempts."""
     for name in ("SEQEVAL_DATA", "XDG_CACHE_HOME", "D4RL_DATASET_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
@@ -160,7 +165,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def moved_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file of the table, at an address that is not D4RL's."""
+    """Replace D4RL's URLs by those of the local server."""
     rows = [row | {"url": f"{address}/gym_mujoco/{row['url'].rpartition('/')[2]}"} for row in ROWS.values()]
     monkeypatch.setattr(references, "d4rl_table", lambda: tuple(rows))
 
@@ -168,12 +173,12 @@ def moved_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with Http(("127.0.0.1", 0), Handler) as http:
-        asked = http.asked = Server(f"http://127.0.0.1:{http.server_port}")
-        moved_to(asked.address, monkeypatch)
-        # It looks for its end at every poll; at the default of half a second that is most of the time here.
+        state = http.state = Server(f"http://127.0.0.1:{http.server_port}")
+        moved_to(state.address, monkeypatch)
+        # The default poll interval of half a second would take most of the test's time.
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield asked
+        yield state
         http.shutdown()
         thread.join()
 
@@ -189,7 +194,7 @@ def put(folder: Path, content: bytes = CONTENT, name: str = FILE) -> Path:
 
 
 def left_over(home: Path) -> set[str]:
-    """What lies beside the file, but for the lock, which is empty."""
+    """Names of the files beside the dataset, except the empty lock file."""
     return {path.name for path in cached(home).parent.iterdir() if path.suffix != ".lock"} - {FILE}
 
 
@@ -205,10 +210,10 @@ def is_content(dataset: Dataset, seed: int = 0) -> bool:
     return np.array_equal(dataset.observations, fields_of(seed=seed)["observations"])
 
 
-# --- a name, and what it stands for ---
+# --- names, environments and references ---
 
 
-def test_a_name_is_downloaded_once_and_has_its_environment_and_its_score(
+def test_a_dataset_is_downloaded_once_with_environment_and_references(
     server: Server, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = datasets.load(HOPPER)
@@ -252,16 +257,16 @@ def test_the_command_line_shows_a_dataset_of_d4rl(server: Server, capsys: pytest
     assert "D4RL: random policy and SAC expert" in shown
 
 
-def test_every_name_is_listed_and_what_it_was_logged_in_has_d4rls_sizes(
+def test_every_name_is_listed_and_its_environment_has_d4rls_sizes(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert len(ROWS) == 51
-    assert sorted([*ROWS, *embedded.names()]) == datasets.names()
+    assert sorted([*ROWS, *embedded.names(), "none"]) == datasets.names()
     without = set()
     for name, row in ROWS.items():
-        assert d4rl.handles(name)
+        assert d4rl.SOURCE.owns(name)
         family = name.partition("-")[0]
-        environment = d4rl._own_environment(row)
+        environment = d4rl._logged_in(row)
         if environment is not None:
             without.add(family)
         elif row["gymnasium_id"].startswith("Adroit") and not ROBOTICS:
@@ -273,7 +278,7 @@ def test_every_name_is_listed_and_what_it_was_logged_in_has_d4rls_sizes(
             assert environment.time_limit == limit
         assert (environment.observation_size, environment.actions.size) == SIZES[family], name
     assert without == {"antmaze", "maze2d", "kitchen"}
-    assert not home.exists()  # all of this without a file or a folder
+    assert not home.exists()  # no file or folder was created
 
 
 def test_listing_the_names_loads_no_torch_and_no_environments() -> None:
@@ -285,35 +290,35 @@ def test_listing_the_names_loads_no_torch_and_no_environments() -> None:
 
 
 @pytest.mark.parametrize("name", ["hopper-medum-v2", "hopper-medium-v0", "hopper-medium"])
-def test_a_name_that_is_nearly_one_gets_the_nearest(home: Path, name: str) -> None:
+def test_a_misspelt_name_is_refused_with_the_nearest_name(home: Path, name: str) -> None:
     message = refusal(name)
     assert message.startswith(f"dataset {name!r} is not known; did you mean ")
     assert repr(HOPPER) in message
 
 
-def test_another_environment_is_refused_before_anything_is_fetched(server: Server) -> None:
-    assert "was logged in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
+def test_another_environment_is_refused_before_any_download(server: Server) -> None:
+    assert "was collected in Hopper-v4, not in Walker2d-v4" in refusal(HOPPER, "Walker2d-v4")
     assert server.requests == []
     assert datasets.load(HOPPER, "Hopper-v4").env_id == "Hopper-v4"
 
 
-def test_ants_111_observations_are_those_of_its_environment(server: Server) -> None:
-    """The 84 contact forces are 0 in the data, so they must be 0 where the policy plays, and cost nothing."""
+def test_ant_observes_111_numbers_with_contact_forces_of_zero(server: Server) -> None:
+    """The 84 contact forces are 0 in the data, so they must be 0 in evaluation too, at no cost."""
     fields = fields_of(300, 111, 8)
     fields["observations"][:, 27:] = fields["next_observations"][:, 27:] = 0
-    server.answers = [Answer(content_of(fields))]
+    server.responses = [Response(content_of(fields))]
     dataset = datasets.load("ant-medium-v2")
     assert dataset.observation_size == 111
     assert dataset.reference is not None
     assert (
         dataset.reference == references.of_environment(dataset.env_id) == references.of_environment("Ant-v4")
     )
-    assert references.of_environment("Ant-v4?use_contact_forces=True") is None  # which punishes contact
+    assert references.of_environment("Ant-v4?use_contact_forces=True") is None  # it penalizes contact
     assert (dataset.reference.minimum, dataset.reference.maximum) == (-325.6, 3879.7)
     assert not any("forces" in note for note in dataset.notes)
 
     def play(env_id: str, forces: bool) -> tuple[float, float]:
-        """Return of 20 steps, and the largest contact force that was seen."""
+        """Return of 20 steps, and the largest contact force in the observations."""
         env, total, largest = environments.make(env_id), 0.0, 0.0
         env.reset(seed=0)
         for action in np.random.default_rng(0).uniform(-1, 1, (20, 8)):
@@ -325,17 +330,17 @@ def test_ants_111_observations_are_those_of_its_environment(server: Server) -> N
 
     plain, silent = play("Ant-v4", forces=False), play(dataset.env_id, forces=True)
     assert silent == plain
-    assert play("Ant-v4?use_contact_forces=True", forces=True)[1] > 0.1  # what would be seen otherwise
+    assert play("Ant-v4?use_contact_forces=True", forces=True)[1] > 0.1  # the forces without the option
 
 
-def test_contact_forces_in_ants_data_are_told(server: Server) -> None:
-    server.answers = [Answer(content_of(fields_of(300, 111, 8)))]
+def test_contact_forces_in_ant_data_are_noted(server: Server) -> None:
+    server.responses = [Response(content_of(fields_of(300, 111, 8)))]
     assert any("contact forces" in note for note in datasets.load("ant-medium-v2").notes)
 
 
 @pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
-def test_adroit_is_loaded_and_played(server: Server) -> None:
-    server.answers = [Answer(content_of(fields_of(300, 45, 24)))]
+def test_adroit_is_loaded_and_evaluated(server: Server) -> None:
+    server.responses = [Response(content_of(fields_of(300, 45, 24)))]
     dataset = datasets.load("pen-human-v1")
     assert references.of_environment("AdroitHandPen-v1") is None  # 200 steps, not 100
     assert dataset.reference == references.of_environment(dataset.env_id)
@@ -349,8 +354,8 @@ def test_adroit_is_loaded_and_played(server: Server) -> None:
 
 
 @pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")
-def test_what_is_told_of_adroits_rewards_is_so() -> None:
-    """When one of these fails, gymnasium-robotics has changed and the note in d4rl.py must go."""
+def test_the_notes_on_adroits_rewards_are_true() -> None:
+    """If this fails, gymnasium-robotics has changed and the note in d4rl.py must be removed."""
     env = environments.make("gymnasium_robotics:AdroitHandDoor-v1")
     env.reset(seed=0)
     _, reward, *_ = env.step(np.zeros(28))
@@ -377,7 +382,7 @@ def test_what_is_told_of_adroits_rewards_is_so() -> None:
     env.close()
 
 
-def test_without_its_package_adroit_says_what_to_install(
+def test_adroit_without_its_package_is_refused_with_the_command_to_install_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(d4rl, "find_spec", lambda name: None)
@@ -387,29 +392,29 @@ def test_without_its_package_adroit_says_what_to_install(
     assert server.requests == []
 
 
-def test_another_count_than_d4rls_qlearning_dataset_is_told(
+def test_a_different_count_than_qlearning_dataset_is_noted(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "D4RL has" in note]
-    assert note == f"2970 transitions, D4RL has 999998 of {HOPPER}"  # 30 of 3000 rows are timeouts
-    assert not any("D4RL has" in note for note in datasets.load(HOPPER).notes)
+    (note,) = [note for note in datasets.load(HOPPER, rules="qlearning").notes if "in D4RL's" in note]
+    assert note == f"2970 transitions, but 999998 in D4RL's {HOPPER}"  # 30 of 3000 rows are timeouts
+    assert not any("in D4RL's" in note for note in datasets.load(HOPPER).notes)
 
     rows = tuple(row | {"usable_transitions": "2970"} for row in references.d4rl_table())
     monkeypatch.setattr(references, "d4rl_table", lambda: rows)
-    assert not any("D4RL has" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
+    assert not any("in D4RL's" in note for note in datasets.load(HOPPER, rules="qlearning").notes)
 
 
-def test_a_column_is_taken_as_numbers_as_d4rls_loader_does(server: Server) -> None:
+def test_columns_are_read_as_vectors(server: Server) -> None:
     fields = fields_of()
     columns = {name: fields[name][:, None] for name in ("rewards", "terminals", "timeouts")}
-    server.answers = [Answer(content_of(fields | columns))]
+    server.responses = [Response(content_of(fields | columns))]
     assert is_content(datasets.load(HOPPER))
 
 
-# --- where a file is looked for ---
+# --- folders ---
 
 
-def test_the_folders_are_looked_through_in_order(
+def test_folders_are_searched_in_order(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, d4rls, seed_of = tmp_path / "own", home / ".d4rl" / "datasets", {}
@@ -426,11 +431,11 @@ def test_the_folders_are_looked_through_in_order(
     assert server.requests == []
 
     assert is_content(datasets.load(HOPPER))
-    assert [path.name for path in own.iterdir()] == [FILE]  # and downloaded to where SEQEVAL_DATA says
+    assert [path.name for path in own.iterdir()] == [FILE]  # downloaded to SEQEVAL_DATA
     assert len(server.requests) == 1
 
 
-def test_the_variables_of_others_are_respected(
+def test_xdg_and_d4rl_environment_variables_are_respected(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
@@ -453,7 +458,7 @@ def test_the_variables_of_others_are_respected(
         (content_of(fields_of(observation=12)), "observations of Hopper-v4 have 11"),
     ],
 )
-def test_a_damaged_file_is_named_and_left_alone(
+def test_a_damaged_file_is_refused_and_left_unchanged(
     server: Server,
     home: Path,
     tmp_path: Path,
@@ -473,56 +478,61 @@ def test_a_damaged_file_is_named_and_left_alone(
     message = refusal()
     assert message.startswith(f"{path}: ")
     assert says in message
-    assert f"put a whole {FILE} in its place, or move it away to have {HOPPER} downloaded" in message
+    assert f"replace it by a complete {FILE}, or remove it to have {HOPPER} downloaded" in message
     assert path.read_bytes() == content
     assert server.requests == []
 
 
-# --- a connection that is cut ---
+# --- interrupted connections ---
 
 
-def test_a_cut_download_goes_on_where_it_was_cut(
+def test_an_interrupted_download_is_resumed_where_it_ended(
     server: Server, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.answers = [Answer(cut=HALF), Answer()]
+    server.responses = [Response(cut=HALF), Response()]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert server.requests[1]["If-Range"] == '"one"'
     assert cached(home).read_bytes() == CONTENT
-    assert f"{FILE}: cut after {HALF} of {len(CONTENT)} bytes; again in 0 s" in capsys.readouterr().err
+    assert (
+        f"{FILE}: the connection ended after {HALF} of {len(CONTENT)} bytes; trying again in 0 s"
+        in capsys.readouterr().err
+    )
 
 
-def test_a_download_that_is_never_whole_ends_and_the_next_command_goes_on(server: Server, home: Path) -> None:
-    steps = [Answer(cut=1000 * (i + 1)) for i in range(_download.TRIES)]
-    server.answers = steps
+def test_a_download_gives_up_after_several_tries_and_the_next_call_resumes_it(
+    server: Server, home: Path
+) -> None:
+    steps = [Response(cut=1000 * (i + 1)) for i in range(_download.TRIES)]
+    server.responses = steps
     message = refusal()
     have = sum(1000 * (i + 1) for i in range(_download.TRIES))
     assert (
-        f"cut after {have} of {len(CONTENT)} bytes; to do it by hand, put {FILE} into {cached(home).parent}"
-        in message
+        f"the connection ended after {have} of {len(CONTENT)} bytes; "
+        f"to install it by hand, put {FILE} into {cached(home).parent}" in message
     )
     assert len(server.requests) == _download.TRIES
     assert left_over(home) == {f"{FILE}.part", f"{FILE}.part.json"}
 
-    server.answers.append(Answer())
+    server.responses.append(Response())
     assert is_content(datasets.load(HOPPER))
     assert server.ranges[-1] == f"bytes={have}-"
     assert left_over(home) == set()
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the_same(
+def test_a_stopped_download_is_resumed_only_if_the_file_can_be_identified(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if not known:
-        server.answers = [Answer(etag=None, endless=True)]
+        server.responses = [Response(etag=None, endless=True)]
 
-    def interrupted(response: Any) -> Iterator[bytes]:
-        yield response.read(HALF)
+    def interrupted(response: requests.Response, size: int) -> Iterator[bytes]:
+        yield response.raw.read(HALF)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_download, "_chunks", interrupted)
+        patch.setattr(requests.Response, "iter_content", interrupted)
         with pytest.raises(KeyboardInterrupt):
             datasets.load(HOPPER)
     assert cached(home).with_name(f"{FILE}.part").read_bytes() == CONTENT[:HALF]
@@ -530,7 +540,7 @@ def test_an_interrupted_download_goes_on_next_time_where_it_can_be_known_for_the
     assert server.ranges == [None, f"bytes={HALF}-" if known else None]
 
 
-def test_a_download_stopped_before_it_got_its_name_is_only_checked(
+def test_a_complete_download_that_was_not_renamed_is_not_repeated(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Path) -> None:
@@ -545,7 +555,7 @@ def test_a_download_stopped_before_it_got_its_name_is_only_checked(
     assert len(server.requests) == 1
 
 
-def test_a_part_of_which_nothing_is_known_is_not_gone_on_with(server: Server, home: Path) -> None:
+def test_a_partial_file_without_a_valid_record_is_not_resumed(server: Server, home: Path) -> None:
     put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
     assert is_content(datasets.load(HOPPER))
     put(cached(home).parent, OTHER[:HALF], f"{FILE}.part")
@@ -555,8 +565,8 @@ def test_a_part_of_which_nothing_is_known_is_not_gone_on_with(server: Server, ho
     assert server.ranges == [None, None]
 
 
-def test_a_server_without_ranges_is_asked_for_all_of_it_again(server: Server, home: Path) -> None:
-    server.answers = [Answer(cut=HALF, ranges=False), Answer(ranges=False)]
+def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, home: Path) -> None:
+    server.responses = [Response(cut=HALF, ranges=False), Response(ranges=False)]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert cached(home).read_bytes() == CONTENT
@@ -565,13 +575,13 @@ def test_a_server_without_ranges_is_asked_for_all_of_it_again(server: Server, ho
 @pytest.mark.parametrize(
     "changed",
     [
-        Answer(OTHER, etag='"two"'),
-        Answer(OTHER, etag='"two"', if_range=False),  # answers with the rest of another file
-        Answer(OTHER, etag='W/"two"', if_range=False),
+        Response(OTHER, etag='"two"'),
+        Response(OTHER, etag='"two"', if_range=False),  # sends the rest of another file
+        Response(OTHER, etag='W/"two"', if_range=False),
     ],
 )
-def test_two_versions_of_a_file_are_never_glued(server: Server, home: Path, changed: Answer) -> None:
-    server.answers = [Answer(cut=HALF), changed]
+def test_parts_of_two_versions_are_never_joined(server: Server, home: Path, changed: Response) -> None:
+    server.responses = [Response(cut=HALF), changed]
     assert is_content(datasets.load(HOPPER), seed=1)
     assert cached(home).read_bytes() == OTHER
     assert server.ranges[1] == f"bytes={HALF}-"
@@ -582,61 +592,63 @@ MONDAY, FRIDAY = "Mon, 06 Jan 2020 10:00:00 GMT", "Fri, 10 Jan 2020 10:00:00 GMT
 
 @pytest.mark.parametrize("etag", [None, 'W/"one"'])  # If-Range takes no weak tag
 @pytest.mark.parametrize("if_range", [True, False])
-def test_without_a_strong_tag_the_date_tells_two_versions_apart(
+def test_without_a_strong_etag_versions_are_distinguished_by_date(
     server: Server, home: Path, etag: str | None, if_range: bool
 ) -> None:
-    server.answers = [Answer(cut=HALF, etag=etag, modified=MONDAY), Answer(etag=etag, modified=MONDAY)]
+    server.responses = [Response(cut=HALF, etag=etag, modified=MONDAY), Response(etag=etag, modified=MONDAY)]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert server.requests[1]["If-Range"] == MONDAY
 
     cached(home).unlink()
     server.requests.clear()
-    server.answers[1] = Answer(OTHER, etag=etag, modified=FRIDAY, if_range=if_range)
+    server.responses[1] = Response(OTHER, etag=etag, modified=FRIDAY, if_range=if_range)
     assert is_content(datasets.load(HOPPER), seed=1)
     assert cached(home).read_bytes() == OTHER
 
 
-def test_another_range_than_the_one_asked_for_is_not_taken(server: Server, home: Path) -> None:
-    server.answers = [Answer(cut=HALF), Answer(shift=-10), Answer()]
+def test_a_range_other_than_the_requested_one_is_rejected(server: Server, home: Path) -> None:
+    server.responses = [Response(cut=HALF), Response(shift=-10), Response()]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-", None]
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_without_tags_the_whole_length_tells_two_versions_apart(server: Server, home: Path) -> None:
-    server.answers = [Answer(cut=HALF, etag=None), Answer(LONGER, etag=None)]
+def test_without_etags_versions_are_distinguished_by_length(server: Server, home: Path) -> None:
+    server.responses = [Response(cut=HALF, etag=None), Response(LONGER, etag=None)]
     datasets.load(HOPPER)
     assert cached(home).read_bytes() == LONGER
     assert server.ranges == [None, f"bytes={HALF}-", None]
     assert "If-Range" not in server.requests[1]
 
 
-def test_a_part_longer_than_the_file_has_become_is_dropped(server: Server, home: Path) -> None:
-    server.answers = [Answer(LONGER, cut=len(CONTENT) + 10, etag=None), Answer(etag=None)]
+def test_a_partial_file_longer_than_the_file_is_discarded(server: Server, home: Path) -> None:
+    server.responses = [Response(LONGER, cut=len(CONTENT) + 10, etag=None), Response(etag=None)]
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={len(CONTENT) + 10}-", None]
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_without_tags_and_length_nothing_is_gone_on_with(server: Server, home: Path) -> None:
-    server.answers = [Answer(cut=HALF, endless=True, etag=None), Answer(endless=True, etag=None)]
-    message = refusal()  # nothing says that it was cut, but that the file is no HDF5
+def test_without_etag_and_length_nothing_is_resumed(server: Server, home: Path) -> None:
+    server.responses = [Response(cut=HALF, endless=True, etag=None), Response(endless=True, etag=None)]
+    message = refusal()  # only the content shows that it is incomplete
     assert "not a readable HDF5 file" in message
     assert left_over(home) == set()
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, None]
 
 
-# --- what is not the file ---
+# --- wrong files and errors ---
 
 
 @pytest.mark.parametrize("lie", [100, -100])
-def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, lie: int) -> None:
-    server.answers = [Answer(length=len(CONTENT) + lie, ranges=False)]
+def test_a_wrong_content_length_leaves_no_file(server: Server, home: Path, lie: int) -> None:
+    server.responses = [Response(length=len(CONTENT) + lie, ranges=False)]
     message = refusal()
     expected = (
-        f"cut after {len(CONTENT)} of {len(CONTENT) + 100} bytes" if lie > 0 else "not a readable HDF5 file"
+        f"the connection ended after {len(CONTENT)} of {len(CONTENT) + 100} bytes"
+        if lie > 0
+        else "not a readable HDF5 file"
     )
     assert expected in message
     assert not cached(home).exists()
@@ -652,13 +664,13 @@ def test_a_wrong_content_length_never_leaves_a_file(server: Server, home: Path, 
         (content_of({"observations": np.zeros((3, 11))}), "field 'actions' is missing"),
     ],
 )
-def test_what_is_no_dataset_is_refused_and_not_kept(
+def test_a_download_that_is_not_a_dataset_is_refused_and_deleted(
     server: Server, home: Path, body: bytes, what: str
 ) -> None:
-    server.answers = [Answer(body)]
+    server.responses = [Response(body)]
     message = refusal()
     assert message.startswith(
-        f"{server.address}/gym_mujoco/{FILE}: what came is not the dataset and was not kept"
+        f"{server.address}/gym_mujoco/{FILE}: the downloaded file is not the dataset and was deleted"
     )
     assert what in message
     assert f"put {FILE} into {cached(home).parent} or the folder that SEQEVAL_DATA names" in message
@@ -667,8 +679,8 @@ def test_what_is_no_dataset_is_refused_and_not_kept(
 
 
 @pytest.mark.parametrize("status", [404, 403])
-def test_a_file_that_is_not_there_is_not_asked_for_again(server: Server, home: Path, status: int) -> None:
-    server.answers = [Answer(b"<html>gone</html>", status=status)]
+def test_a_missing_or_forbidden_url_is_not_retried(server: Server, home: Path, status: int) -> None:
+    server.responses = [Response(b"<html>gone</html>", status=status)]
     message = refusal()
     assert message.startswith(f"{server.address}/gym_mujoco/{FILE}: HTTP {status} ")
     assert f"put {FILE} into {cached(home).parent} or the folder that SEQEVAL_DATA names" in message
@@ -676,13 +688,13 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(server: Server, home: P
     assert left_over(home) == set()
 
 
-def test_a_server_in_trouble_is_asked_again(server: Server) -> None:
-    server.answers = [Answer(b"", status=503), Answer(b"", status=500), Answer()]
+def test_server_errors_are_retried(server: Server) -> None:
+    server.responses = [Response(b"", status=503), Response(b"", status=500), Response()]
     assert is_content(datasets.load(HOPPER))
     assert len(server.requests) == 3
 
 
-def test_no_network_is_said_at_once_with_what_to_do(
+def test_without_a_network_the_download_fails_at_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as unused:
@@ -692,17 +704,15 @@ def test_no_network_is_said_at_once_with_what_to_do(
     monkeypatch.setattr(_download.time, "sleep", lambda _: pytest.fail("it waited"))
     monkeypatch.setenv("SEQEVAL_DATA", str(tmp_path / "own"))
     message = refusal()
-    assert re.match(rf"{address}/gym_mujoco/{FILE}: cannot be reached \(.*refused\); ", message)
+    assert re.match(rf"{address}/gym_mujoco/{FILE}: the server cannot be reached \(.*refused\); ", message)
     assert f"put {FILE} into {tmp_path / 'own'} or" in message
 
 
-def test_a_silent_server_is_not_waited_for_without_end(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_times_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     woken = threading.Event()
     monkeypatch.setattr(_download, "TIMEOUT", 0.1)
     monkeypatch.setattr(_download, "TRIES", 2)
-    server.answers = [Answer(b"", before=lambda: woken.wait(10))]
+    server.responses = [Response(b"", before=lambda: woken.wait(10))]
     try:
         assert "timed out" in refusal()
         assert len(server.requests) == 2
@@ -711,37 +721,37 @@ def test_a_silent_server_is_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_folder_that_cannot_be_written_is_named(
+def test_a_folder_that_cannot_be_written_to_is_refused(
     server: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SEQEVAL_DATA" if own else "XDG_CACHE_HOME", str(tmp_path / "file"))
     message = refusal()
     assert message.startswith(str(tmp_path / "file"))
-    assert message.endswith("set SEQEVAL_DATA to a folder that can")
+    assert message.endswith("set SEQEVAL_DATA to a writable folder")
     assert server.requests == []
 
 
-def test_a_full_disk_is_told_and_keeps_what_came(
+def test_a_full_disk_is_reported_and_the_partial_file_kept(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(response: Any) -> Iterator[bytes]:
-        yield response.read(HALF)
+    def full(response: requests.Response, size: int) -> Iterator[bytes]:
+        yield response.raw.read(HALF)
         raise OSError(28, "No space left on device")  # as writing the next chunk would
 
     with monkeypatch.context() as patch:
-        patch.setattr(_download, "_chunks", full)
+        patch.setattr(requests.Response, "iter_content", full)
         assert "cannot be written (No space left on device)" in refusal()
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
 
 
-# --- two at once ---
+# --- two processes ---
 
 
 def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, home: Path) -> None:
     waiting = threading.Event()
-    server.answers = [Answer(before=lambda: waiting.wait(30)), Answer(status=404)]
+    server.responses = [Response(before=lambda: waiting.wait(30)), Response(status=404)]
     code = (
         "import sys; from pathlib import Path; from seqeval.datasets import _download; "
         "_download.fetch(sys.argv[1], Path(sys.argv[2]), lambda path: None)"
@@ -769,7 +779,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, home
     assert cached(home).read_bytes() == CONTENT
 
 
-def test_when_the_one_that_downloads_fails_the_other_goes_on(
+def test_if_the_downloading_process_fails_the_waiting_one_downloads(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, waiting = threading.Event(), threading.Event()
@@ -778,7 +788,7 @@ def test_when_the_one_that_downloads_fails_the_other_goes_on(
         started.set()
         waiting.wait(30)
 
-    server.answers = [Answer(status=404, before=hold), Answer()]
+    server.responses = [Response(status=404, before=hold), Response()]
     outcomes: list[str] = []
 
     def fetch() -> None:
@@ -789,7 +799,7 @@ def test_when_the_one_that_downloads_fails_the_other_goes_on(
             outcomes.append(str(error))
 
     first, second = threading.Thread(target=fetch), threading.Thread(target=fetch)
-    monkeypatch.setattr(_download, "_tell", lambda line: "waiting" in line and waiting.set())
+    monkeypatch.setattr(_download, "_report", lambda line: "waiting" in line and waiting.set())
     first.start()
     assert started.wait(10)
     second.start()

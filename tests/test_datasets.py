@@ -1,4 +1,4 @@
-"""The data rules on files small enough to work out by hand, the errors, and the data that is really there."""
+"""The data rules on small files with known results, error messages, and embedded and real datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqeval import datasets, environments
-from seqeval.datasets import _rules, embedded
+from seqeval.datasets import _rules, _scan, embedded
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
 
@@ -45,7 +45,7 @@ def fields_of(
 ) -> dict[str, np.ndarray]:
     """D4RL's fields for Pendulum-v1. Row i observes (i, 0, 0) and is rewarded with 2**i; with `following` its
     next observation is (i, 1, 0), which no row of `observations` is. `ends` maps a row to the flags set in
-    it: "t" terminal, "c" cut (a timeout), "tc" both."""
+    it: "t" terminal, "c" a timeout, "tc" both."""
     ends = ends or {}
     rows = np.arange(size)
     fields = {
@@ -76,12 +76,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def rows_of(dataset: Dataset) -> list[int]:
-    """The rows of the file that were kept."""
+    """The rows of the file that are in the dataset."""
     return dataset.observations[:, 0].astype(int).tolist()
 
 
 def following_rows(dataset: Dataset) -> list[int]:
-    """The rows of the file that the next observations were taken of."""
+    """The rows of the file that the next observations come from."""
     return dataset.next_observations[:, 0].astype(int).tolist()
 
 
@@ -97,16 +97,16 @@ def refusal(name: str | Path, env_id: str | None = None) -> str:
 # --- the data rules ---
 
 
-def test_without_next_observations_a_cut_transition_is_dropped(file: Path) -> None:
+def test_without_next_observations_a_truncated_transition_is_dropped(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(7, {2: "c", 6: "t"})))
     assert rows_of(dataset) == [0, 1, 3, 4, 5, 6]
     assert not dataset.truncated.any()
     assert dataset.episode.tolist() == [0, 0, 1, 1, 1, 1]
-    assert any("dropped 1 cut" in note for note in dataset.notes)
+    assert any("dropped 1 truncated" in note for note in dataset.notes)
 
 
 def test_without_next_observations_a_terminal_transition_gets_its_own_observation(file: Path) -> None:
-    """Never the next episode's first, which stands in the row behind it."""
+    """Never the first observation of the next episode, which is in the following row."""
     dataset = datasets.load(write(file, fields_of(6, {2: "t", 5: "t"})))
     assert rows_of(dataset) == [0, 1, 2, 3, 4, 5]
     assert following_rows(dataset) == [1, 2, 2, 4, 5, 5]
@@ -121,27 +121,25 @@ def test_without_next_observations_the_last_transition_of_the_log_is_dropped_unl
     assert rows_of(datasets.load(write(file, fields_of(4, {3: "t"})))) == [0, 1, 2, 3]
 
 
-def test_with_next_observations_every_transition_is_kept_with_the_files_own_next(file: Path) -> None:
+def test_with_next_observations_every_transition_is_kept(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(7, {1: "t", 4: "c"}, following=True)))
     assert rows_of(dataset) == following_rows(dataset) == [0, 1, 2, 3, 4, 5, 6]
     assert (dataset.next_observations[:, 1] == 1).all()
     assert dataset.terminated.tolist() == [row == 1 for row in range(7)]
     assert dataset.truncated.tolist() == [row in (4, 6) for row in range(7)]  # 6: the log ends
     assert dataset.episode.tolist() == [0, 0, 1, 1, 1, 2, 2]
-    # The made-up file's own next observations are none of its rows: 0, 2, 3 and 5 go on to another.
+    # The next observations of the file differ from its rows: 0, 2, 3 and 5 are inside episodes.
     (note,) = dataset.notes
     assert note.startswith("4 next observations inside episodes")
 
 
-def test_an_episode_longer_than_the_environment_allows_is_told(file: Path) -> None:
+def test_an_episode_longer_than_the_time_limit_is_noted(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(402, {200: "c"})))
-    assert "an episode of 201 steps, Pendulum-v1 cuts at 200" in dataset.notes[0]
+    assert "an episode has 201 steps, but Pendulum-v1 truncates at 200" in dataset.notes[0]
 
 
 @pytest.mark.parametrize("following", [False, True])
-def test_a_step_that_is_terminal_and_timeout_is_terminal_and_a_note_says_so(
-    file: Path, following: bool
-) -> None:
+def test_a_step_that_is_terminal_and_timeout_is_terminal_with_a_note(file: Path, following: bool) -> None:
     dataset = datasets.load(write(file, fields_of(6, {2: "tc", 5: "t"}, following)))
     assert rows_of(dataset) == [0, 1, 2, 3, 4, 5]
     assert dataset.terminated.tolist() == [False, False, True, False, False, True]
@@ -149,7 +147,7 @@ def test_a_step_that_is_terminal_and_timeout_is_terminal_and_a_note_says_so(
     assert any("1 steps are both terminal and timeout" in note for note in dataset.notes)
 
 
-def test_without_timeouts_an_episode_is_cut_at_the_environments_time_limit(file: Path) -> None:
+def test_without_timeouts_an_episode_is_truncated_at_the_time_limit(file: Path) -> None:
     fields = fields_of(450)
     del fields["timeouts"]
     dataset = datasets.load(write(file, fields))
@@ -178,7 +176,7 @@ def test_without_timeouts_a_terminal_at_the_time_limit_stays_a_terminal(file: Pa
     assert len(dataset.episode_returns) == 2
 
 
-def test_without_timeouts_an_environment_without_a_time_limit_cuts_nothing(file: Path) -> None:
+def test_without_timeouts_and_time_limit_no_episode_is_truncated(file: Path) -> None:
     fields = fields_of(6, {2: "t"}, following=True)
     del fields["timeouts"]
     for name in ("observations", "next_observations"):
@@ -188,7 +186,7 @@ def test_without_timeouts_an_environment_without_a_time_limit_cuts_nothing(file:
     assert not any("None" in note for note in dataset.notes)
 
 
-def test_episode_returns_include_the_steps_that_are_dropped(file: Path) -> None:
+def test_episode_returns_include_dropped_steps(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(6, {1: "t", 3: "c"})))
     assert rows_of(dataset) == [0, 1, 2, 4]
     assert dataset.episode_returns.tolist() == [1 + 2, 4 + 8, 16 + 32]
@@ -201,7 +199,7 @@ def test_the_last_unfinished_episode_is_not_complete(file: Path) -> None:
     assert finished.episode_complete.tolist() == [True, True]
 
 
-def test_the_behaviours_return_is_the_mean_of_complete_episodes_or_of_all_where_there_is_none(
+def test_the_behaviour_return_is_the_mean_of_complete_episodes_or_of_all_if_none_is(
     file: Path,
 ) -> None:
     some = datasets.load(write(file, fields_of(6, {1: "t", 3: "c"})))
@@ -210,14 +208,14 @@ def test_the_behaviours_return_is_the_mean_of_complete_episodes_or_of_all_where_
     assert none.behaviour_return == 1 + 2 + 4
 
 
-def test_an_episode_of_which_every_step_is_dropped_keeps_its_number(file: Path) -> None:
+def test_an_episode_whose_steps_are_all_dropped_keeps_its_index(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(5, {1: "c", 2: "c", 4: "t"})))
     assert rows_of(dataset) == [0, 3, 4]
     assert dataset.episode.tolist() == [0, 2, 2]
     assert dataset.episode_returns.tolist() == [3, 4, 24]
 
 
-def test_actions_outside_the_bounds_are_noted_and_rounding_is_not(file: Path) -> None:
+def test_actions_outside_the_bounds_are_noted_except_for_rounding(file: Path) -> None:
     fields = fields_of(4, {3: "t"})
     fields["actions"][1] = -2.5
     assert any("clipped" in note and "0.5" in note for note in datasets.load(write(file, fields)).notes)
@@ -225,7 +223,7 @@ def test_actions_outside_the_bounds_are_noted_and_rounding_is_not(file: Path) ->
     assert datasets.load(write(file, fields)).notes == ()
 
 
-# --- what a dataset is made of ---
+# --- arrays, names and digests ---
 
 
 @pytest.mark.parametrize("following", [False, True])
@@ -268,20 +266,20 @@ def test_the_arrays_of_episodes_are_read_only(file: Path) -> None:
     assert not dataset.episode_complete.flags.writeable
 
 
-def test_a_file_is_called_by_its_name_and_keeps_what_it_says_of_itself(tmp_path: Path) -> None:
+def test_a_dataset_is_named_after_its_file_and_keeps_its_attributes(tmp_path: Path) -> None:
     path = write(tmp_path / "my.data-v2.HDF5", fields_of(4, {3: "t"}), behaviour="dice", version=3)
     dataset = datasets.load(path)
     assert (dataset.name, dataset.env_id) == ("my.data-v2", "Pendulum-v1")
     assert (dataset.card["behaviour"], dataset.card["version"]) == ("dice", 3)
-    assert dataset.reference is None  # nobody published returns for Pendulum: no guess
+    assert dataset.reference is None  # there are no published returns for Pendulum
 
 
-def test_an_attribute_that_is_a_list_does_no_harm(file: Path) -> None:
+def test_an_attribute_may_be_a_list(file: Path) -> None:
     dataset = datasets.load(write(file, fields_of(4, {3: "t"}), hidden=[256, 256]))
     assert list(dataset.card["hidden"]) == [256, 256]
 
 
-def test_an_environment_named_in_bytes_is_understood(file: Path) -> None:
+def test_the_environment_may_be_named_in_bytes(file: Path) -> None:
     """As MATLAB, older h5py and `np.bytes_` write strings."""
     assert (
         datasets.load(write(file, fields_of(4, {3: "t"}), env_id=np.bytes_("Pendulum-v1"))).env_id
@@ -289,12 +287,12 @@ def test_an_environment_named_in_bytes_is_understood(file: Path) -> None:
     )
 
 
-def test_the_environment_can_be_given_where_the_file_names_none(file: Path) -> None:
+def test_the_environment_can_be_given_if_the_file_names_none(file: Path) -> None:
     path = write(file, fields_of(4, {3: "t"}), env_id=None)
     assert datasets.load(path, "Pendulum-v1").env_id == "Pendulum-v1"
 
 
-def test_the_digest_tells_data_apart_and_not_names(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_data_and_not_on_the_name(tmp_path: Path) -> None:
     fields = fields_of(6, {2: "c", 5: "t"})
     one = write(tmp_path / "one.hdf5", fields)
     shutil.copy(one, tmp_path / "two.hdf5")
@@ -307,7 +305,7 @@ def test_the_digest_tells_data_apart_and_not_names(tmp_path: Path) -> None:
     assert datasets.load(write(tmp_path / "other.hdf5", fields_of(6, {2: "t", 5: "t"}))).digest != digest
 
 
-def test_the_digest_tells_episode_returns_apart(tmp_path: Path) -> None:
+def test_the_digest_depends_on_episode_returns(tmp_path: Path) -> None:
     """The arrival order `return` and the data's mean depend on the reward of a step that is dropped."""
     fields = fields_of(6, {2: "c", 5: "t"})
     one = datasets.load(write(tmp_path / "one.hdf5", fields))
@@ -321,8 +319,8 @@ def test_the_digest_tells_episode_returns_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rules", ["strict", "qlearning"])
 @pytest.mark.parametrize("following", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("ends", [{9: "c", 20: "t"}, {39: "t"}])  # of the latter nothing may be dropped
-def test_the_digest_is_the_same_whenever_the_hashing_began(
+@pytest.mark.parametrize("ends", [{9: "c", 20: "t"}, {39: "t"}])  # nothing is dropped from the latter
+def test_the_digest_does_not_depend_on_when_arrays_are_hashed(
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
     env_id: str,
@@ -331,8 +329,8 @@ def test_the_digest_is_the_same_whenever_the_hashing_began(
     dtype: type[np.floating],
     ends: dict[int, str],
 ) -> None:
-    """It is of the arrays as they are in the end: run directories know data by it."""
-    monkeypatch.setattr(_rules, "SCANNED", 64)  # a few rows at a time
+    """It is computed from the final arrays; study directories identify data by it."""
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 64)  # a few rows at a time
     fields = fields_of(40, ends, following)
     if env_id == "Dial-v0":
         fields["actions"] = np.full(40, 6.0)
@@ -347,11 +345,8 @@ def test_the_digest_is_the_same_whenever_the_hashing_began(
 
 
 @pytest.mark.parametrize("together", [1, 3, 1000])
-def test_sums_of_some_episodes_at_a_time_are_the_sums_of_all(
-    monkeypatch: pytest.MonkeyPatch, together: int
-) -> None:
-    """To the last bit, for numbers of very different sizes; episodes shorter and longer than what is summed
-    together."""
+def test_episode_sums_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    """To the last bit, for numbers of very different sizes and episodes shorter and longer than a chunk."""
     monkeypatch.setattr(_rules, "CHUNK", together)
     rng = np.random.default_rng(0)
     values = (rng.normal(size=9000) * 10 ** rng.uniform(-20, 20, 9000)).astype(np.float32)
@@ -361,10 +356,10 @@ def test_sums_of_some_episodes_at_a_time_are_the_sums_of_all(
         np.testing.assert_array_equal(sums, np.add.reduceat(values.astype(np.float64), first))
 
 
-def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episodes(
+def test_inconsistent_next_observations_inside_episodes_are_counted(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rules, "SCANNED", 8192 * 3 * 4)  # 8192 rows at a time
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 8192 * 3 * 4)  # 8192 rows at a time
     rng = np.random.default_rng(0)
     size = 20_000
     fields = fields_of(size, dict.fromkeys(range(99, size, 100), "c"))
@@ -381,26 +376,24 @@ def test_next_observations_that_are_not_the_next_rows_are_counted_inside_episode
     assert expected in datasets.load(write(file, fields)).notes
 
 
-# --- what is refused ---
+# --- refused files ---
 
 
 @pytest.mark.parametrize("size", [64, 2**20])
 @pytest.mark.parametrize("row", [0, 11, 39])
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "next_observations"])
-def test_the_first_number_that_is_not_finite_is_found_wherever_it_is(
+def test_the_first_row_with_a_nan_is_found_anywhere(
     file: Path, monkeypatch: pytest.MonkeyPatch, field: str, row: int, size: int
 ) -> None:
-    monkeypatch.setattr(_rules, "SCANNED", size)
+    monkeypatch.setattr(_scan, "SCAN_BYTES", size)
     fields = fields_of(40, following=True)
     fields[field][row:] = np.nan
     assert f"field {field!r} is not finite in row {row}: " in refusal(write(file, fields))
 
 
-def test_numbers_whose_sums_and_squares_are_infinite_are_finite(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_largest_float32_numbers_are_accepted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are float32's largest, of either sign; one more infinity of either sign is refused."""
-    monkeypatch.setattr(_rules, "SCANNED", 64)
+    monkeypatch.setattr(_scan, "SCAN_BYTES", 64)
     fields = fields_of(40, following=True)
     largest = np.finfo(np.float32).max
     fields["observations"][:] = np.where(np.arange(40) % 3, largest, -largest)[:, None]
@@ -411,14 +404,14 @@ def test_numbers_whose_sums_and_squares_are_infinite_are_finite(
 
 
 @pytest.mark.parametrize("first", ["observations", "next_observations"])
-def test_the_order_of_the_fields_changes_nothing(first: str) -> None:
+def test_the_order_of_the_fields_does_not_matter(first: str) -> None:
     fields = fields_of(40, {9: "c", 20: "t"}, following=True)
     raw = {first: fields[first]} | fields
     dataset = _rules.assemble("memory", "memory", raw, "Pendulum-v1", None, {}, "strict")
     assert "37 next observations inside episodes are not the observation of the next row" in dataset.notes
 
 
-def test_a_field_that_cannot_be_read_to_its_end_is_named(file: Path) -> None:
+def test_a_field_that_cannot_be_read_completely_is_named(file: Path) -> None:
     rewards = np.random.default_rng(0).random(4000, np.float32)
     write(file, fields_of(4000) | {"rewards": rewards})
     with h5py.File(file, "a") as opened:
@@ -429,18 +422,18 @@ def test_a_field_that_cannot_be_read_to_its_end_is_named(file: Path) -> None:
     content[at : at + size] = bytes(size)
     file.write_bytes(content)
     message = refusal(file)
-    assert message.startswith(f"{file}: field 'rewards' cannot be read to its end (")
+    assert message.startswith(f"{file}: field 'rewards' cannot be read completely (")
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards", "terminals"])
-def test_a_missing_field_is_named_with_what_the_file_has(file: Path, field: str) -> None:
+def test_a_missing_field_is_named_with_the_existing_fields(file: Path, field: str) -> None:
     fields = fields_of(4)
     del fields[field]
     message = refusal(write(file, fields))
     assert all(part in message for part in (str(file), repr(field), "missing", *fields))
 
 
-def test_a_group_in_place_of_a_field_is_a_missing_field(file: Path) -> None:
+def test_a_group_instead_of_a_field_is_a_missing_field(file: Path) -> None:
     fields = fields_of(4)
     del fields["rewards"]
     path = write(file, fields)
@@ -481,7 +474,7 @@ def test_a_number_that_float32_cannot_hold_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("field", "size"), [("observations", 4), ("actions", 2)])
-def test_a_size_that_is_not_the_environments_is_refused(file: Path, field: str, size: int) -> None:
+def test_sizes_other_than_the_environments_are_refused(file: Path, field: str, size: int) -> None:
     message = refusal(write(file, fields_of(6) | {field: np.zeros((6, size), np.float32)}))
     assert all(part in message for part in (str(file), repr(field), str(size), "Pendulum-v1"))
 
@@ -499,7 +492,7 @@ def test_a_size_that_is_not_the_environments_is_refused(file: Path, field: str, 
         ("next_observations", (6, 4)),
     ],
 )
-def test_a_field_of_another_shape_is_refused(file: Path, field: str, shape: tuple[int, ...]) -> None:
+def test_a_field_of_the_wrong_shape_is_refused(file: Path, field: str, shape: tuple[int, ...]) -> None:
     message = refusal(write(file, fields_of(6) | {field: np.zeros(shape, np.float32)}))
     assert all(part in message for part in (str(file), repr(field), str(shape)))
 
@@ -527,20 +520,20 @@ def test_a_file_without_transitions_is_refused(file: Path) -> None:
     assert "empty" in message
 
 
-def test_a_file_of_which_nothing_could_be_kept_is_refused(file: Path) -> None:
+def test_a_file_whose_transitions_are_all_dropped_is_refused(file: Path) -> None:
     message = refusal(write(file, fields_of(3, {0: "c", 1: "c", 2: "c"})))
     assert str(file) in message
     assert "next observation" in message
 
 
-def test_a_text_file_that_is_no_hdf5_is_refused(file: Path) -> None:
+def test_a_text_file_with_the_ending_of_hdf5_is_refused(file: Path) -> None:
     file.write_text("not what its name says\n")
     message = refusal(file)
     assert str(file) in message
     assert "HDF5" in message
 
 
-def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
+def test_a_shortened_hdf5_file_is_refused(file: Path) -> None:
     write(file, fields_of(500))
     file.write_bytes(file.read_bytes()[:4000])
     message = refusal(file)
@@ -549,25 +542,25 @@ def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_path_where_there_is_no_file_is_refused(file: Path, folder: bool) -> None:
+def test_a_path_without_a_file_is_refused(file: Path, folder: bool) -> None:
     if folder:
         file.mkdir()
     assert f"{file}: no such file" in refusal(file)
 
 
-def test_an_unknown_name_is_refused_with_the_near_ones() -> None:
+def test_an_unknown_name_is_refused_with_similar_names() -> None:
     message = refusal("pendulum-reply")
     assert "'pendulum-reply'" in message
     assert "did you mean 'pendulum-replay'" in message
 
 
-def test_a_path_without_the_ending_is_told_which_ending_it_needs(file: Path) -> None:
+def test_a_path_without_a_known_ending_is_refused_with_all_endings(file: Path) -> None:
     message = refusal(file.with_suffix(""))
     assert ".hdf5" in message
     assert "did you mean" not in message
 
 
-def test_an_unknown_environment_is_refused_with_the_near_ones(file: Path) -> None:
+def test_an_unknown_environment_is_refused_with_similar_names(file: Path) -> None:
     message = refusal(write(file, fields_of(4), env_id="Pendulm-v1"))
     assert "'Pendulm-v1'" in message
     assert "did you mean 'Pendulum-v1'" in message
@@ -575,26 +568,26 @@ def test_an_unknown_environment_is_refused_with_the_near_ones(file: Path) -> Non
 
 
 @pytest.mark.parametrize("env_id", ["Hopper-v2", "Hopper-v3"])
-def test_an_environment_that_gymnasium_has_given_away_is_refused(file: Path, env_id: str) -> None:
-    """These are the names that D4RL's own files go by."""
+def test_environments_removed_from_gymnasium_are_refused(file: Path, env_id: str) -> None:
+    """D4RL's own files use these names."""
     assert repr(env_id) in refusal(write(file, fields_of(4)), env_id)
 
 
 @pytest.mark.parametrize(("env_id", "what"), [("Buttons-v0", "actions"), ("FrozenLake-v1", "observations")])
-def test_an_environment_that_the_suite_cannot_use_is_refused(file: Path, env_id: str, what: str) -> None:
+def test_unsupported_spaces_are_refused(file: Path, env_id: str, what: str) -> None:
     message = refusal(write(file, fields_of(4)), env_id)
     assert repr(env_id) in message
     assert what in message
 
 
-def test_a_file_that_names_no_environment_asks_for_one(file: Path) -> None:
+def test_a_file_without_an_environment_is_refused_with_the_flag_to_use(file: Path) -> None:
     message = refusal(write(file, fields_of(4), env_id=None))
     assert str(file) in message
     assert "env_id" in message
     assert "--env" in message
 
 
-def test_an_embedded_dataset_is_not_taken_for_another_environments() -> None:
+def test_an_embedded_dataset_is_refused_for_another_environment() -> None:
     message = refusal("pendulum-replay", "Hopper-v4")
     assert all(part in message for part in ("'pendulum-replay'", "Pendulum-v1", "Hopper-v4", "--env"))
     assert len(datasets.load("pendulum-replay", "Pendulum-v1")) == 20_000
@@ -615,14 +608,14 @@ def test_every_file_has_a_card_and_every_card_a_file() -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_an_embedded_file_is_the_one_its_card_is_about_and_small(name: str) -> None:
+def test_an_embedded_file_matches_the_checksum_of_its_card_and_is_small(name: str) -> None:
     content = bytes_of(name)
     assert hashlib.sha256(content).hexdigest() == embedded.card(name)["sha256"]
     assert len(content) <= 6_000_000
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_the_card_of_an_embedded_dataset_says_what_it_must(name: str) -> None:
+def test_the_card_of_an_embedded_dataset_is_complete(name: str) -> None:
     card = embedded.card(name)
     assert card.keys() >= CARD
     assert card["name"] == name
@@ -632,7 +625,7 @@ def test_the_card_of_an_embedded_dataset_says_what_it_must(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_an_embedded_dataset_has_what_its_card_counts(name: str) -> None:
+def test_an_embedded_dataset_matches_its_card(name: str) -> None:
     card, dataset = embedded.card(name), datasets.load(name)
     assert (dataset.name, dataset.env_id) == (name, card["env_id"])
     assert len(dataset) == card["transitions"]  # it has next observations: nothing is dropped
@@ -641,7 +634,7 @@ def test_an_embedded_dataset_has_what_its_card_counts(name: str) -> None:
     assert dataset.card == card
 
 
-def test_a_published_scale_goes_before_the_cards_own() -> None:
+def test_published_references_take_precedence_over_the_cards() -> None:
     reference = datasets.load("hopper-replay").reference
     assert reference is not None
     assert (round(reference.minimum, 6), reference.maximum) == (-20.272305, 3234.3)
@@ -650,7 +643,7 @@ def test_a_published_scale_goes_before_the_cards_own() -> None:
     assert own.minimum == embedded.card("pendulum-replay")["reference_min"]
 
 
-def test_a_score_runs_from_0_to_100_between_the_references() -> None:
+def test_the_references_score_0_and_100() -> None:
     reference = datasets.load("pendulum-replay").reference
     assert reference is not None
     assert reference.score(reference.minimum) == 0
@@ -658,7 +651,7 @@ def test_a_score_runs_from_0_to_100_between_the_references() -> None:
     assert reference.score((reference.minimum + reference.maximum) / 2) == pytest.approx(50)
 
 
-# --- real data, where it is there ---
+# --- real data, if available ---
 
 REAL = [  # ../shared/data/README.md: file, environment, episodes, terminals, mean and best score
     ("hopper_random-zoo", "Hopper-v4", 4555, 4554, 1.2, 7.4),
@@ -671,7 +664,7 @@ REAL = [  # ../shared/data/README.md: file, environment, episodes, terminals, me
 
 
 @pytest.mark.parametrize(("name", "env_id", "episodes", "terminals", "mean", "best"), REAL)
-def test_a_real_file_has_the_episodes_and_scores_of_its_table(
+def test_a_real_file_has_the_documented_episodes_and_scores(
     shared: Path, name: str, env_id: str, episodes: int, terminals: int, mean: float, best: float
 ) -> None:
     dataset = datasets.load(str(shared / "data" / f"{name}.hdf5"))
@@ -759,7 +752,7 @@ def test_without_timeouts_no_episode_is_longer_than_the_time_limit(
 
 
 class Buttons(gymnasium.Env):
-    """Several at once can be pressed, which is neither a vector between bounds nor a number."""
+    """Actions are neither bounded vectors nor discrete."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space = gymnasium.spaces.MultiBinary(2)
@@ -777,7 +770,7 @@ gymnasium.register("Dial-v0", entry_point=Dial)
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])
-def test_discrete_actions_are_numbers_in_the_environments_own_count(file: Path, dtype, shape) -> None:
+def test_discrete_actions_keep_the_environments_numbering(file: Path, dtype, shape) -> None:
     numbers = np.array([5, 7, 6, 5, 5, 7])
     fields = fields_of(6, {5: "t"}) | {"actions": numbers.astype(dtype).reshape(shape)}
     dataset = datasets.load(write(file, fields, env_id="Dial-v0"))
@@ -785,14 +778,14 @@ def test_discrete_actions_are_numbers_in_the_environments_own_count(file: Path, 
 
 
 @pytest.mark.parametrize("bad", [4, 8, 5.5, -1])
-def test_a_discrete_action_that_the_environment_has_not_is_refused(file: Path, bad: float) -> None:
+def test_a_discrete_action_outside_the_action_space_is_refused(file: Path, bad: float) -> None:
     actions = np.array([5, 7, bad, 5, 5, bad])
     message = refusal(write(file, fields_of(6) | {"actions": actions}, env_id="Dial-v0"))
     assert f"'actions' is {bad:g} in row 2" in message
     assert "from 5 to 7" in message
 
 
-def test_discrete_actions_of_two_numbers_are_refused(file: Path) -> None:
+def test_discrete_actions_with_two_columns_are_refused(file: Path) -> None:
     fields = fields_of(6) | {"actions": np.full((6, 2), 5)}
     assert "shape (6, 2)" in refusal(write(file, fields, env_id="Dial-v0"))
 
@@ -807,5 +800,5 @@ def test_an_environment_may_have_options(file: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["g", "g=fast", "gravity=1", "g=1&&", "=3"])
-def test_options_that_an_environment_does_not_take_are_refused(file: Path, options: str) -> None:
+def test_invalid_environment_options_are_refused(file: Path, options: str) -> None:
     assert f"'Pendulum-v1?{options}'" in refusal(write(file, fields_of(4)), f"Pendulum-v1?{options}")

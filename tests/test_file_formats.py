@@ -1,4 +1,4 @@
-"""The file formats beside HDF5: their layouts, what damaged files say, and that no untrusted pickle runs."""
+"""File formats other than HDF5: layouts, damaged files, and untrusted pickles, which must not run."""
 
 from __future__ import annotations
 
@@ -87,36 +87,39 @@ def test_an_npz_file_in_d4rls_layout_is_read_like_an_hdf5_file(tmp_path: Path) -
     assert (dataset.reference.minimum, dataset.reference.maximum) == (-10, 5)
 
 
-def test_an_npz_file_without_timeouts_is_cut_at_the_time_limit(tmp_path: Path) -> None:
+def test_an_npz_file_without_timeouts_is_truncated_at_the_time_limit(tmp_path: Path) -> None:
     dataset = datasets.load(str(npz(tmp_path, **steps(450), env_id=PENDULUM)))
     assert where(dataset.truncated) == [199, 399, 449]
 
 
-def test_an_npz_file_that_names_no_environment_asks_for_one(tmp_path: Path) -> None:
+def test_an_npz_file_without_an_environment_is_refused_with_the_flag_to_use(tmp_path: Path) -> None:
     path = npz(tmp_path, **steps(3))
     assert "--env" in refusal(path, None)
     assert datasets.load(str(path), PENDULUM).env_id == PENDULUM
 
 
-def test_references_that_do_not_go_together_are_refused_in_npz_files_too(tmp_path: Path) -> None:
+def test_invalid_references_in_npz_files_are_refused(tmp_path: Path) -> None:
     assert "'reference_max' is missing" in refusal(npz(tmp_path, **steps(3), reference_min=0.0))
     references = {"reference_min": 1.0, "reference_max": 0.0, "reference_source": "made up"}
     assert "not above" in refusal(npz(tmp_path, **steps(3), **references))
 
 
-def test_ogbenchs_terminals_are_cuts_and_its_masks_what_is_terminal(tmp_path: Path) -> None:
-    """Two trajectories of 4 rows; the first is at its goal in row 1 and goes on, the last row of the second
-    is at the goal."""
+def test_ogbench_terminals_truncate_and_its_masks_terminate(tmp_path: Path) -> None:
+    """Two trajectories of 4 rows; the first reaches its goal in row 1 and continues, the second reaches
+    it in its last row."""
     fields = steps(8) | {"terminals": flagged(8, 3, 7).astype(np.float32), "masks": 1 - flagged(8, 1, 7)}
     dataset = datasets.load(str(npz(tmp_path, **fields, qpos=np.zeros((8, 2)))), PENDULUM)
     assert (where(dataset.terminated), where(dataset.truncated)) == ([1, 7], [3])
     assert dataset.episode.tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
     assert dataset.episode_complete.all()
-    assert "2 transitions are terminal by 'masks', 1 cut by 'terminals'" in dataset.notes[0]
+    assert (
+        "2 transitions terminate according to 'masks', 1 are truncated according to 'terminals'"
+        in dataset.notes[0]
+    )
 
 
-def test_without_next_observations_ogbenchs_last_rows_are_dropped(tmp_path: Path) -> None:
-    """They hold the last observation of a trajectory, and an action that led nowhere."""
+def test_without_next_observations_the_last_rows_of_ogbench_are_dropped(tmp_path: Path) -> None:
+    """They hold the last observation of a trajectory, and an action without effect."""
     fields = steps(8) | {"terminals": flagged(8, 3, 7), "masks": np.ones(8)}
     del fields["next_observations"]
     dataset = datasets.load(str(npz(tmp_path, **fields)), PENDULUM)
@@ -125,7 +128,7 @@ def test_without_next_observations_ogbenchs_last_rows_are_dropped(tmp_path: Path
     assert not dataset.terminated.any()
 
 
-def test_ogbenchs_data_without_rewards_is_refused(tmp_path: Path) -> None:
+def test_ogbench_data_without_rewards_is_refused(tmp_path: Path) -> None:
     fields = steps(4)
     del fields["rewards"]
     message = refusal(npz(tmp_path, **fields, qpos=np.zeros((4, 2))))
@@ -133,13 +136,13 @@ def test_ogbenchs_data_without_rewards_is_refused(tmp_path: Path) -> None:
     assert "singletask" in message
 
 
-def test_ogbenchs_data_that_does_not_say_what_is_terminal_is_refused(tmp_path: Path) -> None:
+def test_ogbench_data_without_terminations_is_refused(tmp_path: Path) -> None:
     assert "'masks'" in refusal(npz(tmp_path, **steps(4), qpos=np.zeros((4, 2))))
     assert "compact_dataset=False" in refusal(npz(tmp_path, **steps(4), masks=np.ones(4), valids=np.ones(4)))
 
 
 @pytest.mark.parametrize("bad", [np.ones(3), np.ones((4, 1)), np.full(4, 0.5), np.array(list("1111")), 1])
-def test_masks_that_are_no_flags_are_refused(tmp_path: Path, bad: Any) -> None:
+def test_masks_that_are_not_flags_are_refused(tmp_path: Path, bad: Any) -> None:
     assert "'masks'" in refusal(npz(tmp_path, **steps(4), masks=bad))
 
 
@@ -163,7 +166,7 @@ def pickled(tmp_path: Path, content: Any, protocol: int = pickle.DEFAULT_PROTOCO
 @pytest.mark.parametrize(
     ("protocol", "core"), [(3, "numpy.core"), (3, "numpy._core"), (4, "numpy._core"), (5, "numpy._core")]
 )
-def test_trajectories_are_joined_and_cut_where_they_are_not_terminal(
+def test_trajectories_are_joined_and_truncated_unless_they_terminate(
     tmp_path: Path, protocol: int, core: str
 ) -> None:
     trajectories = [steps(3), steps(2, first=10), steps(4, first=20)]
@@ -183,14 +186,14 @@ def test_trajectories_are_joined_and_cut_where_they_are_not_terminal(
     assert (dataset.next_observations[:, 0] == dataset.observations[:, 0] + 1).all()
 
 
-def test_without_next_observations_the_cut_end_of_a_trajectory_is_dropped(tmp_path: Path) -> None:
+def test_without_next_observations_the_truncated_end_of_a_trajectory_is_dropped(tmp_path: Path) -> None:
     trajectories = [steps(3), steps(2, first=10)]
     for each in trajectories:
         del each["next_observations"]
     assert rows_of(datasets.load(str(pickled(tmp_path, trajectories)), PENDULUM)) == [0, 1, 10]
 
 
-def test_a_pickle_asks_for_its_environment(tmp_path: Path) -> None:
+def test_a_pickle_is_refused_without_an_environment(tmp_path: Path) -> None:
     assert "--env" in refusal(pickled(tmp_path, [steps(3)]), None)
 
 
@@ -212,23 +215,21 @@ def without(field: str) -> dict[str, Any]:
         ([steps(3) | {"rewards": [1.0, 2.0, 3.0]}], "field 'rewards' must be a NumPy array"),
         ([steps(3) | {"rewards": np.float32(1)}], "field 'rewards' must be a NumPy array"),
         ([steps(3) | {"rewards": np.array(1.0)}], "field 'rewards' must be a NumPy array"),
-        ([steps(3) | {"rewards": np.ones(4)}], "field 'rewards' has 4 rows, 'observations' has 3"),
+        ([steps(3) | {"rewards": np.ones(4)}], "field 'rewards' has 4 rows, but 'observations' has 3"),
         (
             [steps(3), steps(3) | {"actions": np.ones((3, 2))}],
             "trajectory 1: field 'actions' has shape (3, 2)",
         ),
-        ([steps(3) | {"actions": np.ones((3, 2))}], "field 'actions' has 2 numbers a row"),
+        ([steps(3) | {"actions": np.ones((3, 2))}], "field 'actions' has 2 numbers per row"),
         ([steps(3) | {"terminals": np.full(3, 0.5)}], "'terminals' is neither 0 nor 1 in row 0"),
         ([steps(3) | {"rewards": np.full(3, np.nan)}], "'rewards' is not finite in row 0"),
     ],
 )
-def test_trajectories_that_are_not_as_the_layout_says_are_refused(
-    tmp_path: Path, content: Any, said: str
-) -> None:
+def test_trajectories_with_another_layout_are_refused(tmp_path: Path, content: Any, said: str) -> None:
     assert said in refusal(pickled(tmp_path, content))
 
 
-# --- pickles that would do something ---
+# --- pickles with code ---
 
 
 class Evil:
@@ -259,9 +260,7 @@ def as_field(evil: Any) -> Any:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("place", [in_list, in_dict, in_array, as_field])
-def test_a_pickle_with_code_is_refused_and_the_code_not_run(
-    tmp_path: Path, protocol: int, place: Any
-) -> None:
+def test_a_pickle_with_code_is_refused_without_running_it(tmp_path: Path, protocol: int, place: Any) -> None:
     target = tmp_path / "made"
     path = pickled(tmp_path, place(Evil(target)), protocol)
     said = refusal(path)
@@ -271,7 +270,7 @@ def test_a_pickle_with_code_is_refused_and_the_code_not_run(
     assert target.exists(), "the test tests nothing"
 
 
-def test_code_is_named_and_not_run_whatever_the_command(tmp_path: Path, capsys: Any) -> None:
+def test_the_command_names_the_code_without_running_it(tmp_path: Path, capsys: Any) -> None:
     target = tmp_path / "made"
     path = pickled(tmp_path, Evil(target))
     with pytest.raises(SystemExit) as caught:
@@ -310,14 +309,14 @@ def test_arrays_of_anything_but_numbers_are_refused(tmp_path: Path, content: np.
     assert "holds" in refusal(pickled(tmp_path, [steps(3) | {"rewards": content}], 4))
 
 
-def test_an_array_of_forged_pointers_is_never_made(tmp_path: Path) -> None:
-    """NumPy takes the flags of a pickled dtype for true: without them it reads these bytes as objects."""
+def test_an_array_of_forged_pointers_is_never_created(tmp_path: Path) -> None:
+    """NumPy trusts the flags of a pickled dtype: without them it reads these bytes as objects."""
     dtype = Call(np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0))
     forged = Call(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (3,), dtype, False, b"\x01" * 24))
     assert "dtype 'O8'" in refusal(pickled(tmp_path, [steps(3) | {"rewards": forged}]))
 
 
-def test_the_state_of_a_dtype_cannot_make_it_another(tmp_path: Path) -> None:
+def test_the_state_of_a_dtype_cannot_change_it(tmp_path: Path) -> None:
     dtype = Call(np.dtype, ("f8", False, True), (3, "<", None, ("a",), {"a": ("O8", 0)}, 8, 8, 63))
     forged = Call(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (3,), dtype, False, np.arange(3.0).tobytes()))
     path = pickled(tmp_path, [steps(3) | {"rewards": forged}])
@@ -328,7 +327,7 @@ def test_the_state_of_a_dtype_cannot_make_it_another(tmp_path: Path) -> None:
     ("shape", "content"),
     [((4,), b"\0" * 24), ((2**62,), b""), ((3,), 24), ((3,), [1.0])],
 )
-def test_an_array_that_is_not_what_it_says_is_refused(tmp_path: Path, shape: Any, content: Any) -> None:
+def test_an_array_that_does_not_match_its_header_is_refused(tmp_path: Path, shape: Any, content: Any) -> None:
     forged = Call(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, shape, np.dtype("f8"), False, content))
     assert "not a readable pickle" in refusal(pickled(tmp_path, [steps(3) | {"rewards": forged}]))
 
@@ -341,14 +340,14 @@ def test_an_array_that_is_not_what_it_says_is_refused(tmp_path: Path, shape: Any
         *("torch._utils _rebuild_tensor_v2", "functools partial", "numpy.core.multiarray scalar.__class__"),
     ],
 )
-def test_every_other_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_every_other_global_in_a_pickle_is_refused(tmp_path: Path, name: str) -> None:
     module, attribute = name.split()
     path = tmp_path / "mine.pickle"
     path.write_bytes(b"\x80\x04" + pickle.dumps(module, 0)[:-1] + pickle.dumps(attribute, 0)[:-1] + b"\x93.")
     assert repr(f"{module}.{attribute}") in refusal(path)
 
 
-def test_an_npz_file_with_objects_is_refused_and_their_code_not_run(tmp_path: Path) -> None:
+def test_an_npz_file_with_objects_is_refused_without_running_their_code(tmp_path: Path) -> None:
     target = tmp_path / "made"
     for field in ("rewards", "env_id"):
         path = npz(tmp_path, **steps(3) | {field: np.array([Evil(target)] * 3, object)})
@@ -360,7 +359,7 @@ def test_an_npz_file_with_objects_is_refused_and_their_code_not_run(tmp_path: Pa
 
 
 def whole(tmp_path: Path, kind: str) -> Path:
-    """A small file that is as it should be."""
+    """A small valid file."""
     path = tmp_path / f"mine.{kind.rpartition('.')[2]}"
     if kind == "zipped.npz":
         np.savez_compressed(path, **steps(5))
@@ -375,7 +374,7 @@ KINDS = ["npz", "zipped.npz", "pkl", "pickle"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_was_cut_short_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_shortened_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = whole(tmp_path, kind)
     content = path.read_bytes()
     assert len(datasets.load(str(path), PENDULUM)) == 5
@@ -408,7 +407,7 @@ def test_garbage_is_refused(tmp_path: Path, ending: str, content: bytes) -> None
     assert "not a readable" in refusal(path)
 
 
-def test_a_single_array_that_is_called_npz_is_refused(tmp_path: Path) -> None:
+def test_a_single_array_with_the_ending_npz_is_refused(tmp_path: Path) -> None:
     path, content = tmp_path / "mine.npz", io.BytesIO()
     np.save(content, np.zeros(3))
     path.write_bytes(content.getvalue())
@@ -416,7 +415,7 @@ def test_a_single_array_that_is_called_npz_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["npz", "pkl", "pickle"])
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path, ending: str) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, ending: str) -> None:
     assert "no such file" in refusal(tmp_path / f"mine.{ending}")
 
 
@@ -429,7 +428,7 @@ def learned(env_id: str, n_envs: int, total: int, make: Any) -> tuple[Any, list[
     """A model that has learned for `total` steps, and what each environment received and answered."""
     logs = [TransitionLog(env_id, total) for _ in range(n_envs)]
     envs = DummyVecEnv([lambda log=log: LoggingEnv(environments.make(env_id), log) for log in logs])
-    model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 writes into them
+    model = make(envs, **copy.deepcopy(SMALL))  # Stable-Baselines3 changes them
     model.set_logger(Logger(None, []))
     model.learn(total)
     envs.close()
@@ -443,14 +442,14 @@ def saved(model: Any, tmp_path: Path) -> Path:
 
 
 def expected(logs: list[dict[str, np.ndarray]], size: int) -> dict[str, np.ndarray]:
-    """The last `size` steps of each log, one log behind the other, which are all cut at their ends."""
+    """The last `size` steps of each log, one log after the other, each truncated at its end."""
     for log in logs:
         log["timeouts"][-1] |= not log["terminals"][-1]
     return {key: np.concatenate([log[key][-size:] for log in logs]) for key in logs[0]}
 
 
 def check_episodes(dataset: Dataset, fields: dict[str, np.ndarray], partial: set[int]) -> None:
-    """The episodes of fields of which nothing was dropped; those of `partial` are not whole."""
+    """Check the episodes of fields without dropped rows; those in `partial` are incomplete."""
     ends = fields["terminals"] | fields["timeouts"]
     episode = np.r_[0, np.cumsum(ends)[:-1]]
     assert dataset.episode.tolist() == episode.tolist()
@@ -459,12 +458,12 @@ def check_episodes(dataset: Dataset, fields: dict[str, np.ndarray], partial: set
     assert set(where(~dataset.episode_complete)) == partial
 
 
-SHORT = f"{PENDULUM}?max_episode_steps=35"  # of which neither number of steps below is a multiple
+SHORT = f"{PENDULUM}?max_episode_steps=35"  # the numbers of steps below are not multiples of it
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("total", [120, 330])  # the ring holds 150 steps: not full, and wrapped around
-def test_a_replay_buffer_gives_back_what_was_logged(tmp_path: Path, n_envs: int, total: int) -> None:
+def test_a_replay_buffer_contains_the_logged_steps(tmp_path: Path, n_envs: int, total: int) -> None:
     model, logs = learned(
         SHORT, n_envs, total, lambda envs, **small: SAC("MlpPolicy", envs, seed=0, buffer_size=150, **small)
     )
@@ -484,7 +483,7 @@ def test_a_replay_buffer_gives_back_what_was_logged(tmp_path: Path, n_envs: int,
     assert dataset.notes == ()
 
 
-def test_a_replay_buffer_of_numbered_actions_gives_back_what_was_logged(tmp_path: Path) -> None:
+def test_a_replay_buffer_with_discrete_actions_contains_the_logged_steps(tmp_path: Path) -> None:
     env_id = "CartPole-v1?max_episode_steps=14"
     model, logs = learned(
         env_id, 1, 330, lambda envs, **small: DQN("MlpPolicy", envs, seed=0, buffer_size=150, **small)
@@ -502,9 +501,11 @@ def test_a_replay_buffer_of_numbered_actions_gives_back_what_was_logged(tmp_path
 
 @pytest.mark.parametrize("total", [120, 320, 300])
 @pytest.mark.parametrize("optimised", [False, True])
-def test_a_replay_buffer_that_tells_no_timeouts(tmp_path: Path, optimised: bool, total: int) -> None:
-    """Ends at the limit are cuts, even one that is a terminal. With optimize_memory_usage no next observation
-    is known there, and the oldest step has been overwritten by the newest next observation."""
+def test_a_replay_buffer_without_timeouts_truncates_by_length(
+    tmp_path: Path, optimised: bool, total: int
+) -> None:
+    """Episode ends at the time limit are truncations, even if terminal. With optimize_memory_usage no next
+    observation is known there, and the oldest step has been overwritten by the newest next observation."""
     env_id = "CartPole-v1?max_episode_steps=16"
     model, logs = learned(
         env_id,
@@ -528,7 +529,7 @@ def test_a_replay_buffer_that_tells_no_timeouts(tmp_path: Path, optimised: bool,
     full = total > 150
     size = min(total, 150) // 2 - (optimised and full)
     fields = expected(logs, size)
-    if full:  # how an episode ended is not known where its beginning is not
+    if full:  # the end of an episode is unknown if its beginning is
         ended = fields["terminals"] | fields["timeouts"]
         for first in (0, size):
             end = first + int(np.argmax(ended[first:]))
@@ -538,10 +539,10 @@ def test_a_replay_buffer_that_tells_no_timeouts(tmp_path: Path, optimised: bool,
         assert np.array_equal(getattr(dataset, key), fields[key][kept]), key
     assert dataset.terminated.tolist() == fields["terminals"][kept].tolist()
     assert dataset.truncated.tolist() == fields["timeouts"][kept].tolist()
-    going = ~dataset.terminated  # beyond a terminal transition nothing is of consequence
+    going = ~dataset.terminated  # next observations of terminal transitions are not used
     assert np.array_equal(dataset.next_observations[going], fields["next_observations"][kept][going])
     assert dataset.terminated.any()
-    assert "tells no timeouts" in dataset.notes[0]
+    assert "records no timeouts" in dataset.notes[0]
 
 
 @pytest.fixture(scope="module")
@@ -561,9 +562,7 @@ def spaces(env_id: str) -> tuple[gymnasium.Space, gymnasium.Space]:
     return env.observation_space, env.action_space
 
 
-def test_a_replay_buffer_is_refused_where_it_is_not_trusted(
-    buffer: Path, capsys: Any, tmp_path: Path
-) -> None:
+def test_an_untrusted_replay_buffer_is_refused(buffer: Path, capsys: Any, tmp_path: Path) -> None:
     message = refusal(buffer)
     assert "ReplayBuffer" in message
     assert "runs code" in message
@@ -591,7 +590,7 @@ def test_a_trusted_replay_buffer_is_shown(buffer: Path, capsys: Any) -> None:
 SHORT_RUN = Protocol(start=2)
 
 
-def test_a_trusted_replay_buffer_is_run(buffer: Path, tmp_path: Path) -> None:
+def test_a_study_can_use_a_trusted_replay_buffer(buffer: Path, tmp_path: Path) -> None:
     trusting = Study(
         (str(buffer),),
         ("bc:batch_size=2",),
@@ -605,7 +604,7 @@ def test_a_trusted_replay_buffer_is_run(buffer: Path, tmp_path: Path) -> None:
     assert rows["samples"].max() == 6
 
 
-def test_trust_is_no_part_of_what_a_study_is(tmp_path: Path) -> None:
+def test_trust_pickle_is_not_part_of_the_study_definition(tmp_path: Path) -> None:
     path = pickled(tmp_path, [steps(30)])
     described = []
     for trust in (False, True):
@@ -615,7 +614,7 @@ def test_trust_is_no_part_of_what_a_study_is(tmp_path: Path) -> None:
     assert described[0] == described[1]
 
 
-def test_trust_is_handed_to_the_sources_that_ask_for_it_alone(tmp_path: Path) -> None:
+def test_every_source_accepts_trust_pickle(tmp_path: Path) -> None:
     for name, env_id in (
         ("pendulum-replay", None),
         ("none", PENDULUM),
@@ -629,7 +628,7 @@ def test_a_replay_buffer_of_another_environment_is_refused(buffer: Path) -> None
         assert f"not those of {env_id}" in refusal(buffer, env_id, trust_pickle=True)
 
 
-def test_what_is_trusted_and_yet_no_data_is_refused(tmp_path: Path) -> None:
+def test_a_trusted_pickle_without_data_is_refused(tmp_path: Path) -> None:
     empty = pickled(tmp_path, ReplayBuffer(10, *spaces(PENDULUM)))
     assert "empty" in refusal(empty, trust_pickle=True)
     assert "--env" in refusal(empty, None, trust_pickle=True)

@@ -1,4 +1,4 @@
-"""Malformed HDF5 files: each is refused in one line, or is a dataset as `check` says a dataset must be."""
+"""Malformed HDF5 files: each is refused in one line or loads as a dataset that passes `check`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WIDTHS = {"Pendulum-v1": 3, "CartPole-v1": 4}
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 NUMBERS = [np.nan, np.inf, -np.inf, 1e300, -3.5e38, 3.4e38, 1e-320, -0.0, 2.0, 0.5, 1.0, -1.0, 2.0**53]
 
-# What may befall a field: what it is, and with what.
-ACCIDENTS = st.one_of(
+# Possible corruptions of a field: kind and argument.
+CORRUPTIONS = st.one_of(
     st.tuples(st.just("missing"), st.none()),
     st.tuples(
         st.just("dtype"),
@@ -116,14 +116,14 @@ REFERENCES = st.dictionaries(
 
 @dataclass(frozen=True)
 class Log:
-    """A sound log, and what is done to it."""
+    """A sound log and its corruptions."""
 
     env_id: str
     ends: tuple[str, ...]  # of each row: "" or of "t" terminal, "c" timeout
-    optional: tuple[str, ...]  # fields that are there
-    accidents: tuple[tuple[str, tuple[str, Any]], ...]  # field, accident
+    optional: tuple[str, ...]  # optional fields in the file
+    corruptions: tuple[tuple[str, tuple[str, Any]], ...]  # field, corruption
     attributes: dict[str, Any]
-    kept: float  # share of the file's bytes that are there
+    kept: float  # share of the file's bytes that is kept
     rules: DataRules
     seed: int
 
@@ -133,7 +133,7 @@ LOGS = st.builds(
     env_id=st.sampled_from(sorted(WIDTHS)),
     ends=st.lists(st.sampled_from(["", "", "", "t", "c", "tc"]), max_size=9).map(tuple),
     optional=st.sampled_from([(), ("timeouts",), ("next_observations",), ("timeouts", "next_observations")]),
-    accidents=st.lists(st.tuples(st.sampled_from(FIELDS), ACCIDENTS), max_size=3).map(tuple),
+    corruptions=st.lists(st.tuples(st.sampled_from(FIELDS), CORRUPTIONS), max_size=3).map(tuple),
     attributes=st.one_of(
         st.just({}), REFERENCES, ENV_IDS.map(lambda env_id: {"env_id": env_id} if env_id is not None else {})
     ),
@@ -160,20 +160,20 @@ def sound(log: Log) -> dict[str, np.ndarray]:
 
 
 @np.errstate(all="ignore")
-def happens(values: np.ndarray, accident: str, what: Any) -> np.ndarray:
-    """A field after an accident that leaves it an array."""
-    if accident in ("dtype", "number", "all") and values.dtype.kind not in "fiub":
-        return values  # something else has happened to it already
-    if accident in ("shape", "length") and not values.ndim:
+def corrupted(values: np.ndarray, corruption: str, argument: Any) -> np.ndarray:
+    """A field after a corruption that leaves it an array."""
+    if corruption in ("dtype", "number", "all") and values.dtype.kind not in "fiub":
+        return values  # corrupted otherwise already
+    if corruption in ("shape", "length") and not values.ndim:
         return values
-    if accident == "dtype":
-        if what == "S3":
+    if corruption == "dtype":
+        if argument == "S3":
             return np.full(values.shape, b"1.5")
-        if what == "i4,f4":
-            return np.zeros(values.shape, what)
-        real = np.nan_to_num(values) if np.dtype(what).kind in "iub" else values
-        return real.astype(what)
-    if accident == "shape":
+        if argument == "i4,f4":
+            return np.zeros(values.shape, argument)
+        real = np.nan_to_num(values) if np.dtype(argument).kind in "iub" else values
+        return real.astype(argument)
+    if corruption == "shape":
         shapes = {
             "flat": values.reshape(-1),
             "column": values[:, None] if values.ndim == 1 else values,
@@ -185,22 +185,22 @@ def happens(values: np.ndarray, accident: str, what: Any) -> np.ndarray:
             "narrow": values[..., :0],
             "turned": values.T,
         }
-        return np.asarray(shapes[what])
-    if accident == "length":
-        return values[:-1] if what < 0 else np.concatenate([values, values[-1:]])
+        return np.asarray(shapes[argument])
+    if corruption == "length":
+        return values[:-1] if argument < 0 else np.concatenate([values, values[-1:]])
     changed = values.astype(np.float64)
-    if accident == "all":
-        changed[...] = what
+    if corruption == "all":
+        changed[...] = argument
     elif changed.size:
-        changed.flat[what[1] % changed.size] = what[0]
+        changed.flat[argument[1] % changed.size] = argument[0]
     return changed
 
 
-def put(file: h5py.File, name: str, values: np.ndarray, accident: str, what: Any) -> None:
-    """Writes a field, or what is there in its place."""
+def put(file: h5py.File, name: str, values: np.ndarray, corruption: str, argument: Any) -> None:
+    """Write a field or its replacement."""
     length = len(values) if values.ndim else 1
-    if accident == "instead":
-        match what:
+    if corruption == "instead":
+        match argument:
             case "group":
                 file.create_group(name)["values"] = values
             case "empty":
@@ -225,7 +225,7 @@ def put(file: h5py.File, name: str, values: np.ndarray, accident: str, what: Any
                 file.create_dataset(name, values.shape, dtype="V8")
             case "vast":
                 file.create_dataset(name, (10**12, *values.shape[1:]), "f4", chunks=(8, *values.shape[1:]))
-    elif accident == "stored" and values.size and values.ndim:
+    elif corruption == "stored" and values.size and values.ndim:
         options: dict[str, Any] = {
             "gzip": {"data": values, "compression": "gzip"},
             "lzf": {"data": values, "compression": "lzf"},
@@ -233,7 +233,7 @@ def put(file: h5py.File, name: str, values: np.ndarray, accident: str, what: Any
             "shuffled": {"data": values, "shuffle": True, "fletcher32": values.dtype.kind in "fiu"},
             "unwritten": {"shape": values.shape, "dtype": values.dtype, "chunks": True},
             "growing": {"data": values, "maxshape": (None,) * values.ndim},
-        }[what]
+        }[argument]
         file.create_dataset(name, **options)
     else:
         file[name] = values
@@ -242,15 +242,15 @@ def put(file: h5py.File, name: str, values: np.ndarray, accident: str, what: Any
 def write(path: Path, log: Log) -> None:
     fields = sound(log)
     last: dict[str, tuple[str, Any]] = dict.fromkeys(fields, ("", None))
-    for name, (accident, what) in log.accidents:
+    for name, (corruption, argument) in log.corruptions:
         if name not in fields:
             continue
-        if accident == "missing":
+        if corruption == "missing":
             del fields[name]
-        elif accident in ("instead", "stored"):
-            last[name] = accident, what
+        elif corruption in ("instead", "stored"):
+            last[name] = corruption, argument
         else:
-            fields[name] = happens(fields[name], accident, what)
+            fields[name] = corrupted(fields[name], corruption, argument)
     with h5py.File(path, "w") as file:
         for name, values in fields.items():
             put(file, name, values, *last[name])
@@ -262,7 +262,7 @@ def write(path: Path, log: Log) -> None:
 
 
 def check(dataset: Dataset) -> None:
-    """What holds of every dataset."""
+    """Properties of every dataset."""
     size, episodes = len(dataset), len(dataset.episode_returns)
     environment = environments.describe(dataset.env_id)
     discrete = isinstance(environment.actions, environments.Discrete)
@@ -293,12 +293,12 @@ def check(dataset: Dataset) -> None:
     assert not (dataset.terminated & dataset.truncated).any()
     assert sum(dataset.segments) == size
     assert len(dataset.segments) == len(dataset.segment_names) == 1
-    # Episodes follow each other; one of which every row was dropped keeps its number.
+    # Episodes are in order; one whose rows were all dropped keeps its index.
     steps = np.diff(dataset.episode)
     assert (steps >= 0).all()
     assert dataset.episode[0] >= 0
     assert dataset.episode[-1] < episodes
-    # Nothing goes on in an episode after its end.
+    # No transition follows the end of an episode within it.
     ended = dataset.terminated | dataset.truncated
     assert (steps[ended[:-1]] > 0).all()
     assert dataset.behaviour_return is not None
@@ -307,7 +307,7 @@ def check(dataset: Dataset) -> None:
 
 
 def check_numbers(dataset: Dataset, path: Path, log: Log) -> None:
-    """The dataset's numbers are the file's, at their rows, by the rules spelt out anew."""
+    """The dataset contains the file's numbers according to an independent implementation of the rules."""
     with h5py.File(path) as file:
         raw = {name: file[name][...] for name in FIELDS if name in file}
     size = len(raw["observations"])
@@ -338,10 +338,10 @@ def check_numbers(dataset: Dataset, path: Path, log: Log) -> None:
     np.testing.assert_array_equal(dataset.next_observations[goes_on], expected)
 
 
-def test_a_malformed_file_is_refused_in_a_line_or_is_a_dataset(tmp_path: Path) -> None:
+def test_a_malformed_file_is_refused_in_one_line_or_loads_correctly(tmp_path: Path) -> None:
     path, outcomes = tmp_path / "log.hdf5", Counter[str]()
 
-    # A deadline measures how busy the machine is; a file that makes the loading hang runs into pytest's.
+    # No deadline, because it depends on the machine; pytest's timeout stops a file that hangs.
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(log=LOGS)
     def loads(log: Log) -> None:
@@ -365,21 +365,20 @@ def test_a_malformed_file_is_refused_in_a_line_or_is_a_dataset(tmp_path: Path) -
     assert outcomes["loaded"] >= EXAMPLES / 10
 
 
-def test_the_kinds_of_accident_are_refused_or_not_as_they_should_be(tmp_path: Path) -> None:
-    """That the files above are what they are meant to be: a log that nothing befalls loads, and what cannot
-    be read as numbers is refused."""
+def test_each_kind_of_corruption_is_handled_as_intended(tmp_path: Path) -> None:
+    """The corruptions above work as intended: harmless ones load, and argument is not numeric is refused."""
     path = tmp_path / "log.hdf5"
     ends, optional = ("", "t", "", "c", ""), ("timeouts", "next_observations")
 
-    def log(*accidents: tuple[str, tuple[str, Any]], kept: float = 1.0) -> Log:
-        return Log("Pendulum-v1", ends, optional, accidents, {}, kept, "strict", 0)
+    def log(*corruptions: tuple[str, tuple[str, Any]], kept: float = 1.0) -> Log:
+        return Log("Pendulum-v1", ends, optional, corruptions, {}, kept, "strict", 0)
 
-    harmless = [*(("stored", what) for what in ["gzip", "lzf", "chunked", "shuffled", "growing"])]
-    harmless += [("dtype", what) for what in ["f2", "f4", "f8", "g", ">f4", ">f8"]]
-    for accident in harmless:
-        write(path, log(("rewards", accident)))
+    harmless = [*(("stored", argument) for argument in ["gzip", "lzf", "chunked", "shuffled", "growing"])]
+    harmless += [("dtype", argument) for argument in ["f2", "f4", "f8", "g", ">f4", ">f8"]]
+    for corruption in harmless:
+        write(path, log(("rewards", corruption)))
         check_numbers(datasets.load(str(path)), path, log())
-    for what in [
+    for argument in [
         "group",
         "empty",
         "strings",
@@ -392,13 +391,18 @@ def test_the_kinds_of_accident_are_refused_or_not_as_they_should_be(tmp_path: Pa
         "opaque",
         "vast",
     ]:
-        write(path, log(("rewards", ("instead", what))))
+        write(path, log(("rewards", ("instead", argument))))
         with pytest.raises(UserError, match=r"'rewards'|memory"):
             datasets.load(str(path))
     for field in ("timeouts", "next_observations"):
-        for what in ["group", "type", "soft-link", "external-link"]:  # never as if they were not there
-            write(path, log((field, ("instead", what))))
-            with pytest.raises(UserError, match=f"'{field}' is there, but is no array"):
+        for argument in [
+            "group",
+            "type",
+            "soft-link",
+            "external-link",
+        ]:  # never ignored as if they were missing
+            write(path, log((field, ("instead", argument))))
+            with pytest.raises(UserError, match=f"'{field}' exists, but is not an array"):
                 datasets.load(str(path))
     for kept in (0.0, 0.1, 0.5, 0.9, 0.99):
         write(path, log(kept=kept))

@@ -104,7 +104,7 @@ def test_a_million_transitions_add_at_most_one_and_a_half_times_their_own_bytes(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("without", ["", "next_observations"])
-def test_loading_holds_little_beside_the_arrays(tmp_path: Path, without: str) -> None:
+def test_loading_takes_little_more_memory_than_the_arrays(tmp_path: Path, without: str) -> None:
     """Without next observations too, where these are made and rows are left out of every array."""
     write(tmp_path / "small.hdf5", 2000, without)
     write(tmp_path / "large.hdf5", SIZE, without)
@@ -117,7 +117,7 @@ def test_loading_holds_little_beside_the_arrays(tmp_path: Path, without: str) ->
 
 
 @pytest.mark.parametrize("without", ["", "next_observations"])
-def test_what_memory_will_not_hold_is_refused_before_it_is_read(
+def test_hdf5_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
 ) -> None:
     """The bytes of its arrays, those not in the file but made included, and half as much again."""
@@ -158,7 +158,7 @@ def refused_just_below(name: str, needed: float, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_is_refused_before_it_is_read(
+def test_npz_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[..., None]
 ) -> None:
     """By the sizes that it declares, however well it is compressed."""
@@ -170,7 +170,9 @@ def test_npz_is_refused_before_it_is_read(
         datasets.load(str(path), "Hopper-v4")
 
 
-def test_a_pickle_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_may_not_fit_into_memory_is_refused_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "data.pkl"
     trajectories = [
         {key: values[begin : begin + 50] for key, values in FIELDS.items() if key != "timeouts"}
@@ -184,7 +186,9 @@ def test_a_pickle_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.Mon
         datasets.load(str(path), "Hopper-v4")
 
 
-def test_minaris_are_refused_by_their_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minari_dataset_that_does_not_fit_into_memory_is_refused_by_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     _write.write(datasets.load("pendulum-replay"), "minari:pendulum-v0")
     size = len(datasets.load("minari:pendulum-v0"))
@@ -199,7 +203,7 @@ def test_minaris_are_refused_by_their_metadata(tmp_path: Path, monkeypatch: pyte
         datasets.load("minari:pendulum-v0")
 
 
-def test_a_file_that_declares_more_than_any_machine_has_is_refused_with_the_figures(
+def test_a_huge_declared_size_is_refused_with_the_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "vast.hdf5"
@@ -211,9 +215,7 @@ def test_a_file_that_declares_more_than_any_machine_has_is_refused_with_the_figu
         datasets.load(str(path))
 
 
-def test_free_memory_is_the_systems_own_figure_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_free_memory_is_read_from_meminfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meminfo = tmp_path / "meminfo"
     monkeypatch.setattr(_rules, "Path", lambda _: meminfo)
     assert _rules._free_memory() is None
@@ -224,7 +226,7 @@ def test_free_memory_is_the_systems_own_figure_where_there_is_one(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_script_compares_loading_with_reading() -> None:
+def test_the_load_large_script_runs() -> None:
     script = Path(__file__).parents[1] / "experiments" / "load_large.py"
     arguments = [sys.executable, script, "--transitions", "3000", "--rounds", "1", "--compressed"]
     lines = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()

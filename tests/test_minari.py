@@ -64,7 +64,7 @@ gymnasium.register("Errand-v0", entry_point="test_minari:Errand", max_episode_st
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where Minari's datasets lie; and no network."""
+    """The folder of Minari's datasets; downloads fail."""
 
     def download(dataset_id: str) -> None:
         print("Downloading")
@@ -77,8 +77,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def episodes(env: gymnasium.Env, ends: str, steps: int = 4) -> list[EpisodeBuffer]:
-    """Random episodes, each with the flag set in its last step that a letter says: terminated, cut or
-    neither (`-`)."""
+    """Random episodes, each ending as its letter says: terminated (t), truncated (c) or neither (-)."""
     env.observation_space.seed(0)
     env.action_space.seed(0)
 
@@ -111,7 +110,7 @@ def store(
     env_spec: bool = True,
     **metadata: Any,
 ) -> str:
-    """A dataset as Minari's DataCollector stores it; its name in the suite."""
+    """A dataset as Minari's DataCollector stores it; returns its name in seqeval."""
     folder = root / name
     folder.mkdir(parents=True)
     spec, here = env.spec, {"observation_space": env.observation_space, "action_space": env.action_space}
@@ -130,10 +129,10 @@ def refusal(name: str, env_id: str | None = None) -> str:
     return message
 
 
-# --- what is read ---
+# --- reading ---
 
 
-def test_every_transition_of_a_continuous_dataset_is_there_with_its_next_observation(root: Path) -> None:
+def test_a_continuous_dataset_is_read_completely_with_next_observations(root: Path) -> None:
     env = gymnasium.make("Pendulum-v1")
     name = store(root, env, "tct", algorithm_name="dice", author={"B", "A"})
     dataset = datasets.load(name)
@@ -152,7 +151,7 @@ def test_every_transition_of_a_continuous_dataset_is_there_with_its_next_observa
     assert dataset.card == {"behaviour": "dice", "author": "A, B", "minari_version": minari.__version__}
 
 
-def test_numbered_actions_are_integers(root: Path) -> None:
+def test_discrete_actions_are_integers(root: Path) -> None:
     env = gymnasium.make("CartPole-v1")
     logged = episodes(env, "t")
     dataset = datasets.load(store(root, env, buffers=logged))
@@ -160,14 +159,14 @@ def test_numbered_actions_are_integers(root: Path) -> None:
     assert dataset.actions.tolist() == logged[0].actions.tolist()
 
 
-def test_an_episode_that_just_stops_is_cut_and_the_last_of_all_left_open(root: Path) -> None:
+def test_an_episode_without_an_end_is_truncated_and_the_last_one_incomplete(root: Path) -> None:
     dataset = datasets.load(store(root, gymnasium.make("Pendulum-v1"), "-t-"))
     assert np.flatnonzero(dataset.truncated).tolist() == [3, 11]
     assert dataset.episode_complete.tolist() == [True, True, False]
     assert dataset.notes == ("1 episodes end neither terminated nor truncated: taken as truncated",)
 
 
-def test_dicts_are_flattened_in_the_order_of_the_environment_that_is_evaluated_in(root: Path) -> None:
+def test_dicts_are_flattened_in_the_order_of_the_evaluation_environment(root: Path) -> None:
     env = gymnasium.make("Errand-v0")
     logged = episodes(env, "cc")
     dataset = datasets.load(store(root, env, buffers=logged))
@@ -188,20 +187,20 @@ def test_dicts_are_flattened_in_the_order_of_the_environment_that_is_evaluated_i
     assert episodes_played.returns == [5.0, 5.0]
 
 
-def test_an_environment_that_flattens_already_is_left_as_it_is(root: Path) -> None:
+def test_an_environment_that_flattens_already_is_not_wrapped_again(root: Path) -> None:
     name = store(root, gymnasium.make("Errand-v0"))
     flat = "test_minari:Errand-v0?flatten_observation=True"
     assert datasets.load(name, flat).digest == datasets.load(name).digest
 
 
-def test_a_wrapper_that_flattens_is_recognised_in_the_record(root: Path) -> None:
+def test_a_recorded_flatten_wrapper_is_recognized(root: Path) -> None:
     env = gymnasium.wrappers.FlattenObservation(gymnasium.make("Errand-v0"))
     dataset = datasets.load(store(root, env))
     assert dataset.env_id == "test_minari:Errand-v0?flatten_observation=True"
     assert dataset.notes == ()
 
 
-def test_a_dict_of_other_keys_than_the_environments_is_refused(root: Path) -> None:
+def test_observations_with_other_keys_than_the_environments_are_refused(root: Path) -> None:
     gymnasium.register("Errands-v0", entry_point="test_minari:Errand")
     try:
         env = gymnasium.make("Errand-v0")
@@ -216,10 +215,10 @@ def test_a_dict_of_other_keys_than_the_environments_is_refused(root: Path) -> No
     assert "--env" in message
 
 
-# --- its environment ---
+# --- environments ---
 
 
-def test_what_differs_from_what_is_registered_is_in_the_environments_name(root: Path) -> None:
+def test_differences_from_the_registered_environment_become_options(root: Path) -> None:
     env = gymnasium.make("Pendulum-v1", g=9.5, max_episode_steps=50, render_mode="rgb_array")
     dataset = datasets.load(store(root, env))
     assert dataset.env_id == "Pendulum-v1?g=9.5&max_episode_steps=50"
@@ -227,26 +226,26 @@ def test_what_differs_from_what_is_registered_is_in_the_environments_name(root: 
     assert (made.unwrapped.g, made.spec.max_episode_steps, made.render_mode) == (9.5, 50, None)
 
 
-def test_a_time_limit_taken_away_is_taken_away(root: Path) -> None:
+def test_a_removed_time_limit_stays_removed(root: Path) -> None:
     dataset = datasets.load(store(root, gymnasium.make("Pendulum-v1", max_episode_steps=-1)))
     assert environments.describe(dataset.env_id).time_limit is None
 
 
-def test_the_environment_for_evaluation_goes_before_the_one_it_was_logged_in(root: Path) -> None:
+def test_the_recorded_evaluation_environment_takes_precedence(root: Path) -> None:
     spec = gymnasium.make("Pendulum-v1", max_episode_steps=30).spec
     dataset = datasets.load(store(root, gymnasium.make("Pendulum-v1"), eval_env_spec=spec.to_json()))
     assert dataset.env_id == "Pendulum-v1?max_episode_steps=30"
     assert "for evaluation" in dataset.notes[0]
 
 
-def test_the_given_environment_goes_before_the_recorded_one_which_keeps_its_references(root: Path) -> None:
+def test_a_given_environment_takes_precedence_without_the_recorded_references(root: Path) -> None:
     name = store(root, gymnasium.make("Pendulum-v1"), ref_min_score=-1000.0, ref_max_score=-100.0)
     dataset = datasets.load(name, "Pendulum-v1?g=5.0")
     assert (dataset.env_id, dataset.reference) == ("Pendulum-v1?g=5.0", None)
     assert datasets.load(name, "Pendulum-v1").reference is not None
 
 
-def test_wrappers_cannot_be_said_so_another_environment_must_be_named(root: Path) -> None:
+def test_recorded_wrappers_are_refused_unless_an_environment_is_given(root: Path) -> None:
     env = gymnasium.wrappers.ClipAction(
         gymnasium.wrappers.RescaleAction(gymnasium.make("Pendulum-v1"), -1, 1)
     )
@@ -256,7 +255,7 @@ def test_wrappers_cannot_be_said_so_another_environment_must_be_named(root: Path
     assert datasets.load(name, "Pendulum-v1").env_id == "Pendulum-v1"
 
 
-def test_an_environment_that_is_not_registered_here_is_named_with_its_package(root: Path) -> None:
+def test_an_unregistered_environment_is_refused_with_its_package(root: Path) -> None:
     env = gymnasium.make("Pendulum-v1")
     name = store(root, env, env_spec=False)
     path = root / "small/made-v0/data/metadata.json"
@@ -266,20 +265,20 @@ def test_an_environment_that_is_not_registered_here_is_named_with_its_package(ro
     assert all(part in message for part in ("Far-v3", "install far_away", "--env"))
 
 
-def test_a_dataset_without_an_environment_asks_for_one_and_keeps_its_references(root: Path) -> None:
+def test_a_dataset_without_an_environment_needs_one_and_keeps_its_references(root: Path) -> None:
     name = store(root, gymnasium.make("Pendulum-v1"), env_spec=False, ref_min_score=0, ref_max_score=1)
     assert "--env" in refusal(name)
     assert datasets.load(name, "Pendulum-v1").reference is not None
 
 
-def test_an_argument_that_its_record_lacks_is_told(root: Path) -> None:
+def test_an_argument_missing_from_the_record_is_noted(root: Path) -> None:
     env = gymnasium.make("Errand-v0")
     env.unwrapped.spec.kwargs.clear()
     assert any("registered with way" in note for note in datasets.load(store(root, env)).notes)
 
 
-def test_an_environment_that_observes_no_vector_is_told_the_option_that_flattens() -> None:
-    with pytest.raises(UserError, match="the option flatten_observation=True makes them one"):
+def test_non_vector_observations_are_refused_with_the_option_to_use() -> None:
+    with pytest.raises(UserError, match="add the option flatten_observation=True"):
         environments.describe("FrozenLake-v1")
     assert environments.describe("FrozenLake-v1?flatten_observation=True").observation_size == 16
 
@@ -292,18 +291,18 @@ def test_an_environment_that_cannot_be_flattened_is_refused(monkeypatch: pytest.
         environments.make("Errand-v0?flatten_observation=True")
 
 
-def test_options_are_put_behind_a_name_unless_they_cannot_be_written() -> None:
+def test_options_are_appended_to_a_name_unless_they_cannot_be_written() -> None:
     assert environments.with_options("A-v0", {}) == "A-v0"
     assert environments.with_options("A-v0?b=1", {"c": [1], "d": "e"}) == "A-v0?b=1&c=[1]&d='e'"
     for bad in (float("nan"), "this&that", object()):
-        with pytest.raises(UserError, match="is no option"):
+        with pytest.raises(UserError, match="is not an option"):
             environments.with_options("A-v0", {"b": bad})
 
 
 # --- scores ---
 
 
-def test_its_own_references_are_those_of_minaris_normalised_score(root: Path) -> None:
+def test_own_references_give_minaris_normalized_score(root: Path) -> None:
     name = store(root, gymnasium.make("Hopper-v5"), ref_min_score=10.0, ref_max_score=3000.0)
     reference = datasets.load(name).reference
     assert reference is not None
@@ -313,7 +312,7 @@ def test_its_own_references_are_those_of_minaris_normalised_score(root: Path) ->
     assert [reference.score(value) for value in returns] == pytest.approx(expected.tolist())
 
 
-def test_without_references_of_its_own_the_environments_published_ones_are_taken(root: Path) -> None:
+def test_without_own_references_the_published_ones_are_used(root: Path) -> None:
     with environments.quiet():
         name = store(root, gymnasium.make("Hopper-v4"))
     reference = datasets.load(name).reference
@@ -321,17 +320,17 @@ def test_without_references_of_its_own_the_environments_published_ones_are_taken
     assert reference.maximum == 3234.3
 
 
-def test_references_that_make_no_scale_are_left_out_with_a_note(root: Path) -> None:
+def test_invalid_references_are_ignored_with_a_note(root: Path) -> None:
     name = store(root, gymnasium.make("Pendulum-v1"), ref_min_score=5.0, ref_max_score=5.0)
     dataset = datasets.load(name)
     assert dataset.reference is None
-    assert "make no scale" in dataset.notes[0]
+    assert "not a valid scale" in dataset.notes[0]
 
 
-# --- what is refused ---
+# --- refused datasets ---
 
 
-def test_an_unknown_name_is_refused_with_the_near_ones_and_why_it_did_not_come(
+def test_an_unknown_name_is_refused_with_similar_names_and_the_download_error(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(root, gymnasium.make("Pendulum-v1"))
@@ -344,7 +343,7 @@ def test_an_unknown_name_is_refused_with_the_near_ones_and_why_it_did_not_come(
 
 
 @pytest.mark.parametrize("bad", ["made", "small/made", "../made-v0", "a b-v0", "", "hf://x/made-v0"])
-def test_what_cannot_be_a_name_of_minari_is_told_how_they_are_written(bad: str) -> None:
+def test_an_invalid_minari_name_is_refused_with_an_example(bad: str) -> None:
     assert "minari:mujoco/hopper/medium-v0" in refusal(f"minari:{bad}")
 
 
@@ -375,7 +374,7 @@ def test_an_episode_without_its_last_observation_is_refused(root: Path) -> None:
     assert "episode 1 has 4 observations and 4 rewards" in refusal(store(root, env, buffers=logged))
 
 
-def test_observations_of_words_are_refused(root: Path) -> None:
+def test_text_observations_are_refused(root: Path) -> None:
     env = gymnasium.make("Pendulum-v1")
     env = gymnasium.wrappers.TransformObservation(env, None, spaces.Text(3))
     logged = [
@@ -384,7 +383,7 @@ def test_observations_of_words_are_refused(root: Path) -> None:
     assert "Text" in refusal(store(root, env, buffers=logged, env_spec=False), "test_minari:Errand-v0")
 
 
-def test_a_numberless_value_is_refused_with_its_row(root: Path) -> None:
+def test_an_infinite_value_is_refused_with_its_row(root: Path) -> None:
     env = gymnasium.make("Pendulum-v1")
     logged = episodes(env, "tt")
     logged[1].rewards[2] = 1e300
@@ -392,7 +391,7 @@ def test_a_numberless_value_is_refused_with_its_row(root: Path) -> None:
         datasets.load(store(root, env, buffers=logged))
 
 
-# --- converted ---
+# --- conversion ---
 
 
 def same(one: Dataset, two: Dataset, but: tuple[str, ...] = ()) -> None:
@@ -408,7 +407,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["pendulum-replay", "cartpole-replay", "hopper-replay"])
-def test_an_embedded_dataset_comes_back_as_it_was(
+def test_an_embedded_dataset_survives_the_round_trip(
     name: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for heavy in ("jax", "jax.tree_util"):
@@ -422,7 +421,7 @@ def test_an_embedded_dataset_comes_back_as_it_was(
     assert back.card["behaviour"] == dataset.card["behaviour"]
 
 
-def test_a_dataset_of_minari_comes_back_from_a_file_and_from_minari(root: Path, target: str) -> None:
+def test_a_minari_dataset_survives_the_round_trip(root: Path, target: str) -> None:
     env = gymnasium.make("Errand-v0", speed=2.0, way=(3, 4))
     dataset = datasets.load(store(root, env, "ctc-", ref_min_score=0.0, ref_max_score=9.0))
     _, notes = _write.write(dataset, target)
@@ -431,8 +430,8 @@ def test_a_dataset_of_minari_comes_back_from_a_file_and_from_minari(root: Path, 
     assert not dataset.episode_complete[-1]
 
 
-def test_what_is_written_for_minari_is_minaris(root: Path) -> None:
-    """Its own library finds it, and the environment in it, which has to be made with options here."""
+def test_a_written_dataset_can_be_used_by_minari_itself(root: Path) -> None:
+    """Minari's library finds the dataset and its environment, which is made with options."""
     env_id = "Pendulum-v1?g=9.5&max_episode_steps=20"
     path, _ = _write.write(made(make_dataset(env_id=env_id)), "minari:deep/down/made-v3")
     assert path == root / "deep/down/made-v3"
@@ -448,12 +447,12 @@ def test_what_is_written_for_minari_is_minaris(root: Path) -> None:
 
 
 def made(dataset: Dataset) -> Dataset:
-    """With next observations that are the observations of the next rows, as Minari needs them."""
+    """The dataset with consistent next observations, as Minari requires."""
     following = np.concatenate([dataset.observations[1:], dataset.observations[:1]])
     return dataclasses.replace(dataset, next_observations=following)
 
 
-def test_an_environment_that_is_registered_with_a_class_is_known_to_the_suite_alone(root: Path) -> None:
+def test_an_environment_registered_with_a_class_is_recorded_for_seqeval_only(root: Path) -> None:
     pendulum = made(make_dataset())
     dataset = dataclasses.replace(
         pendulum,
@@ -467,7 +466,9 @@ def test_an_environment_that_is_registered_with_a_class_is_known_to_the_suite_al
     assert minari.load_dataset("count-v0").env_spec is None
 
 
-def test_dropped_transitions_are_told_and_their_episodes_end_one_earlier(tmp_path: Path, target: str) -> None:
+def test_dropped_transitions_are_noted_and_their_episodes_end_one_step_earlier(
+    tmp_path: Path, target: str
+) -> None:
     logged = make_dataset()  # episodes 0, 3, 6 and 9 of 12 terminate
     with h5py.File(tmp_path / "log.hdf5", "w") as file:
         file.attrs["env_id"] = "Pendulum-v1"
@@ -483,14 +484,17 @@ def test_dropped_transitions_are_told_and_their_episodes_end_one_earlier(tmp_pat
     assert back.truncated.sum() == 8
 
 
-def test_parts_and_unfinished_episodes_between_them_are_told(target: str) -> None:
+def test_segments_and_unfinished_episodes_between_them_are_noted(target: str) -> None:
     dataset = datasets.load("mix:pendulum-replay:250+pendulum-replay:150")
     _, notes = _write.write(dataset, target)
-    assert notes == ["1 unfinished episodes before the last count as cut by a timeout", "its 2 parts are one"]
+    assert notes == [
+        "1 unfinished episodes before the last one count as truncated by a timeout",
+        "its 2 segments become one",
+    ]
     same(dataset, datasets.load(target), but=("episode_complete",))
 
 
-def test_what_jumps_inside_an_episode_is_for_files_alone(tmp_path: Path, root: Path) -> None:
+def test_inconsistent_next_observations_can_be_written_to_hdf5_only(tmp_path: Path, root: Path) -> None:
     dataset = make_dataset()
     with pytest.raises(UserError, match=r"tiny: the next observation of 108 transitions .* \.hdf5"):
         _write.write(dataset, "minari:jump-v0")
@@ -499,7 +503,7 @@ def test_what_jumps_inside_an_episode_is_for_files_alone(tmp_path: Path, root: P
     same(dataset, datasets.load(str(tmp_path / "jump.hdf5")))
 
 
-def test_a_scale_that_a_file_cannot_keep_is_told(tmp_path: Path) -> None:
+def test_references_that_a_file_cannot_keep_are_noted(tmp_path: Path) -> None:
     env_id = "Hopper-v4"
     dataset = dataclasses.replace(datasets.load("hopper-replay"), reference=make_dataset().reference)
     assert dataset.env_id == env_id
@@ -523,7 +527,7 @@ def convert(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return int(ended.value.code or 0), *capsys.readouterr()
 
 
-def test_the_command_converts_and_never_overwrites(capsys, tmp_path: Path, root: Path) -> None:
+def test_the_convert_command_never_overwrites(capsys, tmp_path: Path, root: Path) -> None:
     path = tmp_path / "pendulum.hdf5"
     assert convert(capsys, "pendulum-replay", "--to", path) == (0, f"{path}\n", "")
     before = path.read_bytes()
@@ -544,14 +548,14 @@ def test_the_command_converts_and_never_overwrites(capsys, tmp_path: Path, root:
         ("none", "nothing.hdf5", "no data"),
     ],
 )
-def test_what_cannot_be_converted_is_refused(capsys, name: str, to: str, what: str) -> None:
+def test_invalid_conversions_are_refused(capsys, name: str, to: str, what: str) -> None:
     code, out, err = convert(capsys, name, "--to", to, "--env", "Pendulum-v1")
     assert (code, out) == (2, "")
     assert what in err
     assert err.count("\n") == 1
 
 
-def test_minari_is_imported_for_its_own_datasets_alone() -> None:
+def test_minari_is_imported_only_for_its_own_datasets() -> None:
     code = "import sys; from seqeval import datasets; datasets.load('pendulum-replay'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"minari", "jax"} & set(done.stdout.split())

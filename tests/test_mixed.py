@@ -1,4 +1,4 @@
-"""Datasets joined: whose transitions stand where, where episodes are cut, and what does not fit together."""
+"""Mixtures of datasets: the order of transitions, truncated episodes, and parts that do not fit together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LENGTH = 5
 
 
 def write(path: Path, episodes: int, value: float, env_id: str = "Pendulum-v1", **attributes: float) -> str:
-    """Episodes of `LENGTH` steps, every other of which terminates; every number but actions is `value` and
-    some steps more."""
+    """Episodes of `LENGTH` steps, every other of which terminates; every number except actions is
+    `value` plus the step."""
     size = episodes * LENGTH
     steps = (value + np.arange(size)).astype(np.float32)
     ends = np.arange(size) % LENGTH == LENGTH - 1
@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return write(tmp_path / "low-a.hdf5", 4, 100), write(tmp_path / "high-a.hdf5", 3, 500)
 
 
-def test_the_parts_stand_one_after_the_other(files: tuple[str, str]) -> None:
+def test_the_parts_are_concatenated(files: tuple[str, str]) -> None:
     low, high = map(datasets.load, files)
     both = datasets.load(f"mix:{files[0]}+{files[1]}")
     assert (both.name, both.env_id) == ("low-a:20+high-a:15", "Pendulum-v1")
@@ -52,25 +52,25 @@ def test_the_parts_stand_one_after_the_other(files: tuple[str, str]) -> None:
     assert both.digest not in (low.digest, high.digest)
 
 
-def test_the_first_of_a_part_cut_its_last_episode(files: tuple[str, str]) -> None:
+def test_a_size_truncates_the_last_episode_of_a_part(files: tuple[str, str]) -> None:
     both = datasets.load(f"mix:{files[0]}:8+{files[1]}:40%,name=half")
     assert (both.name, both.segments) == ("half", (8, 6))
     assert both.rewards.tolist() == [*range(100, 108), *range(500, 506)]
     assert both.episode.tolist() == [0] * 5 + [1] * 3 + [2] * 5 + [3]
-    assert np.flatnonzero(both.truncated).tolist() == [4, 7, 12, 13]  # 7 and 13 where the parts are cut
+    assert np.flatnonzero(both.truncated).tolist() == [4, 7, 12, 13]  # 7 and 13: the ends of the parts
     assert not both.terminated.any()
     assert both.episode_returns.tolist() == [510, 318, 2510, 505]
     assert both.episode_complete.tolist() == [True, False, True, False]
-    assert both.next_observations[7, 0] == 108  # of its own file, not of the other
+    assert both.next_observations[7, 0] == 108  # from the same file, not the other one
 
 
-def test_a_part_cut_where_an_episode_ends_is_cut_nowhere(files: tuple[str, str]) -> None:
+def test_a_size_at_the_end_of_an_episode_truncates_nothing(files: tuple[str, str]) -> None:
     both = datasets.load(f"mix:{files[0]}:10+{files[1]}")
     assert np.flatnonzero(both.terminated).tolist() == [9, 19]
     assert both.episode_complete.all()
 
 
-def test_cutting_at_all_there_is_changes_nothing(files: tuple[str, str]) -> None:
+def test_a_size_of_the_whole_part_changes_nothing(files: tuple[str, str]) -> None:
     whole, cut = (
         datasets.load(f"mix:{files[0]}+{files[1]}"),
         datasets.load(f"mix:{files[0]}:20+{files[1]}:100%"),
@@ -80,7 +80,7 @@ def test_cutting_at_all_there_is_changes_nothing(files: tuple[str, str]) -> None
     assert whole.digest != datasets.load(f"mix:{files[0]}:19+{files[1]}").digest
 
 
-def test_segments_arrive_in_turn_and_shuffled_inside(files: tuple[str, str]) -> None:
+def test_segments_arrive_in_turn_and_shuffled_within(files: tuple[str, str]) -> None:
     both = datasets.load(f"mix:{files[0]}+{files[1]}")
     rng = np.random.default_rng(0)
     order = arrival_order("segments", rng, both.episode, both.episode_returns, both.segments)
@@ -88,11 +88,11 @@ def test_segments_arrive_in_turn_and_shuffled_inside(files: tuple[str, str]) -> 
     assert order[:20].tolist() != list(range(20))
 
 
-def test_what_does_not_fit_together_is_refused(files: tuple[str, str], tmp_path: Path) -> None:
+def test_invalid_mixtures_are_refused(files: tuple[str, str], tmp_path: Path) -> None:
     other = write(tmp_path / "other.hdf5", 2, 0, env_id="Pendulum-v1?g=9.0")
     for name, message in (
-        (f"mix:{files[0]}+{other}", "low-a was logged in Pendulum-v1, other in Pendulum-v1[?]g=9.0"),
-        (f"mix:{files[0]}:21+{files[1]}", "21 transitions of low-a cannot be taken, it has 20"),
+        (f"mix:{files[0]}+{other}", "low-a was collected in Pendulum-v1, other in Pendulum-v1[?]g=9.0"),
+        (f"mix:{files[0]}:21+{files[1]}", "cannot take 21 transitions of low-a, which has 20"),
         (f"mix:{files[0]}:0+{files[1]}", "0 transitions of low-a"),
         (f"mix:{files[0]}:1%+{files[1]}", "0 transitions of low-a"),
         (f"mix:{files[0]}+mix:{files[1]}", "is a mixture itself"),
@@ -113,7 +113,7 @@ def test_parts_on_different_scales_have_no_scores(tmp_path: Path) -> None:
     assert "different reference returns" in mixed.notes[-1]
 
 
-def test_a_study_of_joined_data_draws_its_borders(files: tuple[str, str], tmp_path: Path) -> None:
+def test_a_study_of_mixed_data_records_its_segments(files: tuple[str, str], tmp_path: Path) -> None:
     study = Study(
         datasets=(f"mix:{files[0]}+{files[1]},name=both",),
         algorithms=("bc:hidden=(8,)",),

@@ -50,7 +50,7 @@ any_order = st.sampled_from(["shuffled", "episodes", "logged", "segments", "retu
 
 
 @given(lengths=episode_lengths, order=any_order, seed=st.integers(0, 2**32), data=st.data())
-def test_an_order_is_a_permutation_that_the_seed_alone_decides(lengths, order, seed, data) -> None:
+def test_an_order_is_a_permutation_that_depends_only_on_the_seed(lengths, order, seed, data) -> None:
     size = sum(lengths)
     episode = np.repeat(np.arange(len(lengths)), lengths)
     returns = np.array(data.draw(st.lists(st.floats(-5, 5), min_size=len(lengths), max_size=len(lengths))))
@@ -59,11 +59,11 @@ def test_an_order_is_a_permutation_that_the_seed_alone_decides(lengths, order, s
     found = arrival_order(order, stream(seed, "order"), *arguments)
     assert sorted(found) == list(range(size))
     other = stream(seed + 1, "order")
-    other.permutation(size)  # another seed at work in between
+    other.permutation(size)  # another seed is used in between
     assert np.array_equal(found, arrival_order(order, stream(seed, "order"), *arguments))
     if order in ("episodes", "return"):
         borders = np.flatnonzero(np.diff(episode[found])) + 1
-        assert len(borders) == len(lengths) - 1  # no episode is taken apart
+        assert len(borders) == len(lengths) - 1  # no episode is divided
         assert all((np.diff(part) == 1).all() for part in np.split(found, borders))
     if order == "return":
         assert (np.diff(returns[episode[found]]) >= 0).all()
@@ -88,7 +88,7 @@ def test_stream_by_hand() -> None:
     assert lowest.tolist() == [
         [0, 0, 0, 0, 0],
         [0, 0, 0, 0, 0],
-        [0, 3, 4, 5, 6],  # the four that have arrived, oldest first, at the tail
+        [0, 3, 4, 5, 6],  # the four arrivals, oldest first, at the tail
         [0, 0, 0, 0, 0],
         [0, 0, 7, 8, 9],
         [0, 0, 0, 0, 0],
@@ -97,13 +97,13 @@ def test_stream_by_hand() -> None:
     assert highest[:, 0].tolist() == [2, 2, 6, 6, 9, 9]
 
 
-def test_arrivals_larger_than_a_batch_fill_the_following_ones_in_turn() -> None:
+def test_arrivals_larger_than_a_batch_fill_the_following_batches() -> None:
     schedule = Stream(size=8, start=1, grow_by=7, updates_per_growth=3, window=None)
     drawn = schedule.positions(3, 6, Fixed(0.0), batch_size=3)
     assert drawn.tolist() == [[1, 2, 3], [4, 5, 6], [0, 0, 7]]
 
 
-def test_a_window_keeps_to_the_newest() -> None:
+def test_a_window_restricts_sampling_to_the_newest_transitions() -> None:
     schedule = Stream(size=12, start=6, grow_by=2, updates_per_growth=1, window=3)
     assert schedule.positions(0, 4, Fixed(0.0), 4)[:, 0].tolist() == [3, 5, 7, 9]
     assert schedule.positions(0, 4, Fixed(1 - 2**-53), 4)[:, 0].tolist() == [5, 7, 9, 11]
@@ -130,10 +130,10 @@ schedules = st.builds(
 
 
 @given(schedule=schedules, batch_size=st.integers(1, 12), seed=st.integers(0, 9))
-def test_only_what_is_visible_is_drawn_and_what_arrives_is_used(schedule, batch_size, seed) -> None:
+def test_only_visible_transitions_are_sampled_and_every_arrival_is_used(schedule, batch_size, seed) -> None:
     drawn = schedule.positions(0, schedule.updates, stream(seed, "minibatch"), batch_size)
     visible, low, before = schedule.start, 0, 0
-    for update, positions in enumerate(drawn):  # the protocol, told step by step
+    for update, positions in enumerate(drawn):  # the protocol step by step
         arrival = update // schedule.updates_per_growth
         visible = min(schedule.size, schedule.start + arrival * schedule.grow_by)
         low = 0 if schedule.window is None else max(0, visible - schedule.window)
@@ -146,7 +146,7 @@ def test_only_what_is_visible_is_drawn_and_what_arrives_is_used(schedule, batch_
 
 
 @given(schedule=schedules, cut=st.floats(0, 1), seed=st.integers(0, 9))
-def test_draws_do_not_depend_on_how_the_updates_are_cut(schedule, cut, seed) -> None:
+def test_samples_do_not_depend_on_how_updates_are_divided(schedule, cut, seed) -> None:
     middle, rng = int(cut * schedule.updates), stream(seed, "minibatch")
     parts = [schedule.positions(0, middle, rng, 7), schedule.positions(middle, schedule.updates, rng, 7)]
     whole = schedule.positions(0, schedule.updates, stream(seed, "minibatch"), 7)
@@ -168,14 +168,14 @@ def test_points_follow_their_definition(schedule, count) -> None:
     assert points[-1] == (schedule.updates, schedule.size)
 
 
-def test_draws_are_uniform_over_the_window() -> None:
+def test_samples_are_uniform_over_the_window() -> None:
     schedule = Stream(size=10, start=10, grow_by=1, updates_per_growth=2000, window=8)
     counts = np.bincount(schedule.positions(0, 2000, stream(0, "minibatch"), 20).ravel(), minlength=10)
     assert counts[:2].tolist() == [0, 0]
     assert abs(counts[2:] - 5000).max() < 300  # 4.5 standard deviations
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_an_invalid_start_or_window_is_refused() -> None:
     with pytest.raises(UserError, match=r"protocol\.start: 11 .* has 10"):
         Stream(10, 11, 1, 1, None)
     with pytest.raises(UserError, match=r"protocol\.window: 3 is less than grow_by = 4"):

@@ -1,4 +1,4 @@
-"""Datasets that no environment fits: trained under every regime, never scored, and said so."""
+"""Datasets without an environment: trained under every regime, never scored, with a note."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ gymnasium.register("WidePlane-v0", entry_point=WidePlane)
 
 
 def write(folder: Path, name: str, timeouts: bool = True, seed: int = 0) -> Path:
-    """A file of D4RL's: episodes of 90 steps that are cut, or of 360 that terminate, without timeouts."""
+    """A file of D4RL's: truncated episodes of 90 steps, or terminating ones of 360 without timeouts."""
     file_name, observation, action = FILES[name]
     rng = np.random.default_rng(seed)
     with h5py.File(folder / file_name, "w") as file:
@@ -76,7 +76,7 @@ def write(folder: Path, name: str, timeouts: bool = True, seed: int = 0) -> Path
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files are looked for, all of them there."""
+    """The folder with all files."""
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEQEVAL_DATA", str(data))
@@ -102,7 +102,7 @@ def note_of(name: str, said: str) -> str:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> None:
+def test_datasets_load_with_d4rls_sizes_and_action_bounds(name: str) -> None:
     dataset = datasets.load(name)
     _, observation, action = FILES[name]
     assert (dataset.env_id, dataset.reference) == (None, None)
@@ -110,46 +110,46 @@ def test_it_loads_with_the_sizes_and_the_action_bounds_of_d4rl(name: str) -> Non
     assert (about.observation_size, dataset.observation_size) == (observation, observation)
     assert (about.actions.low.tolist(), about.actions.high.tolist()) == ([-1] * action, [1] * action)
     assert about.name == dataset.environment == name.rpartition("-")[0].removesuffix("-diverse")
-    note = note_of(name, "no environment here has its observations")
+    note = note_of(name, "no installed environment has its observations")
     assert note.startswith("trained without evaluation, so there are no returns and no scores: ")
-    assert f"which are {observation} numbers; Gymnasium-Robotics'" in note
+    assert f"observations of {observation} numbers; Gymnasium-Robotics'" in note
 
 
-def test_timeouts_of_the_file_count_and_no_limit_beside_them(folder: Path) -> None:
-    """Maze2d's are where goals were reached: neither early ends nor long episodes are suspicious."""
+def test_timeouts_of_the_file_replace_the_time_limit(folder: Path) -> None:
+    """Timeouts of Maze2d mark reached goals: neither early ends nor long episodes are suspicious."""
     path = write(folder, MAZE)
     with h5py.File(path, "a") as file:
         file["timeouts"][:] = np.isin(np.arange(ROWS), [10, 500])
     dataset = datasets.load(MAZE)
     assert environments.of(dataset).time_limit is None
-    assert np.bincount(dataset.episode).tolist() == [10, 489, ROWS - 502]  # less their last ones
+    assert np.bincount(dataset.episode).tolist() == [10, 489, ROWS - 502]  # without their last transitions
     assert not any("limit" in note or "missing" in note for note in dataset.notes)
 
 
-def test_without_timeouts_episodes_are_cut_at_d4rls_limit_and_that_is_said() -> None:
-    """Demonstrations of 360 steps are cut at Kitchen's 280, as D4RL's qlearning_dataset does."""
+def test_without_timeouts_episodes_are_truncated_at_d4rls_limit_with_a_note() -> None:
+    """Demonstrations of 360 steps are truncated at Kitchen's 280, as D4RL's qlearning_dataset does."""
     dataset = datasets.load(KITCHEN)
     assert np.bincount(dataset.episode).tolist() == [279, 80, 279, 80]
     assert np.flatnonzero(dataset.terminated).tolist() == [358, 717]  # two rows are dropped
     assert (
         note_of(KITCHEN, "timeouts")
-        == "no timeouts field: 2 episodes cut at kitchen-complete's limit of 280 steps"
+        == "no timeouts field: 2 episodes truncated at kitchen-complete's limit of 280 steps"
     )
-    assert "demonstration ends" in note_of(KITCHEN, "terminal")
+    assert "end of a demonstration" in note_of(KITCHEN, "terminal")
 
 
 @pytest.mark.parametrize(("name", "limit"), [(MAZE, 300), (ANT, 700), (KITCHEN, 280)])
-def test_the_limits_are_those_of_d4rls_own_environments(folder: Path, name: str, limit: int) -> None:
+def test_the_time_limits_are_those_of_d4rls_environments(folder: Path, name: str, limit: int) -> None:
     with h5py.File(write(folder, name, timeouts=False), "a") as file:
         file["terminals"][:] = 0
     dataset = datasets.load(name)
     assert environments.of(dataset).time_limit == limit
-    assert len(dataset) == ROWS - (-(-ROWS // limit))  # a cut transition each
+    assert len(dataset) == ROWS - (-(-ROWS // limit))  # one truncated transition per episode
 
 
-def test_another_width_is_refused(folder: Path) -> None:
+def test_observations_of_another_size_are_refused(folder: Path) -> None:
     write(folder, MAZE).rename(write(folder, ANT))
-    with pytest.raises(UserError, match="has 4 numbers a row, but observations of antmaze-umaze have 29"):
+    with pytest.raises(UserError, match="has 4 numbers per row, but observations of antmaze-umaze have 29"):
         datasets.load(ANT)
 
 
@@ -162,7 +162,7 @@ def test_another_width_is_refused(folder: Path) -> None:
             "observations of 29 numbers and actions of 8 from -1 to 1, but Ant-v4 has observations of 27",
         ),
         (MAZE, "WidePlane-v0", "WidePlane-v0 has observations of 4 numbers and actions of 2 from -2 to 2"),
-        (MAZE, "CartPole-v1", "CartPole-v1 has observations of 4 numbers and 2 numbered actions"),
+        (MAZE, "CartPole-v1", "CartPole-v1 has observations of 4 numbers and 2 discrete actions"),
         (MAZE, "Nowhere-v0", "'Nowhere-v0' cannot be made"),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_environment_that_does_not_fit_is_refused(name: str, env_id: str, say
     assert "\n" not in str(caught.value)
 
 
-def test_rewards_of_antmaze_lose_one_wherever_it_is_evaluated() -> None:
+def test_antmaze_rewards_are_shifted_by_minus_one_in_every_environment() -> None:
     data = replace(make_dataset(), reference=None)
     ant = Environment("antmaze-umaze", 3, Continuous(-np.ones(1), np.ones(1)), None)
     for dataset in (
@@ -188,24 +188,24 @@ def test_rewards_of_antmaze_lose_one_wherever_it_is_evaluated() -> None:
         assert RewardScale.known_before_data(datasets.load(name)) == RewardScale()
 
 
-def test_mixed_data_of_one_maze_says_once_that_there_are_no_scores() -> None:
+def test_mixed_data_of_one_maze_notes_missing_scores_once() -> None:
     both = datasets.load(f"mix:{ANT}:200+{DIVERSE}:50%")
     assert (both.env_id, both.environment, both.segments) == (None, "antmaze-umaze", (200, 356))
     assert environments.of(both).observation_size == 29
     (note,) = [note for note in both.notes if "no scores" in note]
     assert note.startswith(f"{ANT} and {DIVERSE}: trained without evaluation")
-    with pytest.raises(UserError, match="was logged in antmaze-umaze, maze2d-umaze-v1 in maze2d-umaze"):
+    with pytest.raises(UserError, match="was collected in antmaze-umaze, maze2d-umaze-v1 in maze2d-umaze"):
         datasets.load(f"mix:{ANT}+{MAZE}")
 
 
 @pytest.mark.parametrize("to", ["copy.hdf5", "minari:copy-v0"])
-def test_it_is_not_converted_to_what_could_not_be_loaded(tmp_path: Path, to: str) -> None:
+def test_conversion_is_refused_if_the_copy_could_not_be_loaded(tmp_path: Path, to: str) -> None:
     for env_id in (None, "Plane-v0"):
-        with pytest.raises(UserError, match="logged in maze2d-umaze, which no file can name"):
+        with pytest.raises(UserError, match="collected in maze2d-umaze, which no file can name"):
             _write.write(datasets.load(MAZE, env_id), to if ":" in to else str(tmp_path / to))
 
 
-def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> None:
+def test_the_environment_survives_the_round_trip_through_json() -> None:
     own = environments.of(datasets.load(KITCHEN))
     back = Environment.restored(json.loads(json.dumps(own.plain())))
     assert (back.name, back.observation_size, back.time_limit) == ("kitchen-complete", 60, 280)
@@ -218,9 +218,7 @@ def test_what_is_known_of_its_environment_comes_back_from_a_run_directory() -> N
 
 @pytest.mark.parametrize("regime", ["stream", "retrain", "warm", "full"])
 @pytest.mark.parametrize("name", [MAZE, KITCHEN])
-def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
-    tmp_path: Path, name: str, regime: str
-) -> None:
+def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: str, regime: str) -> None:
     protocol = replace(SHORT, regime=regime)
     study = Study((name,), (BC,), (0, 1), protocol, evaluation=Evaluation(points=2))
     rows = study.run(tmp_path / "run", jobs=1)
@@ -240,8 +238,8 @@ def test_every_regime_trains_on_it_and_its_rows_have_no_episodes(
     assert (np.abs(actions) <= 1).all()
 
 
-def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
-    """What learns from the same data is the same with and without an environment to play in."""
+def test_weights_are_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
+    """Training on the same data gives the same weights with and without an environment."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
     without = settings.run(tmp_path / "without", jobs=1)
     played = replace(settings, env="Plane-v0").run(tmp_path / "played", jobs=1)
@@ -253,7 +251,7 @@ def test_no_evaluation_changes_no_weight(tmp_path: Path) -> None:
     )
 
 
-def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path: Path) -> None:
+def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> None:
     settings = Study(
         (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
     )
@@ -273,7 +271,7 @@ def test_in_an_environment_of_the_users_there_are_returns_and_no_scores(tmp_path
     )
 
 
-def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> None:
+def test_a_seed_with_infinite_losses_fails_without_evaluation_too(tmp_path: Path) -> None:
     study = Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT)
     rows = study.run(tmp_path / "run", jobs=1)
     assert rows["status"].iloc[-1] == "failed"
@@ -282,9 +280,7 @@ def test_a_seed_whose_losses_are_not_finite_fails_here_too(tmp_path: Path) -> No
 # --- the command line ---
 
 
-def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
-    seqeval: Seqeval, tmp_path: Path
-) -> None:
+def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, tmp_path: Path) -> None:
     out = tmp_path / "run"
     ended = seqeval(*study(out, MAZE))
     assert ended.code == 0
@@ -297,7 +293,7 @@ def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
     assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
     assert "nan" not in ended.out
-    assert sorted(path.name for path in out.iterdir()) == ["cells", "study.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "cells", "study.json"]
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
@@ -312,7 +308,7 @@ def test_run_says_before_training_that_there_are_no_scores_and_ends_well(
     assert set(table["episode_returns"]) == {"[]"}
 
 
-def test_beside_data_with_an_environment_that_alone_is_drawn(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_only_datasets_with_an_environment_are_drawn(seqeval: Seqeval, tmp_path: Path) -> None:
     arguments = study(tmp_path / "run", MAZE, "pendulum-replay")
     ended = seqeval(*arguments, "--protocol.grow-by", 5000, "--evaluation.episodes", 1)
     assert ended.code == 0
@@ -333,13 +329,13 @@ def test_an_online_phase_is_refused_in_one_line(seqeval: Seqeval, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_show_says_what_is_in_it_and_that_it_cannot_be_scored(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_the_show_command_says_that_there_are_no_scores(seqeval: Seqeval, tmp_path: Path) -> None:
     ended = seqeval("datasets", "show", ANT, "--figure", tmp_path / "card.png")
     assert ended.code == 0
     facts = dict(line.split("  ", 1) for line in ended.out.splitlines() if "  " in line)
     assert facts["environment"].strip() == "none"
     assert facts["scores"].strip() == "none: there is no environment to evaluate in"
     assert facts["observation"].strip() == "29 numbers"
-    assert "no environment here has its observations" in ended.out
+    assert "no installed environment has its observations" in ended.out
     assert (tmp_path / "card.png").stat().st_size > 0
     assert "Plane-v0" in seqeval("datasets", "show", MAZE, "--env", "Plane-v0").out

@@ -1,4 +1,5 @@
-"""What is in a dataset, in figures, and what in it looks wrong."""
+"""The card of a dataset: statistics of its episodes, rewards and actions, and warnings about suspicious
+data."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqeval.types import Dataset, Reference
+from seqeval.types import Dataset, Discrete, Environment, Reference
 
-CHUNK = 8_192  # rows that are looked at together: beside the data there is little more than their memory
+CHUNK = 8_192  # rows processed together, to use little memory
 BINS = 40
-AT_BOUND = 1e-3  # an action that is this near to a bound, in units of its half range, is at the bound
-SATURATED = 0.1  # share of numbers at a bound from which on there is a finding
-NAMED = 8  # numbers of dimensions or actions that a finding names before it counts them
+AT_BOUND = 1e-3  # an action counts as at a bound if it is this close to it, in units of half its range
+SATURATED = 0.1  # share of action values at a bound from which a finding is reported
+NAMED = 8  # dimensions or actions that a finding lists; more are only counted
 
 
 class Histogram(NamedTuple):
@@ -24,77 +25,70 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """Figures of a dataset of N transitions and E episodes. Shares are between 0 and 1."""
+    """Statistics of a dataset of N transitions and E episodes. Shares are between 0 and 1."""
 
     name: str
-    env_id: str | None  # None where there is no environment to evaluate in
+    env_id: str | None  # None if there is no environment to evaluate in
     transitions: int
     observation_size: int
     terminated: int
     truncated: int
-    dropped: int  # logged transitions that are not used, as their next observation is not known
+    dropped: int  # logged transitions that are not used because their next observation is unknown
     returns: np.ndarray  # (E,) float64, in the order of the file
-    lengths: np.ndarray  # (E,) int64: steps as logged, dropped ones included
+    lengths: np.ndarray  # (E,) int64: logged steps, including dropped ones
     complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout
     rewards: Histogram
     reward_range: tuple[float, float]
-    actions: tuple[Histogram, ...]  # one a dimension, between its bounds; of discrete actions one, a bin each
+    actions: tuple[Histogram, ...]  # per dimension, between its bounds; a single one if discrete
     discrete: bool
-    saturation: tuple[float, ...]  # share of actions at a bound, one a dimension; empty where discrete
-    followed: float | None  # share of next observations inside episodes that are the next row's; None of none
+    saturation: tuple[float, ...]  # share of actions at a bound per dimension; empty if discrete
+    consistent: float | None  # share of next observations inside episodes equal to the next row's observation
     duplicates: int  # transitions that are an exact copy of an earlier one
     reference: Reference | None
-    findings: tuple[str, ...]  # what looks wrong, a line each
+    findings: tuple[str, ...]  # suspicious properties, one line each
 
     @property
     def counted(self) -> np.ndarray:
-        """(E,) bool: the episodes that statistics are of, the complete ones, or all where none is."""
+        """(E,) bool: the episodes that statistics use: the complete ones, or all if none is complete."""
         return self.complete if self.complete.any() else np.ones_like(self.complete)
 
     @property
     def scores(self) -> np.ndarray | None:
-        """(E,) float64; None without reference returns."""
+        """The episodes' scores, (E,) float64; None without reference returns."""
         if self.reference is None:
             return None
         low, high = self.reference.minimum, self.reference.maximum
         return 100.0 * (self.returns - low) / (high - low)
 
 
-def examine(dataset: Dataset, actions: range | tuple[np.ndarray, np.ndarray], time_limit: int | None) -> Card:
-    """The card of a dataset with transitions.
-
-    `actions` are the numbers that the environment's discrete actions have, or the lowest and the highest of
-    its vectors, (action,) each. `time_limit` is the environment's, in steps.
-    """
+def examine(dataset: Dataset, environment: Environment) -> Card:
+    """The card of a dataset that has transitions; `environment` is the one it was collected in."""
     ends = dataset.terminated | dataset.truncated
     lengths = _lengths(dataset, ends)
-    terminal = np.zeros(len(lengths), bool)  # of each episode
+    terminal = np.zeros(len(lengths), bool)  # per episode
     terminal[dataset.episode[dataset.terminated]] = True
     low, high = _extremes(dataset.rewards)
     lowest, highest = _extremes(dataset.observations)
-    followed, still = _steps(dataset, ends)
+    consistent, unchanged = _steps(dataset, ends)
     duplicates = _duplicates(dataset)
-    if isinstance(actions, range):
-        counts = np.bincount(dataset.actions - actions.start, minlength=len(actions))
-        histograms: tuple[Histogram, ...] = (
-            Histogram(counts, np.arange(actions.start, actions.stop + 1) - 0.5),
-        )
-        saturation: tuple[float, ...] = ()
-        of_actions = _of_discrete(counts, actions)
+    histograms: tuple[Histogram, ...]
+    saturation: tuple[float, ...] = ()
+    space = environment.actions
+    if isinstance(space, Discrete):
+        counts = np.bincount(dataset.actions - space.first, minlength=space.size)
+        histograms = (Histogram(counts, np.arange(space.size + 1) + space.first - 0.5),)
+        action_findings = _discrete_findings(counts, space.first)
     else:
-        columns = list(zip(dataset.actions.T, *actions, strict=True))
+        columns = list(zip(dataset.actions.T, space.low, space.high, strict=True))
         histograms = tuple(_histogram(values, float(a), float(b)) for values, a, b in columns)
         saturation = tuple(_at_bound(values, float(a), float(b)) for values, a, b in columns)
-        of_actions = _of_continuous(dataset.actions, saturation)
-    found = [
-        *_of_rewards(float(low), float(high)),
-        *_of_episodes(lengths, terminal, dataset.episode_complete, time_limit),
-        *_of_observations(lowest, highest, still),
-        *of_actions,
-    ]
+        action_findings = _continuous_findings(dataset.actions, saturation)
+    findings = [f"every reward is {low:g}"] if low == high else []
+    findings += _episode_findings(lengths, terminal, dataset.episode_complete, environment.time_limit)
+    findings += _observation_findings(lowest, highest, unchanged) + action_findings
     if duplicates:
         share = percent(duplicates / len(dataset))
-        found.append(f"{counted(duplicates, 'transition')} ({share}) are exact copies of another")
+        findings.append(f"{counted(duplicates, 'transition')} ({share}) are exact copies of another")
     return Card(
         name=dataset.name,
         env_id=dataset.env_id,
@@ -109,77 +103,77 @@ def examine(dataset: Dataset, actions: range | tuple[np.ndarray, np.ndarray], ti
         rewards=_histogram(dataset.rewards, float(low), float(high)),
         reward_range=(float(low), float(high)),
         actions=histograms,
-        discrete=isinstance(actions, range),
+        discrete=isinstance(space, Discrete),
         saturation=saturation,
-        followed=followed,
+        consistent=consistent,
         duplicates=duplicates,
         reference=dataset.reference,
-        findings=tuple(found),
+        findings=tuple(findings),
     )
 
 
-def facts(about: Card) -> dict[str, str]:
-    """What the card says, for people: a line each, without the findings."""
-    returns, lengths = about.returns, about.lengths[about.counted]
-    mean, best = returns[about.counted].mean(), returns.max()
-    inside = "none inside an episode"
-    if about.followed is not None:
-        inside = f"{percent(about.followed)} of those inside episodes are what the next row observes"
-    if about.discrete:
-        shares = about.actions[0].counts / about.transitions
-        named = zip(about.actions[0].edges[:-1] + 0.5, shares, strict=True)
-        actions = ", ".join(f"{number:g}: {percent(share)}" for number, share in named)
+def facts(card: Card) -> dict[str, str]:
+    """The card as text, one line per entry, without the findings."""
+    returns, lengths = card.returns, card.lengths[card.counted]
+    mean, best = returns[card.counted].mean(), returns.max()
+    consistent = "none inside an episode"
+    if card.consistent is not None:
+        consistent = f"{percent(card.consistent)} inside episodes equal the next row's observation"
+    if card.discrete:
+        shares = card.actions[0].counts / card.transitions
+        numbers = card.actions[0].edges[:-1] + 0.5
+        actions = ", ".join(f"{n:g}: {percent(share)}" for n, share in zip(numbers, shares, strict=True))
     else:
-        each = [percent(share) for share in about.saturation]
-        actions = f"{percent(float(np.mean(about.saturation)))} of their numbers are at a bound"
-        actions += f" ({', '.join(each)})" * (len(set(each)) > 1)
-    found = {
-        "environment": about.env_id or "none",
-        "transitions": f"{about.transitions}",
-        "observation": counted(about.observation_size, "number"),
-        "action": f"one of {len(shares)}" if about.discrete else counted(len(about.actions), "number"),
-        "episodes": f"{len(returns)}, {int(about.complete.sum())} of them complete",
+        saturation = [percent(share) for share in card.saturation]
+        actions = f"{percent(float(np.mean(card.saturation)))} of their numbers are at a bound"
+        actions += f" ({', '.join(saturation)})" * (len(set(saturation)) > 1)
+    lines = {
+        "environment": card.env_id or "none",
+        "transitions": f"{card.transitions}",
+        "observation": counted(card.observation_size, "number"),
+        "action": f"one of {len(shares)}" if card.discrete else counted(len(card.actions), "number"),
+        "episodes": f"{len(returns)}, {int(card.complete.sum())} of them complete",
         "lengths": f"median {np.median(lengths):g}, from {lengths.min()} to {lengths.max()} steps",
-        "terminated, truncated": f"{about.terminated}, {about.truncated} transitions",
-        "not used": counted(about.dropped, "logged transition"),
-        "next observations": inside,
-        "exact copies": counted(about.duplicates, "transition"),
+        "terminated, truncated": f"{card.terminated}, {card.truncated} transitions",
+        "not used": counted(card.dropped, "logged transition"),
+        "next observations": consistent,
+        "exact copies": counted(card.duplicates, "transition"),
         "actions": actions,
-        "rewards": "from {:.4g} to {:.4g}".format(*about.reward_range),
+        "rewards": "from {:.4g} to {:.4g}".format(*card.reward_range),
         "returns": f"mean {mean:.2f}, from {returns.min():.2f} to {best:.2f}",
     }
-    if about.env_id is None:
-        return found | {"scores": "none: there is no environment to evaluate in"}
-    if about.reference is None:
-        return found | {"scores": "none: no reference returns are known"}
-    score, low, high = about.reference.score, about.reference.minimum, about.reference.maximum
-    return found | {
+    if card.env_id is None:
+        return lines | {"scores": "none: there is no environment to evaluate in"}
+    if card.reference is None:
+        return lines | {"scores": "none: no reference returns are known"}
+    score, low, high = card.reference.score, card.reference.minimum, card.reference.maximum
+    return lines | {
         "scores": f"mean {score(mean):.2f}, highest {score(best):.2f}",
         "score 0 and 100": f"returns {low:.2f} and {high:.2f}",
-        "after": about.reference.source,
+        "references": card.reference.source,
     }
 
 
 def chart(values: np.ndarray, bins: int = 8, width: int = 40) -> list[str]:
-    """A histogram of (n,) numbers in block characters, a line a bin."""
+    """A histogram of (n,) numbers in block characters, one line per bin."""
     counts, edges = histogram(values, bins)
     lines = []
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         whole, eighths = divmod(round(8 * width * int(count) / int(counts.max())), 8)
         bar = "█" * whole + " ▏▎▍▌▋▊▉"[eighths] * (eighths > 0)
-        if count and not bar:  # a few are not none
+        if count and not bar:  # a small count stays visible
             bar = "▏"
         lines.append(f"{low:10.4g} … {high:10.4g}  {bar}{' ' * bool(bar)}{count}")
     return lines
 
 
 def histogram(values: np.ndarray, bins: int = BINS) -> Histogram:
-    """Of (n,) numbers, n > 0, from the lowest to the highest."""
+    """The histogram of (n,) numbers, n > 0, from the lowest to the highest."""
     return _histogram(values, float(values.min()), float(values.max()), bins)
 
 
 def percent(share: float) -> str:
-    """A share as people read it: neither a few nor all but a few are rounded to none or all."""
+    """A share as text; only 0 and 1 are shown as 0 % and 100 %."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     if 0.999 < share < 1:
@@ -187,8 +181,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def counted(count: int, noun: str) -> str:
+    """`1 episode`, `2 episodes`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _chunks(length: int) -> Iterator[slice]:
@@ -196,14 +191,14 @@ def _chunks(length: int) -> Iterator[slice]:
 
 
 def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each column, or of (n,) numbers; in chunks, since NumPy is several times as slow along all rows."""
+    """Minimum and maximum of each column, or of (n,) numbers; in chunks, which is several times as fast."""
     parts = [values[rows] for rows in _chunks(len(values))]
     return np.min([part.min(axis=0) for part in parts], 0), np.max([part.max(axis=0) for part in parts], 0)
 
 
 def _histogram(values: np.ndarray, low: float, high: float, bins: int = BINS) -> Histogram:
-    """What lies outside of `low` and `high` is counted at the borders. What is all but one number has one bin
-    for it in the middle."""
+    """Values outside `low` and `high` count in the outermost bins. A (nearly) constant gets a bin in the
+    middle."""
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
         low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
         bins += 1 - bins % 2
@@ -215,10 +210,10 @@ def _histogram(values: np.ndarray, low: float, high: float, bins: int = BINS) ->
 
 
 def _lengths(dataset: Dataset, ends: np.ndarray) -> np.ndarray:
-    """Steps of each episode as logged: (E,) int64.
+    """Logged steps of each episode: (E,) int64.
 
-    The data rules drop no more than the last transition of an episode, which is the one that has an end; so
-    where the last that is left has none, there was one more.
+    The data rules drop at most the last transition of an episode, which is the one that has an end. So if
+    the last remaining one has no end, there was one more.
     """
     lengths = np.bincount(dataset.episode, minlength=len(dataset.episode_returns))
     has_end = np.zeros(len(lengths), bool)
@@ -227,59 +222,58 @@ def _lengths(dataset: Dataset, ends: np.ndarray) -> np.ndarray:
 
 
 def _steps(dataset: Dataset, ends: np.ndarray) -> tuple[float | None, int]:
-    """Share of next observations inside episodes that are the observation of the next row, and how many
-    transitions end in the observation they began with.
+    """How next observations relate to observations.
 
-    A terminal transition is not among these: where its next observation is not logged it has its own.
+    Returns the share of next observations inside episodes that equal the observation of the next row, and
+    the number of transitions that do not change the observation. Terminal transitions do not count, because
+    without a logged next observation they have their own.
     """
     inside = (dataset.episode[1:] == dataset.episode[:-1]) & ~ends[:-1]
-    followed = still = 0
+    consistent = unchanged = 0
     for rows in _chunks(len(dataset)):
         next_observations = dataset.next_observations[rows]
-        behind = dataset.observations[rows.start + 1 : rows.stop + 1]
-        same = (next_observations[: len(behind)] == behind).all(axis=1)
-        followed += int((same & inside[rows]).sum())
-        unmoved = (next_observations == dataset.observations[rows]).all(axis=1)
-        still += int((unmoved & ~dataset.terminated[rows]).sum())
-    return (followed / int(inside.sum()) if inside.any() else None), still
+        following = dataset.observations[rows.start + 1 : rows.stop + 1]
+        same = (next_observations[: len(following)] == following).all(axis=1)
+        consistent += int((same & inside[rows]).sum())
+        same = (next_observations == dataset.observations[rows]).all(axis=1)
+        unchanged += int((same & ~dataset.terminated[rows]).sum())
+    return (consistent / int(inside.sum()) if inside.any() else None), unchanged
 
 
 def _duplicates(dataset: Dataset) -> int:
-    """Transitions whose every number is that of an earlier one.
+    """The number of transitions that equal an earlier one in every number.
 
-    Told by 64 bits for each, mixed from all its numbers: among two million different transitions the chance
-    that any two are taken for the same is one in nine million.
+    They are compared by 64-bit hashes: among two million different transitions the probability of any
+    collision is one in nine million.
     """
-    marks = np.zeros(len(dataset), np.uint64)
+    hashes = np.zeros(len(dataset), np.uint64)
     fields = (dataset.observations, dataset.actions, dataset.rewards, dataset.next_observations)
     for rows in _chunks(len(dataset)):
-        mark = dataset.terminated[rows].astype(np.uint64)
+        part = dataset.terminated[rows].astype(np.uint64)
         for values in fields:
-            for words in np.ascontiguousarray(values[rows]).view(np.uint32).reshape(len(mark), -1).T:
-                mark = (mark ^ words) * np.uint64(0x9E3779B97F4A7C15)  # odd, so that nothing is lost
-                mark ^= mark >> np.uint64(32)  # products mix upward only
-        marks[rows] = mark
-    marks.sort()
-    return int((marks[1:] == marks[:-1]).sum())
+            for words in np.ascontiguousarray(values[rows]).view(np.uint32).reshape(len(part), -1).T:
+                part = (part ^ words) * np.uint64(
+                    0x9E3779B97F4A7C15
+                )  # odd, so that the product is reversible
+                part ^= part >> np.uint64(32)  # products mix towards higher bits only
+        hashes[rows] = part
+    hashes.sort()
+    return int((hashes[1:] == hashes[:-1]).sum())
 
 
 def _at_bound(values: np.ndarray, low: float, high: float) -> float:
-    """Share of the values (n,) that are at a bound or beyond it."""
+    """The share of values (n,) at or beyond a bound."""
     margin = AT_BOUND * (high - low) / 2
     return float(((values <= low + margin) | (values >= high - margin)).mean())
 
 
-def _of_rewards(low: float, high: float) -> list[str]:
-    return [f"every reward is {low:g}"] if low == high else []
-
-
-def _of_episodes(
+def _episode_findings(
     lengths: np.ndarray, terminal: np.ndarray, complete: np.ndarray, time_limit: int | None
 ) -> list[str]:
-    """`terminal` is (E,) bool, whether an episode ended in a terminal."""
+    """`terminal` (E,) bool: whether an episode ended in a terminal."""
     found, count = [], len(lengths)
     if not complete.any():
-        found.append("no episode is complete: there is neither a terminal nor a timeout")
+        found.append("no episode is complete: there are neither terminals nor timeouts")
     elif not complete[:-1].all():
         found.append(f"{int((~complete[:-1]).sum())} episodes before the last are not complete")
     if time_limit is None:
@@ -299,32 +293,34 @@ def _of_episodes(
     if at_limit > terminal.sum() / 2:
         found.append(
             f"{at_limit} of {counted(int(terminal.sum()), 'terminal')} are at the environment's limit of "
-            f"{time_limit} steps: are they timeouts? No value is counted beyond a terminal"
+            f"{time_limit} steps: are they timeouts? A terminal has no future value"
         )
     return found
 
 
-def _of_observations(lowest: np.ndarray, highest: np.ndarray, still: int) -> list[str]:
-    """`lowest` and `highest` are (observation,), `still` the transitions that change nothing."""
+def _observation_findings(lowest: np.ndarray, highest: np.ndarray, unchanged: int) -> list[str]:
+    """`lowest` and `highest` are (observation,); `unchanged` counts transitions that change nothing."""
     found = []
     if constant := np.flatnonzero(lowest == highest).tolist():
         found.append(f"of {counted(len(lowest), 'number')} in an observation {_never(constant, 'change')}")
-    if still:
-        found.append(f"{counted(still, 'transition')} that are not terminal leave the observation as it was")
+    if unchanged:
+        found.append(f"{counted(unchanged, 'non-terminal transition')} leave the observation unchanged")
     return found
 
 
-def _of_discrete(counts: np.ndarray, numbers: range) -> list[str]:
-    unused = [numbers[place] for place in np.flatnonzero(counts == 0)]
-    return [f"of {counted(len(numbers), 'action')} {_never(unused, 'taken')}"] if unused else []
+def _discrete_findings(counts: np.ndarray, first: int) -> list[str]:
+    unused = (np.flatnonzero(counts == 0) + first).tolist()
+    return [f"of {counted(len(counts), 'action')} {_never(unused, 'taken')}"] if unused else []
 
 
-def _of_continuous(actions: np.ndarray, saturation: Sequence[float]) -> list[str]:
+def _continuous_findings(actions: np.ndarray, saturation: Sequence[float]) -> list[str]:
     found = []
-    mean, most = float(np.mean(saturation)), int(np.argmax(saturation))
+    mean, worst = float(np.mean(saturation)), int(np.argmax(saturation))
     if mean >= SATURATED:
-        of_most = f", most of all in number {most}: {percent(saturation[most])}" * (len(saturation) > 1)
-        found.append(f"{percent(mean)} of the numbers in actions are at a bound{of_most}")
+        highest_share = f", most of all in number {worst}: {percent(saturation[worst])}" * (
+            len(saturation) > 1
+        )
+        found.append(f"{percent(mean)} of the numbers in actions are at a bound{highest_share}")
     lowest, highest = _extremes(actions)
     if constant := np.flatnonzero(lowest == highest).tolist():
         found.append(f"of {counted(len(saturation), 'number')} in an action {_never(constant, 'change')}")
@@ -332,9 +328,10 @@ def _of_continuous(actions: np.ndarray, saturation: Sequence[float]) -> list[str
 
 
 def _never(numbers: Sequence[int], verb: str) -> str:
-    """`numbers 3 and 5 never change`, counted where they are many; dimensions are counted from 0."""
-    is_are = {"taken": ("is never taken", "are never taken"), "change": ("never changes", "never change")}
-    singular, plural = is_are[verb]
+    """`numbers 3 and 5 never change`, or only their count if there are many. Dimensions are counted from
+    0."""
+    forms = {"taken": ("is never taken", "are never taken"), "change": ("never changes", "never change")}
+    singular, plural = forms[verb]
     if len(numbers) == 1:
         return f"number {numbers[0]} {singular}"
     if len(numbers) > NAMED:

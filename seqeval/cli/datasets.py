@@ -1,4 +1,4 @@
-"""`seqeval datasets ...`."""
+"""`seqeval datasets`: list, show, make and convert datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .results import check_figure
 
 
 def list_datasets() -> None:
-    """The datasets known by name."""
+    """List the datasets known by name."""
     from seqeval import datasets
 
     for name in datasets.names():
@@ -28,14 +28,13 @@ def show_dataset(
     trust_pickle: bool = False,
     figure: Path | None = None,
 ) -> None:
-    """What is in a dataset, and what in it looks wrong.
+    """Show statistics of a dataset, and warnings about suspicious data.
 
     Args:
-        name: A name, or the path of a file (.hdf5, .h5, .npz, .pkl, .pickle).
-        env: Gymnasium environment of a file that names none.
-        trust_pickle: Load a pickle that runs code when it is loaded, as a replay buffer of Stable-Baselines3
-            does.
-        figure: Where to draw it too; PNG and PDF are written beside each other, SVG alone.
+        name: A name that `seqeval datasets list` prints, or the path of a file.
+        env: The Gymnasium environment, for a file that does not name its own.
+        trust_pickle: Allow a pickle to run code, as replay buffers of Stable-Baselines3 do.
+        figure: Also draw the statistics: .png or .pdf (both are written) or .svg.
     """
     from seqeval import datasets, environments
     from seqeval.analysis import card
@@ -44,21 +43,13 @@ def show_dataset(
         check_figure(figure)
     dataset = datasets.load(name, env, trust_pickle=trust_pickle)
     if not len(dataset):
-        raise UserError(f"{name}: stands for no data; there is nothing to show")
-    environment = environments.of(dataset)
-    space = environment.actions
-    actions = (
-        range(space.first, space.first + space.size)
-        if isinstance(space, environments.Discrete)
-        else (space.low, space.high)
-    )
-    about = card.examine(dataset, actions, environment.time_limit)
+        raise UserError(f"{name}: has no data to show")
+    about = card.examine(dataset, environments.of(dataset))
     facts: dict[str, Any] = card.facts(about)
-    known = ("name", "env_id", "transitions", "episodes")
     for key, value in dataset.card.items():
-        if key not in known:
-            plain = value.items() if isinstance(value, dict) else None
-            facts[key] = ", ".join(f"{k} {v}" for k, v in plain) if plain else value
+        if key not in ("name", "env_id", "transitions", "episodes"):  # which the facts contain already
+            nested = isinstance(value, dict) and value
+            facts[key] = ", ".join(f"{k} {v}" for k, v in value.items()) if nested else value
     facts |= {f"note {i}": note for i, note in enumerate(dataset.notes, 1)}
     facts |= {f"suspicious {i}": finding for i, finding in enumerate(about.findings, 1)}
     print_facts(facts)
@@ -82,22 +73,22 @@ def make_datasets(
     settings: tuple[str, ...] = (),
     checkpoints: int = 20,
 ) -> int:
-    """Train an agent of Stable-Baselines3 and log it at D4RL's levels, a file and a card each.
+    """Train an agent of Stable-Baselines3 and write datasets of D4RL's levels, a file and a card per level.
 
-    An interrupted command, given again, goes on from its last checkpoint.
+    If it is interrupted, run the same command again to resume from the last checkpoint.
 
     Args:
-        env: Gymnasium environment.
-        algorithm: An off-policy class of Stable-Baselines3: SAC, TD3, DDPG or DQN; with sb3_contrib
-            installed TQC, CrossQ or QRDQN.
-        steps: Steps of training.
-        out: The folder of the files. The work is kept in its folder making until they are written.
-        levels: Of random, medium, expert, medium-replay, medium-expert and full-replay.
-        transitions: Size of each file that is rolled out; by default as many as steps of training.
-        seed: Of the agent and of all that is drawn.
-        settings: The agent's own, key=value, as of its class in Stable-Baselines3. net_arch=(256,256): the
-            widths of its networks. action_noise=0.1: standard deviation, in half action ranges, of Gaussian
-            noise.
+        env: The Gymnasium environment.
+        algorithm: An off-policy algorithm of Stable-Baselines3: SAC, TD3, DDPG or DQN; with sb3_contrib
+            installed also TQC, CrossQ or QRDQN.
+        steps: Training steps.
+        out: The folder of the files. Its subfolder making holds intermediate results until all are written.
+        levels: Any of random, medium, expert, medium-replay, medium-expert and full-replay.
+        transitions: Transitions of each level that is rolled out (default: the number of training steps).
+        seed: The seed of the agent and the rollouts.
+        settings: Arguments of the agent's class in Stable-Baselines3, as key=value. net_arch=(256,256) sets
+            the widths of its networks; action_noise=0.1 sets the standard deviation of Gaussian noise, as a
+            share of half the action range.
         checkpoints: Evaluations during training.
     """
     from seqeval import collect
@@ -105,11 +96,7 @@ def make_datasets(
     size = steps if transitions is None else transitions
     parsed = collect.parse_settings(settings)
     config = collect.CollectConfig(env, algorithm, steps, size, seed, checkpoints, parsed)
-    try:
-        files = collect.make(config, levels, out, plain_console(stderr=True))
-    except KeyboardInterrupt:
-        print("seqeval: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
+    files = collect.make(config, levels, out, plain_console(stderr=True))
     for path in files.values():
         print(path)
     return 0
@@ -118,13 +105,14 @@ def make_datasets(
 def convert_dataset(
     name: tyro.conf.Positional[str], to: str, env: str | None = None, trust_pickle: bool = False
 ) -> None:
-    """Write a dataset as a file in D4RL's layout or as one of Minari's. What is there is never overwritten.
+    """Write a dataset as an HDF5 file in D4RL's layout or as a Minari dataset. Existing data is never
+    overwritten.
 
     Args:
-        name: A name or a path, as of `show`.
-        to: A path that ends in .hdf5 or .h5, or minari:ID, a name as in minari:hopper/mine-v0.
-        env: Gymnasium environment of a file that names none.
-        trust_pickle: As of `show`.
+        name: A name or a path, as in `seqeval datasets show`.
+        to: The path of an HDF5 file, or a Minari name such as minari:hopper/mine-v0.
+        env: The Gymnasium environment, for a file that does not name its own.
+        trust_pickle: Allow a pickle to run code, as replay buffers of Stable-Baselines3 do.
     """
     from seqeval import datasets
     from seqeval.datasets import _write

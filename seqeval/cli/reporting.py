@@ -17,8 +17,6 @@ from .results import read, write
 if TYPE_CHECKING:
     from seqeval.plots.report import Rerun
 
-FILES = (".hdf5", ".h5", ".npz", ".pkl", ".pickle")
-
 
 def report(
     directories: tyro.conf.Positional[tuple[Path, ...]], out: Path, leave_out_incomplete: bool = False
@@ -93,9 +91,11 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
 def _environment(study: dict[str, Any]) -> str | None:
     """What --env was or might have been: it is for files, which need not name their own, and for none, and
     goes for all of them."""
+    from seqeval.datasets import file_endings
+
     abouts = study["datasets"].values()
     environments = {about["env_id"] for about in abouts}
-    wanted = [about["given"] == "none" or about["given"].lower().endswith(FILES) for about in abouts]
+    wanted = [about["given"] == "none" or about["given"].lower().endswith(file_endings()) for about in abouts]
     minari = any(about["given"].startswith("minari:") for about in abouts)
     return environments.pop() if any(wanted) and len(environments) == 1 and not minari else None
 

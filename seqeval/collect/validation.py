@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqeval import environments
+from seqeval.atomic_io import LOCK_FILE
 from seqeval.collect import agents
 from seqeval.collect.config import LEVELS, CollectConfig
 from seqeval.errors import UserError, nearest
@@ -94,7 +95,9 @@ def check_output(config: CollectConfig, paths: dict[str, Path], work: Path) -> N
                     f"{work}: was started with {key} {old.get(key)!r}, not {new.get(key)!r}; "
                     "use that value to resume there, or another --out"
                 )
-    elif work.is_dir() and any(path.suffix != ".partial" for path in work.iterdir()):
+    elif work.is_dir() and any(
+        path.suffix != ".partial" and path.name != LOCK_FILE for path in work.iterdir()
+    ):
         raise UserError(f"{work}: not empty and contains no config.json; use another --out")
     for level, path in paths.items():
         card = path.with_suffix(".json")

@@ -1,29 +1,84 @@
-"""Where logged data comes from: one file per source, found by being here.
+"""Datasets of logged transitions: `load` finds the source that owns a name or path and loads it.
 
-A source is a module of this package (files that start with `_` are shared parts) with three functions:
-`names()`, the datasets it knows by name; `handles(name)`, whether a name is its kind; and
-`load(name, env_id, rules, trust_pickle)`, which returns a `Dataset` or raises `UserError`; code that is in a
-file is run where `trust_pickle` is true, and never else.
+Each file of this folder is a source and defines `SOURCE`; files whose names begin with `_` hold code that
+sources share. Installed packages add sources through the entry-point group `seqeval.datasets`, e.g.
+
+    [project.entry-points."seqeval.datasets"]
+    robots = "my_package.robots:SOURCE"
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from types import ModuleType
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 
 from seqeval.errors import UserError, nearest
 from seqeval.types import DataRules, Dataset
 
+GROUP = "seqeval.datasets"
 
-def sources() -> list[ModuleType]:
-    """Those whose names have a `PREFIX` first: behind it may stand what looks like another's."""
-    found = [
-        importlib.import_module(f"{__name__}.{module.name}")
-        for module in pkgutil.iter_modules(__path__)
-        if not module.ispkg and not module.name.startswith("_")
-    ]
-    return sorted(found, key=lambda source: not hasattr(source, "PREFIX"))
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load a dataset, whatever its source.
+
+    `env_id` is the Gymnasium environment, for data that does not name its own. `rules` decide which
+    transitions are used (see `_rules.assemble`). Code inside a file runs only if `trust_pickle` is set.
+    """
+
+    env_id: str | None = None
+    rules: DataRules = "strict"
+    trust_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of datasets, and the names that belong to it.
+
+    A source owns every name that begins with its `prefix`; a source without one owns the paths that end in
+    one of its `endings` (lower case, with the dot) and the names in `names()`. `names()` is what `seqeval
+    datasets list` prints of the source, prefix included. `load` takes a name that the source owns and
+    raises UserError if it cannot be loaded.
+    """
+
+    load: Callable[[str, LoadOptions], Dataset]
+    names: Callable[[], Collection[str]] = tuple
+    endings: tuple[str, ...] = ()
+    prefix: str = ""
+
+    def owns(self, name: str) -> bool:
+        """Whether a name or path belongs to this source."""
+        if self.prefix:
+            return name.startswith(self.prefix)
+        return name.lower().endswith(self.endings) or name in self.names()
+
+
+@cache
+def sources() -> tuple[Source, ...]:
+    """All sources, in the order in which they are tried.
+
+    Sources with a prefix come first, since anything may follow a prefix, a path for example. Raises UserError
+    if an installed package registers a source that cannot be used.
+    """
+    modules = [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and not m.name.startswith("_")]
+    found = [importlib.import_module(f"{__name__}.{module}").SOURCE for module in modules]
+    for point in entry_points(group=GROUP):
+        try:
+            source = point.load()
+            if not isinstance(source, Source):
+                raise TypeError("not a seqeval.datasets.Source")
+        except Exception as error:  # importing a package runs its code, which may raise anything
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(
+                f"dataset source {point.name!r} ({point.value}): {reason}; "
+                "repair or uninstall the package that registers it"
+            ) from error
+        found.append(source)
+    return tuple(sorted(found, key=lambda source: not source.prefix))
 
 
 def names() -> list[str]:
@@ -31,17 +86,28 @@ def names() -> list[str]:
     return sorted(name for source in sources() for name in source.names())
 
 
+def file_endings() -> tuple[str, ...]:
+    """The endings of all files that can be loaded by path."""
+    return tuple(sorted(ending for source in sources() for ending in source.endings))
+
+
+def find(name: str) -> Source:
+    """The source that owns a name or path. Raises UserError if there is none."""
+    for source in sources():
+        if source.owns(name):
+            return source
+    raise UserError(
+        f"dataset {name!r} is not known{nearest(name, names())}; `seqeval datasets list` prints the known "
+        f"names; the path of a file must end in one of {', '.join(file_endings())}"
+    )
+
+
 def load(
     name: str, env_id: str | None = None, rules: DataRules = "strict", trust_pickle: bool = False
 ) -> Dataset:
-    """The dataset of a name or path. `env_id` names the environment of data that does not name its own, and
-    `rules` say which transitions are used (see `_rules.assemble`). Code in a file is run with `trust_pickle`
-    alone."""
-    for source in sources():
-        if source.handles(name):
-            return source.load(name, env_id, rules, trust_pickle)
-    raise UserError(
-        f"dataset {name!r} is not known{nearest(name, names())}; "
-        "`seqeval datasets list` prints the names, a file is given by its path (ending in .hdf5, .h5, .npz, "
-        ".pkl or .pickle)"
-    )
+    """Load the dataset of a name or path.
+
+    The options are those of `LoadOptions`. Raises UserError if no source owns the name or if the data
+    cannot be loaded.
+    """
+    return find(name).load(name, LoadOptions(env_id, rules, trust_pickle))

@@ -1,4 +1,4 @@
-"""What all files given by path have in common: their name, their environment, their own reference returns."""
+"""Shared by sources of files: paths, environments and reference returns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from seqeval import references
-from seqeval.datasets import _rules
+from seqeval.datasets import LoadOptions, _rules
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset, Reference
+from seqeval.types import Dataset, Reference
+
+REFERENCE_KEYS = ("reference_min", "reference_max", "reference_source")
 
 
 def existing(name: str) -> Path:
-    """The path of a file. Raises UserError where there is none."""
+    """The path of a file. Raises UserError if it does not exist."""
     path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -24,44 +26,44 @@ def existing(name: str) -> Path:
 
 
 def assemble(
-    path: Path, raw: dict[str, np.ndarray], attributes: dict[str, Any], env_id: str | None, rules: DataRules
+    path: Path, raw: dict[str, np.ndarray], attributes: dict[str, Any], options: LoadOptions
 ) -> Dataset:
-    """The dataset of a file's raw fields, called after it without the ending; see `_rules.assemble`.
+    """The dataset of a file's raw fields, named after the file without its ending; see `_rules.assemble`.
 
-    Of the attributes `env_id` names the Gymnasium environment, unless the argument does; `reference_min`,
-    `reference_max` and `reference_source` are the returns that are scored 0 and 100, where D4RL publishes
-    none for the environment. All of them are the dataset's card. Raises UserError where nothing names an
-    environment and for references that make no scale.
+    The environment is `options.env_id`, otherwise the attribute `env_id`. The attributes `reference_min`,
+    `reference_max` and `reference_source` are the returns that are scored 0 and 100, used if D4RL publishes
+    none for the environment. All attributes together are the dataset's card. Raises UserError if no
+    environment is named or the references are invalid.
     """
-    own_env_id = attributes.get("env_id")
-    env_id = env_id or own_env_id
+    recorded = attributes.get("env_id")
+    env_id = options.env_id or recorded
     if not env_id:
         raise UserError(
             f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
         )
     env_id = str(env_id)
     reference = references.of_environment(env_id)
-    if reference is None and env_id == str(own_env_id or env_id):  # its references are not another's
-        reference = _own_reference(path, attributes)
-    return _rules.assemble(str(path), path.stem, raw, env_id, reference, attributes, rules)
+    if reference is None and env_id == str(recorded or env_id):  # references hold for one environment only
+        reference = _reference(path, attributes)
+    return _rules.assemble(str(path), path.stem, raw, env_id, reference, attributes, options.rules)
 
 
 def plain(value: Any) -> Any:
-    """An attribute as a plain value."""
+    """A NumPy value or bytes as a plain Python value."""
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _own_reference(path: Path, attributes: dict[str, Any]) -> Reference | None:
-    """The reference returns in a file's attributes, if they are there. Raises UserError where they make no
-    scale."""
-    keys = ("reference_min", "reference_max", "reference_source")
-    if not any(key in attributes for key in keys):
+def _reference(path: Path, attributes: dict[str, Any]) -> Reference | None:
+    """The reference returns among a file's attributes, if any. Raises UserError if they are invalid."""
+    if not any(key in attributes for key in REFERENCE_KEYS):
         return None
-    for key in keys:
+    for key in REFERENCE_KEYS:
         if key not in attributes:
-            raise UserError(f"{path}: attribute {key!r} is missing; {', '.join(keys)} go together")
-    low, high, source = (attributes[key] for key in keys)
+            raise UserError(
+                f"{path}: attribute {key!r} is missing; {', '.join(REFERENCE_KEYS)} must be given together"
+            )
+    low, high, source = (attributes[key] for key in REFERENCE_KEYS)
     for key, value in (("reference_min", low), ("reference_max", high)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"{path}: attribute {key!r} must be a finite number, not {value!r}")

@@ -1,9 +1,9 @@
-"""Pickles that hold numbers, read without running what is in them.
+"""Read pickles of numbers without running code.
 
-A pickle is a program: it may call whatever it can name. Here it can name NumPy's arrays, dtypes and scalars
-alone, and even those are stand-ins. NumPy's own `__setstate__` takes any state for true, and with a forged
-one an array of numbers becomes one of pointers; the stand-ins take arrays of plain numbers and build them by
-NumPy's checked constructor.
+A pickle is a program that may call anything it can name. This reader lets it name only NumPy's arrays,
+dtypes and scalars, and replaces even those by stand-ins: NumPy's own `__setstate__` does not validate its
+input, and a forged state can turn an array of numbers into one of pointers. The stand-ins accept only
+arrays of plain numbers and build them with NumPy's checked constructor.
 """
 
 from __future__ import annotations
@@ -17,50 +17,53 @@ import numpy as np
 from seqeval.errors import UserError
 
 
-class NotPlain(UserError):
-    """A pickle names something that is neither a number's type nor an array."""
+class UnsafePickleError(UserError):
+    """A pickle names something other than arrays of numbers."""
 
 
 def load(path: Path) -> Any:
-    """What a pickle holds; its arrays are `Array`. Raises NotPlain where it names anything else than arrays,
-    and UserError where it is no whole pickle."""
+    """The content of a pickle; its arrays are of type `Array`.
+
+    Raises UnsafePickleError if it names anything other than arrays of numbers, and UserError if it is not a
+    complete pickle.
+    """
     with path.open("rb") as file:
         try:
             return _Unpickler(file).load()
-        except NotPlain as error:
-            raise NotPlain(f"{path}: {error}") from error
-        except Exception as error:  # unpickling is documented to raise anything for data that is damaged
+        except UnsafePickleError as error:
+            raise UnsafePickleError(f"{path}: {error}") from error
+        except Exception as error:  # unpickling damaged data is documented to raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path}: not a readable pickle ({reason})") from error
 
 
 class Array:
-    """Stands for a NumPy array. `values` holds the numbers: read-only, and None for a scalar."""
+    """Stands for a NumPy array. `values` holds the numbers, read-only; None for a scalar."""
 
     values: np.ndarray | None = None
 
     def __init__(self, *_: Any) -> None:
-        """Takes the arguments of NumPy's `_reconstruct`, which say nothing, and of `scalar`."""
+        """Accepts and ignores the arguments of NumPy's `_reconstruct` and `scalar`."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, by_columns, content = state
-        self.values = _array(content, dtype, shape, "F" if by_columns else "C")
+        _, shape, dtype, is_fortran, content = state
+        self.values = _array(content, dtype, shape, "F" if is_fortran else "C")
 
 
 class _Buffered(Array):
-    """Stands for an array as protocol 5 writes it."""
+    """Stands for an array written with pickle protocol 5."""
 
     def __init__(self, content: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> None:
         self.values = _array(content, dtype, shape, order)
 
 
 class _Dtype:
-    """Stands for a dtype: the kind, size and byte order of a number. Raises NotPlain for any other."""
+    """Stands for a dtype of numbers. Raises UnsafePickleError for any other dtype."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.dtype = np.dtype(str(code))
         if self.dtype.kind not in "fiub":
-            raise NotPlain(f"holds an array of dtype {code!r}; only arrays of numbers are read")
+            raise UnsafePickleError(f"holds an array of dtype {code!r}; only arrays of numbers are supported")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -86,8 +89,11 @@ STAND_INS = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """The one written in Python. That in C fills as much memory as the numbers in a damaged file ask for, and
-    so does this one for a bytearray: it reads one as bytes, which are written in the same way."""
+    """The unpickler written in Python.
+
+    The one written in C allocates whatever size a damaged file states. So does this one for a bytearray,
+    which is therefore read as bytes: both are written in the same way.
+    """
 
     dispatch = pickle._Unpickler.dispatch | {
         pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]
@@ -95,9 +101,8 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STAND_INS:
-            what = f"{module}.{name}"
-            raise NotPlain(
-                f"holds {what!r}, and a pickle of more than NumPy arrays in lists and dicts runs code when "
-                "it is loaded; if you trust whoever made it, add --trust-pickle"
+            raise UnsafePickleError(
+                f"holds {f'{module}.{name}'!r}; a pickle of anything but NumPy arrays in lists and dicts "
+                "runs code when it is loaded; if you trust its author, add --trust-pickle"
             )
         return STAND_INS[module, name]

@@ -1,8 +1,7 @@
-"""Datasets written out again: as a file in D4RL's layout, or for Minari.
+"""Write datasets as HDF5 files in D4RL's layout, or as Minari datasets.
 
-Loaded from there they have the same transitions, episodes, ends and reference returns. What that cannot be
-said of is told in notes: an episode that lost its last transition when it was loaded, because its next
-observation was not logged, now ends where it was cut.
+Loading them again gives the same transitions, episodes, terminations, truncations and reference returns.
+Notes describe what differs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gymnasium import spaces
 
 from seqeval import environments, references
 from seqeval.atomic_io import replacing
-from seqeval.datasets import files, minari
+from seqeval.datasets import hdf5, minari
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
@@ -30,23 +29,23 @@ if TYPE_CHECKING:
 
 
 def write(dataset: Dataset, to: str) -> tuple[Path, list[str]]:
-    """Writes a dataset to `minari:ID` or to a path that ends in .hdf5 or .h5; the path of it, and the notes.
+    """Write a dataset to `minari:ID` or to the path of an HDF5 file; return its path, and notes.
 
-    Raises UserError where there is something already, for a name that is neither, and for data that the
-    format cannot hold.
+    Raises UserError if the target exists, if its name is neither, and for data that the format cannot hold.
     """
-    for_minari = minari.handles(to)
-    if not for_minari and not files.handles(to):
-        raise UserError(f"{to}: name a file that ends in {' or '.join(files.ENDINGS)}, or minari:ID")
+    for_minari = minari.SOURCE.owns(to)
+    if not for_minari and not hdf5.SOURCE.owns(to):
+        endings = " or ".join(hdf5.SOURCE.endings)
+        raise UserError(f"{to}: name a file that ends in {endings}, or minari:ID")
     path = minari.path_of(to) if for_minari else Path(os.path.expanduser(to))
     if path.exists():
         raise UserError(f"{path}: exists already; remove it or choose another name")
     if not len(dataset):
-        raise UserError(f"{dataset.name}: stands for no data; there is nothing to write")
+        raise UserError(f"{dataset.name}: has no data to write")
     if dataset.logged_in is not None:
         raise UserError(
-            f"{dataset.name}: was logged in {dataset.environment}, which no file can name so that it loads "
-            "again; keep it as D4RL has it, in HDF5"
+            f"{dataset.name}: was collected in {dataset.environment}, which no file can name, so that the "
+            "copy could not be loaded; keep D4RL's own file"
         )
     last = np.r_[dataset.episode[1:] != dataset.episode[:-1], True]  # the rows at which episodes end
     notes = _losses(dataset, last)
@@ -58,25 +57,25 @@ def write(dataset: Dataset, to: str) -> tuple[Path, list[str]]:
 
 
 def _losses(dataset: Dataset, last: np.ndarray) -> list[str]:
-    """What will not be as it was in either format."""
+    """Notes about what either format loses."""
     notes = []
     ends = dataset.terminated | dataset.truncated
     if dropped := int((last & ~ends).sum()):
         notes.append(
-            f"{dropped} episodes lost their last transition when they were loaded, its next observation not "
-            "being in the log: they end one transition earlier, cut there, and their returns are without it"
+            f"{dropped} episodes lost their last transition during loading because its next observation is "
+            "not in the log: they are truncated one transition earlier, and their returns lack its reward"
         )
-    if gone := len(dataset.episode_returns) - int(last.sum()):
-        notes.append(f"{gone} episodes had no other transition and are gone")
-    if cut := int((~dataset.episode_complete[dataset.episode[last]])[:-1].sum()):
-        notes.append(f"{cut} unfinished episodes before the last count as cut by a timeout")
+    if lost := len(dataset.episode_returns) - int(last.sum()):
+        notes.append(f"{lost} episodes had no other transition and are omitted")
+    if unfinished := int((~dataset.episode_complete[dataset.episode[last]])[:-1].sum()):
+        notes.append(f"{unfinished} unfinished episodes before the last one count as truncated by a timeout")
     if len(dataset.segments) > 1:
-        notes.append(f"its {len(dataset.segments)} parts are one")
+        notes.append(f"its {len(dataset.segments)} segments become one")
     return notes
 
 
 def _timeouts(dataset: Dataset, last: np.ndarray) -> np.ndarray:
-    """Where episodes were cut: (N,) bool. An unfinished last one is left open, as in any log that ends."""
+    """Where episodes were truncated: (N,) bool. An unfinished last episode has no timeout, as in any log."""
     timeouts = last & ~dataset.terminated
     timeouts[-1] &= dataset.episode_complete[dataset.episode[-1]]
     return timeouts
@@ -91,24 +90,24 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
         "terminals": dataset.terminated,
         "timeouts": _timeouts(dataset, last),
     }
-    about: dict[str, Any] = {"env_id": dataset.env_id, "converted_from": dataset.name}
+    attributes: dict[str, Any] = {"env_id": dataset.env_id, "converted_from": dataset.name}
     if "behaviour" in dataset.card:
-        about["behaviour"] = str(dataset.card["behaviour"])
+        attributes["behaviour"] = str(dataset.card["behaviour"])
     if reference := dataset.reference:
-        about |= {
+        attributes |= {
             "reference_min": reference.minimum,
             "reference_max": reference.maximum,
             "reference_source": reference.source,
         }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:
-        file.attrs.update(about)
+        file.attrs.update(attributes)
         for key, values in fields.items():
             file.create_dataset(key, data=values, compression="gzip", shuffle=True)
     published = references.of_environment(dataset.environment)
     if published is None or published == dataset.reference:
         return []
-    return [f"scores will be {published.source}, which go before a file's own"]
+    return [f"scores of the file will use the published references ({published.source}), not its own"]
 
 
 def _write_minari(dataset: Dataset, last: np.ndarray, path: Path, dataset_id: str) -> list[str]:
@@ -116,7 +115,7 @@ def _write_minari(dataset: Dataset, last: np.ndarray, path: Path, dataset_id: st
     if jumps := int((~last[:-1] & ~follows).sum()):
         raise UserError(
             f"{dataset.name}: the next observation of {jumps} transitions inside episodes is not the "
-            "observation of the next one, and Minari keeps it only once; convert it to a file in .hdf5"
+            f"observation of the next one, but Minari stores only one; write a {hdf5.SOURCE.endings[0]} file"
         )
 
     from minari import __version__
@@ -126,53 +125,52 @@ def _write_minari(dataset: Dataset, last: np.ndarray, path: Path, dataset_id: st
     notes = []
     with environments.quiet(), closing(environments.make(dataset.environment)) as env:
         box, actions, spec = env.observation_space, env.action_space, env.spec
-        assert isinstance(box, spaces.Box)  # or it would have been no dataset
+        assert isinstance(box, spaces.Box)  # other observations cannot be loaded
         try:
             if spec is not None:
                 spec.to_json()
-        except (TypeError, ValueError):  # it is registered with a class, or made with objects
+        except (TypeError, ValueError):  # registered with a class, or with objects as arguments
             spec = None
-            notes.append(f"Minari cannot record {dataset.env_id}; the suite alone will know its environment")
-    with np.errstate(over="ignore"):  # bounds beyond float32 are none
+            notes.append(f"Minari cannot record {dataset.env_id}; only seqeval will know the environment")
+    with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
         observations = spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)
 
-    about: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dataset_id": dataset_id,
         "minari_version": __version__,
         "description": f"Converted by seqeval from {dataset.name}.",
-        minari.OWN: {"env_id": dataset.env_id},
+        minari.METADATA_KEY: {"env_id": dataset.env_id},
     }
     if "behaviour" in dataset.card:
-        about["algorithm_name"] = str(dataset.card["behaviour"])
+        metadata["algorithm_name"] = str(dataset.card["behaviour"])
     if reference := dataset.reference:
-        about |= {"ref_min_score": reference.minimum, "ref_max_score": reference.maximum}
-        about[minari.OWN]["reference_source"] = reference.source
+        metadata |= {"ref_min_score": reference.minimum, "ref_max_score": reference.maximum}
+        metadata[minari.METADATA_KEY]["reference_source"] = reference.source
     namespace = dataset_id.rpartition("/")[0]
     if namespace and namespace not in list_local_namespaces():
         create_namespace(namespace)
-    # Beside the others and hidden from Minari until all of it is there.
+    # Minari ignores hidden folders, so the dataset appears only once it is complete.
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         data = Path(folder, path.name, "data")
         data.parent.mkdir()
         storage = MinariStorage.new(data, observation_space=observations, action_space=actions, env_spec=spec)
-        storage.update_metadata(about)
+        storage.update_metadata(metadata)
         storage.update_episodes(_episodes(dataset, last))
         data.parent.rename(path)
     return notes
 
 
 def _episodes(dataset: Dataset, last: np.ndarray) -> Iterator[EpisodeBuffer]:
-    """The episodes one after the other, the observation behind each step included. Minari's own way to fill
-    such a buffer, step by step, would need JAX."""
+    """The episodes, each with its final observation. Minari's own way to fill a buffer would need JAX."""
     from minari.data_collector import EpisodeBuffer
 
     timeouts = _timeouts(dataset, last)
     borders = [0, *(np.flatnonzero(last) + 1).tolist()]
     for number, (first, end) in enumerate(pairwise(borders)):
-        behind = dataset.next_observations[end - 1 : end]
+        final = dataset.next_observations[end - 1 : end]
         yield EpisodeBuffer(
             id=number,
-            observations=np.concatenate([dataset.observations[first:end], behind]),
+            observations=np.concatenate([dataset.observations[first:end], final]),
             actions=dataset.actions[first:end],
             rewards=dataset.rewards[first:end],
             terminations=dataset.terminated[first:end],

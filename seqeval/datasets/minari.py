@@ -1,7 +1,7 @@
-"""Minari's datasets (minari.farama.org): `minari:mujoco/hopper/medium-v0`, found locally, else downloaded.
+"""Minari's datasets (minari.farama.org), e.g. `minari:mujoco/hopper/medium-v0`, downloaded if necessary.
 
-They lie in the folder $MINARI_DATASETS_PATH, by default ~/.minari/datasets, where Minari itself keeps them.
-Minari is imported only where one is loaded.
+They are stored where Minari keeps them: in $MINARI_DATASETS_PATH, by default ~/.minari/datasets. Minari is
+imported only to load or write one of them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import numpy as np
 from gymnasium import spaces
 
 from seqeval import environments, references
-from seqeval.datasets import _rules
+from seqeval.datasets import LoadOptions, Source, _rules
 from seqeval.errors import UserError, nearest
-from seqeval.types import DataRules, Dataset, Reference
+from seqeval.types import Dataset, Reference
 
 if TYPE_CHECKING:
     from minari import MinariDataset
 
 PREFIX = "minari:"
-ID = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+")  # what Minari takes: namespaces, a name, a version
-OWN = "seqeval"  # the key of Minari's metadata that holds what `_write` has to say and Minari has no key for
+ID = re.compile(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+")  # Minari's names: namespaces, a name, a version
+METADATA_KEY = "seqeval"  # holds metadata that Minari has no key for
 
-# What Minari and the storages below it raise for data that is not as they expect.
+# Raised by Minari and its storages for data that is not as they expect.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, ImportError),
     gymnasium.error.Error,
@@ -42,7 +42,7 @@ UNREADABLE = (
 
 
 def names() -> list[str]:
-    """The datasets that are here already."""
+    """The datasets on this machine."""
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
     found = []
     for folder, inner, _ in os.walk(root):
@@ -53,21 +53,19 @@ def names() -> list[str]:
     return sorted(found)
 
 
-def handles(name: str) -> bool:
-    return name.startswith(PREFIX)
+def load(name: str, options: LoadOptions) -> Dataset:
+    """The dataset of a name, downloaded by Minari if it is not on this machine.
 
+    The environment is `options.env_id`, otherwise the one that the dataset records for evaluation,
+    otherwise the one it was collected in. Observations that are not vectors are flattened in the same order
+    as the environment's by Gymnasium's FlattenObservation, which the environment option
+    `flatten_observation=True` applies. Scores use the dataset's own reference returns if it has them for
+    that environment.
 
-def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
-    """The dataset of a name, downloaded by Minari where it is not here.
-
-    The environment is `env_id`, else the one that the dataset records for evaluation, else the one it was
-    logged in. Observations that are no vectors are flattened as that environment's are by Gymnasium's
-    FlattenObservation, which its option `flatten_observation=True` puts on. Scores are between the dataset's
-    own reference returns, where it has them for that environment.
-    Raises UserError where there is no such dataset or it cannot be read, and where its environment cannot be
-    named or is not one for the suite.
+    Raises UserError if there is no such dataset or it cannot be read, and if its environment cannot be
+    named or is not supported.
     """
-    stored = _open(name)
+    env_id, stored = options.env_id, _open(name)
     metadata = stored.storage.metadata
     notes: list[str] = []
     try:
@@ -77,17 +75,17 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
             raise
         recorded = None
     reference = None
-    if env_id in (None, recorded):  # its references are not another's
-        reference = _reference(name, metadata, notes)
+    if env_id in (None, recorded):  # the references hold for the recorded environment only
+        reference = _reference(metadata, notes)
     else:
-        notes.clear()  # which are about the environment that is not taken
+        notes.clear()  # they are about the recorded environment
     env_id = env_id or recorded
     if env_id is None:
         raise UserError(f"dataset {name!r} records no environment; pass --env, e.g. --env Hopper-v5")
     reference = reference or references.of_environment(env_id)
 
     env_id, space = _flattened(name, env_id, stored.observation_space)
-    environments.describe(env_id)  # an environment that will not do is refused before anything is read
+    environments.describe(env_id)  # refuses an unsupported environment before anything is read
     parts = list(_parts(name, space))
     if [path for path, _ in parts] != [()]:
         keys = ", ".join(f"{'.'.join(map(str, path))} ({spaces.flatdim(part)})" for path, part in parts)
@@ -96,19 +94,22 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
         raw = _read(name, stored, parts, notes)
     except UNREADABLE as error:
         raise _unreadable(name, error) from error
-    dataset = _rules.assemble(name, name, raw, env_id, reference, _card(metadata), rules)
+    dataset = _rules.assemble(name, name, raw, env_id, reference, _card(metadata), options.rules)
     return replace(dataset, notes=(*dataset.notes, *notes))
 
 
+SOURCE = Source(load, names, prefix=PREFIX)
+
+
 def path_of(name: str) -> Path:
-    """The folder of a dataset. Raises UserError for what Minari takes for no name."""
+    """The folder of a dataset. Raises UserError if Minari does not allow the name."""
     from minari.storage import get_dataset_path
 
     dataset_id = name.removeprefix(PREFIX)
     if not ID.fullmatch(dataset_id):
         raise UserError(
-            f"dataset {name!r}: Minari's names are written as in minari:mujoco/hopper/medium-v0, of letters, "
-            f"digits, '-' and '_', with a version{nearest(name, names())}"
+            f"dataset {name!r}: Minari's names look like minari:mujoco/hopper/medium-v0: letters, digits, "
+            f"'-' and '_', with a version{nearest(name, names())}"
         )
     return get_dataset_path(dataset_id)
 
@@ -119,12 +120,12 @@ def _open(name: str) -> MinariDataset:
     folder, dataset_id = path_of(name), name.removeprefix(PREFIX)
     if not folder.exists():
         try:
-            with redirect_stdout(sys.stderr):  # where the progress of all that we do goes
+            with redirect_stdout(sys.stderr):  # stdout is for results
                 minari.download_dataset(dataset_id)
-        except Exception as error:  # from one of several remote storages, each with exceptions of its own
+        except Exception as error:  # each remote storage raises its own exceptions
             raise UserError(
                 f"dataset {name!r} is not in {folder}, and its download failed: {_line(error)}"
-                f"{nearest(name, names())}; put it there, or see `minari list remote` for the names"
+                f"{nearest(name, names())}; `minari list remote` prints the names"
             ) from error
     try:
         with environments.quiet():
@@ -136,7 +137,7 @@ def _open(name: str) -> MinariDataset:
 def _unreadable(name: str, error: Exception) -> UserError:
     return UserError(
         f"dataset {name!r}: Minari cannot read it: {_line(error)}; "
-        f"if {path_of(name)} is not whole, move it away to have it downloaded"
+        f"if {path_of(name)} is incomplete, remove it to have it downloaded"
     )
 
 
@@ -146,39 +147,43 @@ def _line(error: Exception) -> str:
 
 
 def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str | None:
-    """The environment that a dataset records, with the options that make it differ from what is registered
-    under its name; None where it records none.
+    """The environment that a dataset records, with the options in which it differs from the registered one.
 
-    Raises UserError where it is not registered here and where a name with options does not say all of it.
+    None if it records none. Raises UserError if the environment is not registered here, or if a name with
+    options cannot describe it.
     """
-    if OWN in metadata:
-        return metadata[OWN]["env_id"]
+    if METADATA_KEY in metadata:
+        return metadata[METADATA_KEY]["env_id"]
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None
     if "eval_env_spec" in metadata and metadata["eval_env_spec"] != metadata.get("env_spec"):
-        notes.append("the environment is the one it records for evaluation, not the one it was logged in")
+        notes.append(
+            "the environment is the recorded one for evaluation, not the one the data was collected in"
+        )
     spec = json.loads(text)
 
-    # Where an environment is defined tells which package registers it, as far as Gymnasium does not itself.
+    # The package that defines an environment registers it, unless Gymnasium does.
     package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0]
     with suppress(ImportError):
         importlib.import_module(package)
     registered = gymnasium.registry.get(spec["id"])
     if registered is None:
         raise UserError(
-            f"dataset {name!r} was logged in {spec['id']}, which is not registered here"
-            f"{nearest(spec['id'], gymnasium.registry)}; install {package} as it was then, "
+            f"dataset {name!r} was collected in {spec['id']}, which is not registered here"
+            f"{nearest(spec['id'], gymnasium.registry)}; install {package} in a version that has it, "
             "or name another environment with --env"
         )
     env_id = spec["id"] if package == "gymnasium" else f"{package}:{spec['id']}"
 
-    usual = json.loads(json.dumps(registered.kwargs, default=repr))  # as the record is: lists for tuples
-    for kwargs in (usual, spec["kwargs"]):
-        kwargs.pop("render_mode", None)  # changes nothing that is observed
-    options = {k: v for k, v in spec["kwargs"].items() if k not in usual or usual[k] != v}
-    if lacking := usual.keys() - spec["kwargs"].keys():
-        notes.append(f"{env_id} is registered with {', '.join(sorted(lacking))} here, not in its record")
+    defaults = json.loads(json.dumps(registered.kwargs, default=repr))  # lists instead of tuples, as recorded
+    for kwargs in (defaults, spec["kwargs"]):
+        kwargs.pop("render_mode", None)  # does not affect observations
+    options = {k: v for k, v in spec["kwargs"].items() if k not in defaults or defaults[k] != v}
+    if missing := defaults.keys() - spec["kwargs"].keys():
+        notes.append(
+            f"{env_id} is registered with {', '.join(sorted(missing))}, which the dataset does not record"
+        )
     if (limit := spec["max_episode_steps"]) != registered.max_episode_steps:
         options["max_episode_steps"] = -1 if limit is None else int(limit)
     wrappers = [wrapper["name"] for wrapper in spec["additional_wrappers"]]
@@ -186,28 +191,28 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
         options["flatten_observation"] = True
     elif wrappers:
         raise UserError(
-            f"dataset {name!r} was logged in {env_id} inside of {', '.join(wrappers)}, which a name cannot "
-            "say; register an environment that has them on and name it with --env"
+            f"dataset {name!r} was collected in {env_id} wrapped in {', '.join(wrappers)}, which a name "
+            "cannot express; register an environment with these wrappers and name it with --env"
         )
     return environments.with_options(env_id, options)
 
 
-def _reference(name: str, metadata: Mapping[str, Any], notes: list[str]) -> Reference | None:
-    """The returns that Minari's get_normalized_score takes for 0 and 1, where the dataset has them."""
+def _reference(metadata: Mapping[str, Any], notes: list[str]) -> Reference | None:
+    """The returns that Minari's get_normalized_score maps to 0 and 1, if the dataset has them."""
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     if low is None or high is None:
         return None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        notes.append(f"its ref_min_score and ref_max_score, {low} and {high}, make no scale")
+        notes.append(f"no scores: its ref_min_score {low} and ref_max_score {high} are not a valid scale")
         return None
-    source = metadata.get(OWN, {}).get("reference_source")
+    source = metadata.get(METADATA_KEY, {}).get("reference_source")
     return Reference(
         float(low), float(high), source or f"Minari: ref_min_score, ref_max_score of {metadata['dataset_id']}"
     )
 
 
 def _card(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """How the data came about, as far as it says."""
+    """How the data was collected, as far as it is recorded."""
     keys = {
         "algorithm_name": "behaviour",
         "author": "author",
@@ -220,26 +225,28 @@ def _card(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flattened(name: str, env_id: str, space: spaces.Space) -> tuple[str, spaces.Space]:
-    """The environment that observes vectors where the dataset, whose space is given, does not; and the space
-    that says in which order they are made: the environment's, since Minari sorts the keys of dicts and not
-    every environment does."""
+    """The environment with flat observations, and the space that defines the order of flattening.
+
+    `space` is the dataset's. The order is the environment's, because Minari sorts the keys of dicts and not
+    every environment does.
+    """
     if _is_flat(space):
         return env_id, space
     with closing(environments.make(env_id)) as env:
-        own = env.observation_space
+        nested = env.observation_space
         if isinstance(env, gymnasium.wrappers.FlattenObservation):
-            own = env.env.observation_space
-        elif _is_flat(own):  # in a way of its own, of which the dataset's is the best guess
+            nested = env.env.observation_space
+        elif _is_flat(nested):  # it flattens in an unknown order, for which the dataset's is the best guess
             return env_id, space
         else:
             env_id = environments.with_options(env_id, {"flatten_observation": True})
     logged = {path: spaces.flatdim(part) for path, part in _parts(name, space)}
-    if logged != {path: spaces.flatdim(part) for path, part in _parts(name, own)}:
+    if logged != {path: spaces.flatdim(part) for path, part in _parts(name, nested)}:
         raise UserError(
-            f"dataset {name!r} holds observations {space}, but those of {env_id} are {own}; "
+            f"dataset {name!r} holds observations {space}, but those of {env_id} are {nested}; "
             "name the right environment with --env"
         )
-    return env_id, own
+    return env_id, nested
 
 
 def _is_flat(space: spaces.Space) -> bool:
@@ -247,8 +254,10 @@ def _is_flat(space: spaces.Space) -> bool:
 
 
 def _parts(name: str, space: spaces.Space, path: tuple = ()) -> Iterator[tuple[tuple, spaces.Space]]:
-    """The spaces that a nested one is made of, in the order in which Gymnasium flattens it, each with the
-    keys that lead to it. Raises UserError for one that holds no numbers."""
+    """The parts of a nested space and their keys, in the order in which Gymnasium flattens them.
+
+    Raises UserError for a part that holds no numbers.
+    """
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             yield from _parts(name, part, (*path, key))
@@ -258,34 +267,35 @@ def _parts(name: str, space: spaces.Space, path: tuple = ()) -> Iterator[tuple[t
     elif isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         yield path, space
     else:
-        raise UserError(f"dataset {name!r}: its observations hold {space}, which cannot be made a vector")
+        raise UserError(f"dataset {name!r}: its observations hold {space}, which cannot be flattened")
 
 
 def _vectors(space: spaces.Space, values: Any) -> np.ndarray:
-    """So many values of a space, as (n, size): what gymnasium.spaces.flatten makes of each, but at once."""
+    """Values of a space as (n, size), as gymnasium.spaces.flatten does for each of them."""
     values = np.asarray(values)
     if isinstance(space, spaces.Discrete):
         return values.reshape(-1, 1) == space.start + np.arange(space.n)
     values = values.reshape(len(values), -1)
     if isinstance(space, spaces.MultiDiscrete):
         starts, sizes = space.start.ravel(), space.nvec.ravel()
-        each = zip(values.T, starts, sizes, strict=True)
-        return np.concatenate([column[:, None] == start + np.arange(n) for column, start, n in each], axis=1)
+        columns = zip(values.T, starts, sizes, strict=True)
+        one_hot = [column[:, None] == start + np.arange(n) for column, start, n in columns]
+        return np.concatenate(one_hot, axis=1)
     return values
 
 
 def _read(
     name: str, stored: MinariDataset, parts: list[tuple[tuple, spaces.Space]], notes: list[str]
 ) -> dict[str, np.ndarray]:
-    """D4RL's fields of all episodes, filled in one after the other so that nothing is in memory twice.
+    """D4RL's fields of all episodes, filled in one by one so that nothing is in memory twice.
 
-    An episode of T steps has T + 1 observations, so that every next observation is known. Raises UserError
-    where there are no episodes and, before any is read, where memory will not hold them.
+    An episode of T steps has T + 1 observations, so every next observation is known. Raises UserError if
+    there are no episodes and, before any is read, if they do not fit into memory.
     """
     size, ends = stored.total_steps, np.cumsum([spaces.flatdim(part) for _, part in parts])
     if not size:
         raise UserError(f"dataset {name!r} is empty")
-    about: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {
         "observations": ((size, int(ends[-1])), np.dtype(np.float32)),
         "actions": ((size, *(stored.action_space.shape or ())), np.dtype(np.float32)),
         "rewards": ((size,), np.dtype(np.float32)),
@@ -293,10 +303,10 @@ def _read(
         "terminals": ((size,), np.dtype(bool)),
         "timeouts": ((size,), np.dtype(bool)),
     }
-    _rules.check_memory(name, _rules.size_of(about))
-    raw = {field: np.empty(shape, dtype) for field, (shape, dtype) in about.items()}
+    _rules.check_memory(name, _rules.size_of(arrays))
+    raw = {field: np.empty(shape, dtype) for field, (shape, dtype) in arrays.items()}
     row, cut = 0, []
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
         for number, episode in enumerate(stored.iterate_episodes()):
             rows = slice(row, row + len(episode.rewards))
             for (path, part), end in zip(parts, ends, strict=True):
@@ -307,7 +317,7 @@ def _read(
                 if len(vectors) != len(episode.rewards) + 1:
                     raise ValueError(
                         f"episode {number} has {len(vectors)} observations and {len(episode.rewards)} "
-                        "rewards, not one observation more"
+                        "rewards, but must have one observation more than rewards"
                     )
                 columns = slice(end - vectors.shape[1], end)
                 raw["observations"][rows, columns] = vectors[:-1]
@@ -320,8 +330,8 @@ def _read(
             if len(episode.rewards) and not (raw["terminals"][row - 1] or raw["timeouts"][row - 1]):
                 cut.append(row - 1)
     if row != size:
-        raise ValueError(f"it has {row} steps, its metadata say {size}")
-    if cut := [last for last in cut if last != size - 1]:  # the end of all cuts as it is, as that of a file
+        raise ValueError(f"it has {row} steps, but {size} according to its metadata")
+    if cut := [last for last in cut if last != size - 1]:  # the end of the data truncates anyway
         raw["timeouts"][cut] = True
         notes.append(f"{len(cut)} episodes end neither terminated nor truncated: taken as truncated")
     return raw

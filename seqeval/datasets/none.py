@@ -1,4 +1,4 @@
-"""No data at all: what learns, learns online from the start."""
+"""The dataset `none`: no data, for algorithms that learn online from the start."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ import hashlib
 import numpy as np
 
 from seqeval import environments, references
+from seqeval.datasets import LoadOptions, Source
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset
+from seqeval.types import Dataset
 
 
-def names() -> list[str]:
-    return []
-
-
-def handles(name: str) -> bool:
-    return name == "none"
-
-
-def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
-    """A dataset without transitions, called after its environment, so that two of them are told apart."""
+def load(name: str, options: LoadOptions) -> Dataset:
+    """A dataset without transitions, named after its environment so that two of them differ in name."""
+    env_id = options.env_id
     if env_id is None:
         raise UserError("dataset none: name the environment to learn in, e.g. --env Pendulum-v1")
     environment = environments.describe(env_id)
@@ -43,3 +37,6 @@ def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) ->
         reference=references.of_environment(env_id),
         digest=hashlib.sha256(env_id.encode()).hexdigest(),
     )
+
+
+SOURCE = Source(load, names=lambda: ("none",))

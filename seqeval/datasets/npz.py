@@ -1,17 +1,17 @@
-"""NumPy's .npz files given by path, in either of two layouts, told apart by their fields.
+"""NumPy's .npz files, given by path, in one of two layouts that differ in their fields.
 
-D4RL's, as in HDF5 files: `observations`, `actions`, `rewards`, `terminals`, and where they exist `timeouts`
-and `next_observations`. Strings and numbers called `env_id`, `behaviour`, `reference_min`, `reference_max`
-and `reference_source` are what an HDF5 file has as attributes, in the other layout too.
+D4RL's layout, as in HDF5 files: `observations`, `actions`, `rewards`, `terminals`, optionally `timeouts` and
+`next_observations`. Strings and numbers named `env_id`, `behaviour`, `reference_min`, `reference_max` and
+`reference_source` correspond to the attributes of an HDF5 file. They are allowed in both layouts.
 
-OGBench's (Park et al., arXiv 2410.20092; github.com/seohongpark/ogbench), which has no `timeouts`.
-`terminals` there marks the last row of a trajectory of a set length: a cut, which terminates nothing. A file
-is taken for OGBench's by
-  `masks`: the data of a single task, as OGBench makes it while it loads. A transition is terminal where
-    `masks` is 0; an episode ends there, even where the trajectory goes on, as it does at a goal. With
-    `valids`, OGBench's compact form, `terminals` marks two rows of each trajectory: refused;
-  `qpos`, without `masks`: what OGBench publishes. It has no rewards, and where somebody has added them,
-    nothing says what is terminal. Both are refused.
+OGBench's layout (Park et al., arXiv 2410.20092; github.com/seohongpark/ogbench) has no `timeouts`. Its
+`terminals` mark the last row of a trajectory of fixed length: a truncation, not a termination. A file is
+taken to be OGBench's if it has
+- `masks`: the data of a single task, as OGBench creates it during loading. A transition is terminal if its
+  `masks` is 0. An episode ends there, even if the trajectory continues after reaching a goal. With `valids`
+  (OGBench's compact form) `terminals` mark two rows of each trajectory; such a file is refused;
+- `qpos` without `masks`: the published files. They have no rewards, and if rewards have been added, nothing
+  says which transitions are terminal. Such a file is refused.
 """
 
 from __future__ import annotations
@@ -24,71 +24,70 @@ from pathlib import Path
 
 import numpy as np
 
-from seqeval.datasets import _files, _rules
+from seqeval.datasets import LoadOptions, Source, _files, _rules
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset
+from seqeval.types import Dataset
 
-HEADERS = {  # of the versions of NumPy's format that hold numbers
+HEADERS = {  # readers by version of NumPy's format, for those versions that hold numbers
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-ATTRIBUTES = ("env_id", "behaviour", "reference_min", "reference_max", "reference_source")
+ATTRIBUTES = ("env_id", "behaviour", *_files.REFERENCE_KEYS)
 
 
-def names() -> list[str]:
-    return []
+def load(name: str, options: LoadOptions) -> Dataset:
+    """The dataset of a file.
 
-
-def handles(name: str) -> bool:
-    return name.lower().endswith(".npz")
-
-
-def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
-    """The dataset of a file, called after it without the ending. `env_id` goes before the file's own.
-
-    Raises UserError for what cannot be read, and for OGBench's data where rewards or what is terminal is not
-    in it.
+    Raises UserError if it cannot be read, and for files of OGBench without rewards or without terminations.
     """
     path = _files.existing(name)
-    raw, there = _read(path)
+    raw, stored = _read(path)
     attributes = {key: _files.plain(raw.pop(key)) for key in ATTRIBUTES if key in raw}
     masks, notes = raw.pop("masks", None), []
     if set(_rules.REQUIRED) - raw.keys() == {"rewards"}:
         raise UserError(
-            f"{path}: field 'rewards' is missing, and offline RL learns from rewards; of OGBench's data save "
-            "what its make_env_and_datasets returns for a single task, …-singletask-…"
+            f"{path}: field 'rewards' is missing; if this is OGBench's data, save what its "
+            "make_env_and_datasets returns for a single task (...-singletask-...)"
         )
     if raw.keys() >= set(_rules.REQUIRED) and "timeouts" not in raw:
         if masks is not None:
-            if "valids" in there:
-                raise UserError(f"{path}: OGBench's compact form; save it as of compact_dataset=False")
+            if "valids" in stored:
+                raise UserError(
+                    f"{path}: is in OGBench's compact form; save it with compact_dataset=False instead"
+                )
             notes.append(_end_by_masks(path, raw, masks))
-        elif "qpos" in there:
+        elif "qpos" in stored:
             raise UserError(
-                f"{path}: by its 'qpos' it is OGBench's, where 'terminals' are cuts; add 'masks', 0 where a "
-                "transition is terminal and else 1, or 'timeouts', if 'terminals' are what they are called"
+                f"{path}: has OGBench's field 'qpos', and 'terminals' are truncations in OGBench's files; "
+                "add 'masks' (0 for terminal transitions, otherwise 1), or add 'timeouts' if 'terminals' are "
+                "terminations"
             )
-    dataset = _files.assemble(path, raw, attributes, env_id, rules)
+    dataset = _files.assemble(path, raw, attributes, options)
     return replace(dataset, notes=(*notes, *dataset.notes))
 
 
+SOURCE = Source(load, endings=(".npz",))
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], set[str]]:
-    """The fields and attributes of either layout, and the names of all that is there. Raises UserError where
-    it is no such file and, before anything is read, where memory will not hold it."""
-    wanted = (*_rules.REQUIRED, *_rules.OPTIONAL, "masks", *ATTRIBUTES)
+    """The known fields and attributes of a file, and the names of everything in it.
+
+    Raises UserError if it is not such a file and, before anything is read, if it does not fit into memory.
+    """
+    known = (*_rules.REQUIRED, *_rules.OPTIONAL, "masks", *ATTRIBUTES)
     try:
-        # Opened here: where it is no archive, np.load would leave it open.
+        # Opened here, because np.load does not close a file that is not an archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            _rules.check_memory(str(path), _rules.size_of(_headers(path, wanted)))
-            return {key: np.asarray(file[key]) for key in wanted if key in file}, set(file)
-    # What NumPy raises for damaged archives, damaged arrays in them, arrays of objects, a single array.
+            _rules.check_memory(str(path), _rules.size_of(_headers(path, known)))
+            return {key: np.asarray(file[key]) for key in known if key in file}, set(file)
+    # Raised by NumPy for damaged archives, damaged arrays in them, arrays of objects and a single array.
     except (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable .npz file of numbers ({reason})") from error
 
 
 def _headers(path: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shapes and types of arrays in an archive, of which no more is read."""
+    """Shapes and types of the arrays in an archive, without reading the arrays."""
     found = {}
     with zipfile.ZipFile(path) as archive:
         for key in keys:
@@ -104,17 +103,19 @@ def _headers(path: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, ...]
 
 
 def _end_by_masks(path: Path, raw: dict[str, np.ndarray], masks: np.ndarray) -> str:
-    """Turns OGBench's `terminals` and `masks` into D4RL's `terminals` and `timeouts`, in place; returns a
-    note that says so. Raises UserError where they are no flags."""
+    """Replace OGBench's `terminals` and `masks` by D4RL's `terminals` and `timeouts`; return a note about it.
+
+    Raises UserError if the values are not flags.
+    """
     for field, values in (("terminals", raw["terminals"]), ("masks", masks)):
         if values.dtype.kind not in "fiub" or values.shape != raw["rewards"].shape:
-            raise UserError(f"{path}: field {field!r} must be a number for each transition, like 'rewards'")
+            raise UserError(f"{path}: field {field!r} must hold one number per transition, as 'rewards' does")
         if (bad := np.ravel((values != 0) & (values != 1))).any():
             row = int(bad.argmax())
             raise UserError(f"{path}: field {field!r} is neither 0 nor 1 in row {row}: {values[row]}")
     terminal, ends = masks == 0, raw["terminals"] == 1
     raw |= {"terminals": terminal, "timeouts": ends & ~terminal}
     return (
-        f"OGBench's layout: {int(terminal.sum())} transitions are terminal by 'masks', "
-        f"{int(raw['timeouts'].sum())} cut by 'terminals'"
+        f"OGBench's layout: {int(terminal.sum())} transitions terminate according to 'masks', "
+        f"{int(raw['timeouts'].sum())} are truncated according to 'terminals'"
     )

@@ -1,12 +1,13 @@
-"""Pickles given by path: lists of trajectories, and replay buffers of Stable-Baselines3.
+"""Pickle files, given by path: lists of trajectories, and replay buffers of Stable-Baselines3.
 
-Trajectories in Decision Transformer's layout (Chen et al., arXiv 2106.01345; its download_d4rl_datasets.py):
-a list of dicts, one for each trajectory, with the arrays `observations`, `actions`, `rewards`, `terminals`
-and, where they exist, `next_observations`. A trajectory that does not end in a terminal was cut there, as by
-a timeout.
+Trajectories have Decision Transformer's layout (Chen et al., arXiv 2106.01345; its
+download_d4rl_datasets.py): a list of dicts, one per trajectory, with the arrays `observations`, `actions`,
+`rewards`, `terminals` and optionally `next_observations`. A trajectory whose last step is not terminal was
+truncated there.
 
-A replay buffer is what a model's `save_replay_buffer` writes (`_replay_buffers`). It is an object, so loading
-it runs code: that is done for those alone who say they trust it. Neither layout names its environment.
+A replay buffer is a file written by a model's `save_replay_buffer` (see `_replay_buffers`). It is an
+object, so loading it runs code; this happens only if the user trusts the file. Neither layout names its
+environment.
 """
 
 from __future__ import annotations
@@ -18,97 +19,97 @@ from typing import Any
 
 import numpy as np
 
-from seqeval.datasets import _files, _replay_buffers, _rules, _unpickling
+from seqeval.datasets import LoadOptions, Source, _files, _replay_buffers, _rules, _unpickling
 from seqeval.errors import UserError
-from seqeval.types import DataRules, Dataset
+from seqeval.types import Dataset
 
-# Bytes of the arrays at most, in units of the file's: next observations may have to be made, and what is read
-# is copied as it is joined.
+# Upper bound of the arrays' size, in units of the file's size: next observations may have to be created, and
+# trajectories are copied when they are joined.
 PICKLED = 2.2
 
 
-def names() -> list[str]:
-    return []
+def load(name: str, options: LoadOptions) -> Dataset:
+    """The dataset of a file. Code in it runs only with `options.trust_pickle`.
 
-
-def handles(name: str) -> bool:
-    return name.lower().endswith((".pkl", ".pickle"))
-
-
-def load(name: str, env_id: str | None, rules: DataRules, trust_pickle: bool) -> Dataset:
-    """The dataset of a file, called after it without the ending.
-
-    With `trust_pickle` code in the file is run. Raises UserError where there is some and it is not trusted,
-    for a pickle of neither layout and, before it is read, where memory will not hold it: what is in a pickle
-    is not known before, so that is told by the size of the file.
+    Raises UserError if the file holds code and is not trusted, if it has neither layout and, before it is
+    read, if memory may not suffice, estimated by the size of the file.
     """
     path = _files.existing(name)
     _rules.check_memory(str(path), int(PICKLED * path.stat().st_size), " by the size of the file")
-    content = _unpickled(path, trust_pickle)
-    if not env_id:
+    content = _unpickled(path, options.trust_pickle)
+    if not options.env_id:
         raise UserError(f"{path}: a pickle names no environment; pass --env, e.g. --env Hopper-v4")
     if isinstance(content, list):
-        return _files.assemble(path, _joined(path, content), {}, env_id, rules)
-    raw, notes, partial = _replay_buffers.fields(path, content, env_id)
-    dataset = _files.assemble(path, raw, {}, env_id, rules)
+        return _files.assemble(path, _joined(path, content), {}, options)
+    raw, notes, partial = _replay_buffers.fields(path, content, options.env_id)
+    dataset = _files.assemble(path, raw, {}, options)
     complete = dataset.episode_complete.copy()
     complete[partial] = False
     complete.setflags(write=False)
     return replace(dataset, notes=(*notes, *dataset.notes), episode_complete=complete)
 
 
+SOURCE = Source(load, endings=(".pkl", ".pickle"))
+
+
 def _unpickled(path: Path, trusted: bool) -> Any:
-    """What a pickle holds. Raises UserError where it is none, or runs code and is not trusted."""
+    """The content of a pickle. Raises UserError if it is not a pickle, or holds code and is not trusted."""
     try:
         return _unpickling.load(path)
-    except _unpickling.NotPlain:
+    except _unpickling.UnsafePickleError:
         if not trusted:
             raise
     with path.open("rb") as file:
         try:
             return pickle.load(file)
-        except Exception as error:  # the code in it may raise anything, first of all for want of its modules
+        except Exception as error:  # its code may raise anything, most often because a module is missing
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(f"{path}: cannot be unpickled ({reason})") from error
 
 
 def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
-    """The fields of trajectories, one behind the other. Raises UserError where one does not fit the first."""
+    """The fields of all trajectories, concatenated. Raises UserError if one does not match the first."""
     if not trajectories:
         raise UserError(f"{path}: the list of trajectories is empty")
-    parts = [_steps(f"{path}: trajectory {number}", each) for number, each in enumerate(trajectories)]
+    parts = [_steps(f"{path}: trajectory {number}", t) for number, t in enumerate(trajectories)]
     first = parts[0]
     for number, part in enumerate(parts):
         for key, values in first.items():
             if key not in part:
-                raise UserError(f"{path}: trajectory {number}: field {key!r} is missing, trajectory 0 has it")
+                raise UserError(
+                    f"{path}: trajectory {number}: field {key!r} is missing, but trajectory 0 has it"
+                )
             if part[key].shape[1:] != values.shape[1:]:
                 raise UserError(
-                    f"{path}: trajectory {number}: field {key!r} has shape {part[key].shape}, that of "
-                    f"trajectory 0 {values.shape}"
+                    f"{path}: trajectory {number}: field {key!r} has shape {part[key].shape}, but shape "
+                    f"{values.shape} in trajectory 0"
                 )
     return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(first)}
 
 
-def _steps(where: str, trajectory: Any) -> dict[str, np.ndarray]:
-    """The fields of one trajectory, with a timeout at its end unless that is terminal. Raises UserError where
-    it is not as the layout says."""
+def _steps(location: str, trajectory: Any) -> dict[str, np.ndarray]:
+    """The fields of one trajectory, with a timeout at its end unless that is terminal.
+
+    Raises UserError if it does not have the layout.
+    """
     if not isinstance(trajectory, dict):
-        raise UserError(f"{where}: must be a dict of arrays, not a {type(trajectory).__name__}")
+        raise UserError(f"{location}: must be a dict of arrays, not a {type(trajectory).__name__}")
     steps: dict[str, np.ndarray] = {}
     for key in (*_rules.REQUIRED, "next_observations"):
         if key not in trajectory:
             if key in _rules.REQUIRED:
                 have = ", ".join(map(repr, trajectory)) or "no fields"
-                raise UserError(f"{where}: field {key!r} is missing; it has {have}")
+                raise UserError(f"{location}: field {key!r} is missing; it has {have}")
             continue
         values = trajectory[key]
         values = values.values if isinstance(values, _unpickling.Array) else values
         if not isinstance(values, np.ndarray) or not values.ndim or not len(values):
-            raise UserError(f"{where}: field {key!r} must be a NumPy array with a row for each step")
+            raise UserError(f"{location}: field {key!r} must be a NumPy array with one row per step")
         steps[key] = values
         if len(values) != (length := len(steps["observations"])):
-            raise UserError(f"{where}: field {key!r} has {len(values)} rows, 'observations' has {length}")
+            raise UserError(
+                f"{location}: field {key!r} has {len(values)} rows, but 'observations' has {length}"
+            )
     steps["timeouts"] = np.zeros(length, bool)
     steps["timeouts"][-1] = not np.any(steps["terminals"][-1])
     return steps

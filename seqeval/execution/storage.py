@@ -193,9 +193,9 @@ class StudyDirectory:
         """Creates the folder. Raises UserError if something else is there."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, not a folder; give another --out")
-        if self.path.exists() and not self.study_file.exists() and any(self.path.iterdir()):
-            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
         self.path.mkdir(parents=True, exist_ok=True)
+        if not self.study_file.exists() and any(p.name != atomic_io.LOCK_FILE for p in self.path.iterdir()):
+            raise UserError(f"{self.path}: not empty and holds no study; give another --out")
 
     def admit(self, study: dict[str, Any]) -> None:
         """Stores the resolved study, merged with what is stored already.

@@ -139,7 +139,7 @@ def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
 
 def _settings(study: Study) -> dict[str, Any]:
     """All settings that determine a study's numbers, by dotted name."""
-    groups = {group: study.get(group, {}) for group in ("protocol", "online", "evaluation")}
+    groups = {group: study[group] for group in ("protocol", "online", "evaluation")}
     for name, dataset in study["datasets"].items():
         groups[name] = {"digest": dataset["digest"], "reference": dataset["reference"]}
     for name, algorithm in study["algorithms"].items():

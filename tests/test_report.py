@@ -292,3 +292,11 @@ def test_the_page_loads_nothing(two: str) -> None:
     assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "http" not in policy
+
+
+def test_sort_keys_of_table_entries_are_numbers(two: str) -> None:
+    orders = [
+        attributes["data-order"] for _, attributes in ParsedPage(two).tags if "data-order" in attributes
+    ]
+    assert len(orders) > 20
+    assert all(order is not None and np.isfinite(float(order)) for order in orders)

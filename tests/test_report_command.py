@@ -74,7 +74,7 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(execution, "run", catch)
     with pytest.raises(Parsed):
-        cli.main(shlex.split(reporting.command(described, "a run"))[1:])
+        cli.main(shlex.split(reporting.rerun_command(described, "a run"))[1:])
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
     for part in ("protocol", "online", "evaluation", "datasets", "algorithms"):
         assert again[part] == described[part]
@@ -86,7 +86,7 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
 def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None:
     described = resolve(STUDIES["defaults"]).describe()
     device = described["runs"][0]["device"]
-    assert reporting.command(described, "s") == (
+    assert reporting.rerun_command(described, "s") == (
         "seqeval run --datasets pendulum-replay --algorithms bc --seeds 0 1 2 "
         f"--device {device} --out s-again"
     )
@@ -150,9 +150,9 @@ def test_report_refuses_wrong_arguments_in_one_line(
         return error
 
     out = tmp_path / "page.html"
-    assert "at least one run directory" in refused("--out", out)
-    assert "ends in .html" in refused(one, "--out", tmp_path / "page.pdf")
-    assert "are not those of" in refused(one, two, "--out", out)
+    assert "at least one" in refused("--out", out)
+    assert "end in .html" in refused(one, "--out", tmp_path / "page.pdf")
+    assert "digest" in refused(one, two, "--out", out)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     assert "pip install 'seqeval-rl[report]'" in refused(one, "--out", out)
     assert not out.exists()

@@ -49,7 +49,7 @@ def controls(curves: Mapping[str, Any]) -> list[Control]:
         found.append(Control("dataset", "Dataset", names, is_select=True))
     if len(seeds) > 1:
         single = [(str(seed), f"only seed {seed}") for seed in seeds]
-        options = [("mean", "mean and range"), ("each", "mean, range and each seed"), *single]
+        options = [("mean", "mean and range"), ("each", "plus each seed"), *single]
         found.append(Control("seeds", "Seeds", options, is_select=True))
     if _phases(curves) == {"offline", "online"}:
         phases = [("both", "both"), ("offline", "offline"), ("online", "online")]
@@ -87,9 +87,8 @@ def caption(curves: Mapping[str, Any]) -> str:
     if _phases(curves) == {"offline", "online"}:
         parts.append("the vertical line marks the end of the data, where the online phase begins")
     if frozen := {curves["styles"][line["style"]]["label"] for line in lines if line["frozen"]}:
-        parts.append(
-            f"{listed(sorted(frozen))}: no online learning, the online points re-evaluate one policy"
-        )
+        verb = "does" if len(frozen) == 1 else "do"
+        parts.append(f"{listed(sorted(frozen))} {verb} not learn online: one policy is re-evaluated")
     parts.append("click an algorithm to hide or show it, double-click to show only it")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."

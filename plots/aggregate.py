@@ -22,8 +22,8 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     """Draws one statistic of `analysis.along`."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     (statistic,) = set(table["statistic"])
-    for line, look in style.styled_lines(table, styles):
-        style.draw_line(ax, "share", line, look)
+    for line, line_style in style.styled_lines(table, styles):
+        style.draw_line(ax, "share", line, line_style)
     style.set_share_axis(ax, table["share"])
     ax.set_ylabel(f"{NAMES[statistic]} of scores")
     return ax

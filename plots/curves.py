@@ -78,24 +78,26 @@ def plot(
     return ax
 
 
-def _plot_line(ax: Axes, line: pd.DataFrame, look: style.LineStyle) -> None:
+def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle) -> None:
     """Mean and range over seeds; a line with a single complete point is a marker with a bar."""
     x, mean, complete = line["samples"], line["mean"], line["seeds"] == line["of"]
     single = complete.sum() == 1
     if not complete.all():
-        ax.plot(x, mean, color=look.colour, linestyle=":", linewidth=0.9)
+        ax.plot(x, mean, color=line_style.colour, linestyle=":", linewidth=0.9)
     if single:
         low, high = line["low"][complete], line["high"][complete]
-        ax.vlines(x[complete], low, high, color=look.colour, linewidth=0.9)
+        ax.vlines(x[complete], low, high, color=line_style.colour, linewidth=0.9)
     else:
-        ax.fill_between(x, line["low"], line["high"], where=complete, color=look.colour, alpha=0.18, lw=0)
+        ax.fill_between(
+            x, line["low"], line["high"], where=complete, color=line_style.colour, alpha=0.18, lw=0
+        )
     ax.plot(
         x,
         mean.where(complete),
-        color=look.colour,
-        linestyle=look.dash,
+        color=line_style.colour,
+        linestyle=line_style.dash,
         marker="o" if single else None,
-        label=look.label,
+        label=line_style.label,
         ms=4,
         clip_on=not single,
     )
@@ -221,7 +223,7 @@ def _add_remarks(styles: style.LineStyles, rows: pd.DataFrame) -> dict[tuple[str
     frozen = {(variant, study) for _, variant, study in analysis.frozen(rows)}
     ends = analysis.curves(rows).groupby(analysis.LINE, sort=False).tail(1)
     found = {}
-    for key, look in styles.items():
+    for key, line_style in styles.items():
         lost = ends[(ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["of"])]
         remarks = ["frozen online"] * (key in frozen)
         if len(lost):
@@ -229,7 +231,9 @@ def _add_remarks(styles: style.LineStyles, rows: pd.DataFrame) -> dict[tuple[str
                 count_range(lost[column].min(), lost[column].max()) for column in ("seeds", "of")
             )
             remarks.append(f"dotted: {left} of {planned} seeds")
-        found[key] = look._replace(label=f"{look.label} ({'; '.join(remarks)})") if remarks else look
+        found[key] = (
+            line_style._replace(label=f"{line_style.label} ({'; '.join(remarks)})") if remarks else line_style
+        )
     return found
 
 

@@ -48,7 +48,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     """The matrix over all pairs of lines. Raises UserError if there is only one line."""
-    order = [look.label for look in style.line_styles_over_datasets(rows).values()]
+    order = [line_style.label for line_style in style.line_styles_over_datasets(rows).values()]
     if len(order) == 1:
         raise UserError(f"plot: improvement needs two lines to compare, and {order[0]} is the only line")
     table = analysis.improvement(analysis.finals(rows))

@@ -26,13 +26,13 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     ax = style.new_axes(style.TEXT_WIDTH / 2, 1.8) if ax is None else ax
     ax.use_sticky_edges = False  # keeps a margin at the ends of the bars
     names = []
-    for place, (line, look) in enumerate(style.styled_lines(table, styles)):
-        names.append(look.label)
+    for place, (line, line_style) in enumerate(style.styled_lines(table, styles)):
+        names.append(line_style.label)
         for row in line.to_dict("records"):
             offset, opacity = MEASURES[row["measure"]]
             middle, width = place + offset, row["high"] - row["low"]
-            ax.barh(middle, width, HEIGHT, row["low"], color=look.colour, alpha=opacity, lw=0)
-            ax.barh(middle, width, HEIGHT, row["low"], fill=False, edgecolor=look.colour, lw=0.7)
+            ax.barh(middle, width, HEIGHT, row["low"], color=line_style.colour, alpha=opacity, lw=0)
+            ax.barh(middle, width, HEIGHT, row["low"], fill=False, edgecolor=line_style.colour, lw=0.7)
             ends = middle - HEIGHT / 2, middle + HEIGHT / 2
             ax.vlines(row["estimate"], *ends, color="#000000", linewidth=1.3)
     ax.set_yticks(range(len(names)), names)

@@ -17,8 +17,8 @@ from . import FigureKind, Studies, style
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
     """Draws a table of `analysis.profile` as steps."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
-    for line, look in style.styled_lines(table, styles):
-        style.draw_line(ax, "level", line, look, steps=True)
+    for line, line_style in style.styled_lines(table, styles):
+        style.draw_line(ax, "level", line, line_style, steps=True)
     ax.set(xlabel="score τ at the end of the data", ylabel="share of runs above τ", ylim=(-0.01, 1.01))
     ax.set_xlim(table["level"].min(), table["level"].max())
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

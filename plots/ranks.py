@@ -17,8 +17,8 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     last = table.groupby(["variant", "study"]).ngroups
     ax.set(ylabel="mean rank (1: best)", ylim=(last + 0.1, 0.9))
-    for line, look in style.styled_lines(_separate_ties(table, _line_width(ax)), styles):
-        style.draw_line(ax, "share", line, look)
+    for line, line_style in style.styled_lines(_separate_ties(table, _line_width(ax)), styles):
+        style.draw_line(ax, "share", line, line_style)
     style.set_share_axis(ax, table["share"])
     ax.set_yticks(range(1, last + 1, -(-last // 6)))
     return ax

@@ -128,14 +128,14 @@ def draw_line(ax: Axes, x: str, line: pd.DataFrame, style: LineStyle, steps: boo
 
     With `steps` a value holds up to the next x. A single point is drawn as a marker with a bar.
     """
-    look = {"color": style.colour, "linestyle": style.dash, "label": style.label}
+    options = {"color": style.colour, "linestyle": style.dash, "label": style.label}
     if len(line) == 1:
         ax.vlines(line[x], line["low"], line["high"], color=style.colour, linewidth=0.9)
-        ax.plot(line[x], line["estimate"], marker="o", ms=4, **look)
+        ax.plot(line[x], line["estimate"], marker="o", ms=4, **options)
         return
     step = "post" if steps else None
     ax.fill_between(line[x], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0, step=step)
-    ax.plot(line[x], line["estimate"], drawstyle="steps-post" if steps else "default", **look)
+    ax.plot(line[x], line["estimate"], drawstyle="steps-post" if steps else "default", **options)
 
 
 def set_share_axis(ax: Axes, shares: pd.Series) -> None:

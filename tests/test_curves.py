@@ -74,9 +74,9 @@ def test_each_dataset_has_a_panel_with_a_line_per_variant_at_the_mean_over_seeds
     assert [ax.get_ylabel() for ax in figure.axes] == ["score", "return"]
     for ax, value in zip(figure.axes, ("score", "return_mean"), strict=True):
         for line in ax.lines[:2]:
-            mine = data[(data["dataset"] == ax.get_title()) & (data["variant"] == line.get_label())]
+            part = data[(data["dataset"] == ax.get_title()) & (data["variant"] == line.get_label())]
             np.testing.assert_allclose(line.get_xdata(), [1000, 2000, 3000])
-            np.testing.assert_allclose(line.get_ydata(), mine.groupby("samples")[value].mean())
+            np.testing.assert_allclose(line.get_ydata(), part.groupby("samples")[value].mean())
     assert legend(figure) == ["bc", "mine", "mean of the data"]
     assert "3 seeds" in figure.get_supxlabel()
 
@@ -141,8 +141,8 @@ def test_twelve_panels_and_a_long_legend_fit_on_a_page() -> None:
     figure.draw_without_rendering()
     assert figure.get_figheight() < 9  # inches of a NeurIPS page
     assert [ax.get_ylabel() for ax in figure.axes] == ["return", "", ""] * 4
-    for each in (*figure.legends, *(ax.title for ax in figure.axes)):
-        extent = each.get_window_extent()
+    for artist in (*figure.legends, *(ax.title for ax in figure.axes)):
+        extent = artist.get_window_extent()
         assert extent.x0 >= 0
         assert extent.x1 <= figure.bbox.width
 
@@ -168,7 +168,7 @@ def test_lines_of_two_studies_are_labelled_with_their_study() -> None:
 def test_styles_are_distinct_and_known_algorithms_keep_their_colours() -> None:
     names = ["iql", *(f"v{i}" for i in range(12)), "td3_bc"]
     styles = style.line_styles([(name, "s") for name in names], {"s": ""})
-    assert len({(look.colour, str(look.dash)) for look in styles.values()}) == len(names)
+    assert len({(line.colour, str(line.dash)) for line in styles.values()}) == len(names)
     assert styles["iql", "s"] == style.LineStyle("iql", style.ALGORITHM_COLOURS["iql"], "-")
     assert style.line_styles([("x", "s"), ("iql", "s")], {"s": ""})["iql", "s"] == styles["iql", "s"]
 
@@ -178,7 +178,7 @@ def test_an_algorithm_has_one_colour_and_a_dash_per_study() -> None:
     first, second = styles["mine", "s"], styles["mine", "t"]
     assert first.colour == second.colour != styles["bc", "t"].colour == style.ALGORITHM_COLOURS["bc"]
     assert first.dash != second.dash
-    assert [look.label for look in styles.values()] == ["mine (s)", "mine (t)", "bc (t)"]
+    assert [line.label for line in styles.values()] == ["mine (s)", "mine (t)", "bc (t)"]
 
 
 def test_studies_are_labelled_by_regime_where_regimes_differ() -> None:
@@ -215,7 +215,7 @@ def test_png_and_pdf_have_the_same_layout(tmp_path: Path) -> None:
     figure = draw(rows())
     places = []
     for ending in (".png", ".pdf"):
-        style.save(figure, tmp_path / f"c{ending}")  # each time as both
+        style.save(figure, tmp_path / f"c{ending}")  # saves both files
         places.append([ax.get_position().bounds for ax in figure.axes])
     assert places[0] == places[1]
     assert places[0] != [ax.get_position().bounds for ax in draw(rows()).axes]
@@ -255,9 +255,9 @@ def test_runs_from_scratch_are_drawn_with_the_dataset_of_their_environment_in_it
     lines = {line.get_label(): line for line in ax.lines}
     assert legend(figure)[:4] == ["bc (frozen online)", "mine", "mine (from scratch)", "new (from scratch)"]
     line = lines["mine (from scratch)"]
-    mine = scratch[scratch["variant"] == "mine"].groupby("samples")["return_mean"].mean()
+    returns = scratch[scratch["variant"] == "mine"].groupby("samples")["return_mean"].mean()
     assert line.get_xdata().tolist() == [0, 4000]
-    np.testing.assert_allclose(line.get_ydata(), mine / 2)  # returns of 0 and 200 are scores 0 and 100
+    np.testing.assert_allclose(line.get_ydata(), returns / 2)  # returns of 0 and 200 are scores 0 and 100
     assert line.get_color() == lines["mine"].get_color()
     assert line.get_linestyle() != lines["mine"].get_linestyle()
 
@@ -293,7 +293,7 @@ def test_each_segment_has_its_own_mean_line_if_its_mean_is_known() -> None:
     joined = DATASETS["one"] | {"segments": [1500, 1500], "segments_in_turn": ["low", "high"]}
     joined |= {"segment_returns": [20.0, 120.0], "behaviour_return": None}
     (ax,) = draw(rows(datasets=("one",)), {"one": joined}).axes
-    (levels,) = [each for each in ax.collections if isinstance(each, LineCollection)]
+    (levels,) = [item for item in ax.collections if isinstance(item, LineCollection)]
     assert np.array(levels.get_segments()).tolist() == [
         [[0.0, 10.0], [1500.0, 10.0]],
         [[1500.0, 60.0], [3000.0, 60.0]],

@@ -38,18 +38,18 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def check_lines(ax: Axes, table: pd.DataFrame, x: str) -> None:
+def assert_lines_match(ax: Axes, table: pd.DataFrame, x: str) -> None:
     """Every line of a table is drawn at its estimates, and its band from low to high."""
     called = analysis.labels(list(zip(table["variant"], table["study"], strict=True)))
     assert lines(ax).keys() == set(called.values())
     assert len(ax.collections) == len(called)
     for band, line in zip(ax.collections, ax.lines, strict=True):
         (key,) = [key for key, label in called.items() if label == line.get_label()]
-        mine = table[(table["variant"] == key[0]) & (table["study"] == key[1])]
-        np.testing.assert_array_equal(line.get_xdata(), mine[x])
-        np.testing.assert_array_equal(line.get_ydata(), mine["estimate"])
+        part = table[(table["variant"] == key[0]) & (table["study"] == key[1])]
+        np.testing.assert_array_equal(line.get_xdata(), part[x])
+        np.testing.assert_array_equal(line.get_ydata(), part["estimate"])
         corners = band.get_paths()[0].vertices
-        assert {*mine["low"], *mine["high"]} <= set(corners[:, 1])
+        assert {*part["low"], *part["high"]} <= set(corners[:, 1])
         assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
 
 
@@ -58,7 +58,7 @@ def test_any_statistic_is_drawn_from_its_table(statistic: str) -> None:
     rows = made_up.rows()
     table = analysis.along(rows, style.dataset_sizes(made_up.studies(rows)), [statistic], 100)
     ax = aggregate_figure.plot(table)
-    check_lines(ax, table, "share")
+    assert_lines_match(ax, table, "share")
     assert ax.get_ylabel() == f"{aggregate_figure.NAMES[statistic]} of scores"
     assert ax.get_xlim() == pytest.approx((1 / 3, 1))
 
@@ -79,7 +79,7 @@ def test_ranks_are_drawn_from_their_table_with_the_best_on_top() -> None:
     rows = made_up.rows(("a", "b", "c"), score=lambda v, d, seed, n: 10 * ord(v) + (7 * seed + n) % 13)
     table = analysis.ranks(rows, style.dataset_sizes(made_up.studies(rows)), 100)
     ax = ranks.plot(table)
-    check_lines(ax, table, "share")
+    assert_lines_match(ax, table, "share")
     assert ax.yaxis_inverted()
     assert ax.get_yticks().tolist() == [1, 2, 3]
 
@@ -106,7 +106,7 @@ def test_profiles_are_drawn_from_their_table_as_steps() -> None:
     finals = analysis.finals(made_up.rows())
     table = analysis.profile(finals, [20, 40, 50, 60, 80], 100)
     ax = profile.plot(table)
-    check_lines(ax, table, "level")
+    assert_lines_match(ax, table, "level")
     assert {line.get_drawstyle() for line in ax.lines} == {"steps-post"}
 
 
@@ -122,7 +122,7 @@ def test_a_profile_steps_at_the_scores_of_runs() -> None:
 
 
 def bars(ax: Axes) -> list[tuple[float, float, float, str]]:
-    """Middle, left end, right end and colour of each bar's outline, and its ticks."""
+    """Middle, left end, right end and colour of the outline of each bar."""
     outlines = [patch for patch in ax.patches if not patch.get_fill()]
     return [
         (
@@ -150,10 +150,10 @@ def test_intervals_are_bars_from_low_to_high_with_a_tick_at_the_estimate() -> No
                     (place + side * 0.19, row.low, row.high, row.estimate, style.ALGORITHM_COLOURS[variant])
                 )
         ticks = [collection.get_segments()[0][:, 0].tolist() for collection in ax.collections]
-        assert ticks == [[each[3], each[3]] for each in expected]
-        for drawn, each in zip(bars(ax), expected, strict=True):
-            assert drawn[:3] == pytest.approx(each[:3])
-            assert drawn[3] == each[4].lower()
+        assert ticks == [[bar[3], bar[3]] for bar in expected]
+        for drawn, bar in zip(bars(ax), expected, strict=True):
+            assert drawn[:3] == pytest.approx(bar[:3])
+            assert drawn[3] == bar[4].lower()
     assert legend(figure) == ["end of the data", "area under the curve"]
 
 
@@ -165,11 +165,11 @@ def test_the_improvement_matrix_shows_its_table() -> None:
     values, texts = image.get_array(), {text.get_position(): text.get_text() for text in ax.texts}
     assert len(texts) == 2 * 6
     assert values.mask.tolist() == np.eye(3, dtype=bool).tolist()
-    for each in table.itertuples():
-        row, column = "abc".index(each.first), "abc".index(each.second)
-        assert values[row, column] == each.estimate
-        assert texts[column, row - 0.12] == f"{each.estimate:.2f}"
-        assert texts[column, row + 0.22] == f"{each.low:.2f}–{each.high:.2f}"
+    for pair in table.itertuples():
+        row, column = "abc".index(pair.first), "abc".index(pair.second)
+        assert values[row, column] == pair.estimate
+        assert texts[column, row - 0.12] == f"{pair.estimate:.2f}"
+        assert texts[column, row + 0.22] == f"{pair.low:.2f}–{pair.high:.2f}"
     assert image.get_clim() == (0, 1)  # so that one half is in the middle of the colours
 
 
@@ -218,8 +218,8 @@ def test_a_custom_algorithm_has_the_same_colour_in_all_figures_of_the_same_rows(
         for name in ("aggregate", "ranks", "profile")
     ]
     assert colours[0] == colours[1] == colours[2]
-    looks = style.line_styles(zip(rows["variant"], rows["study"], strict=True), {"s": ""})
-    assert colours[0] == {variant: look.colour for (variant, _), look in looks.items()}
+    styles = style.line_styles(zip(rows["variant"], rows["study"], strict=True), {"s": ""})
+    assert colours[0] == {variant: line.colour for (variant, _), line in styles.items()}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -241,7 +241,7 @@ def test_runs_without_a_dataset_are_left_out_with_a_note(name: str) -> None:
     note = "no offline phase, so not in statistics over datasets: none"
     ax = draw(name, with_it, note).axes[0]
     names = [tick.get_text() for tick in ax.get_yticklabels()] if not ax.lines else list(lines(ax))
-    assert [each.partition(" ")[0] for each in names] == ["bc", "iql"]
+    assert [name.partition(" ")[0] for name in names] == ["bc", "iql"]
 
 
 @pytest.mark.parametrize("name", ["aggregate", "ranks"])
@@ -259,7 +259,7 @@ def test_a_single_point_is_a_marker_with_a_bar_for_its_interval(name: str) -> No
     [
         ("td3_bc", "iql"),
         ("awac", "bc", "cql", "iql", "td3_bc"),
-        tuple(f"iql:expectile=0.{each}" for each in range(1, 9)),
+        tuple(f"iql:expectile=0.{digit}" for digit in range(1, 9)),
     ],
     ids=len,
 )

@@ -18,7 +18,7 @@ PAIRS = [(k, gamma) for k in (1, 4) for gamma in (8, 2, 16)]
 
 
 def grid(pairs: list[tuple[int, int]] = PAIRS, **of: Any) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Rows and studies, one for each pair; the score of a study's every run is 10 K + γ + its seed."""
+    """Rows and studies, one for each pair; the score of every run is 10 K + γ + seed."""
     rows, studies = [], {}
     for k, gamma in pairs:
         name = f"K{k}-gamma{gamma}"
@@ -26,9 +26,9 @@ def grid(pairs: list[tuple[int, int]] = PAIRS, **of: Any) -> tuple[pd.DataFrame,
         def score(v: str, d: str, seed: int, n: int, k: int = k, gamma: int = gamma) -> float:
             return 10.0 * k + gamma + seed
 
-        mine = made_up.rows(study=name, **{"score": score} | of)
-        studies[name] = made_up.study(mine, updates_per_growth=k, grow_by=gamma)
-        rows.append(mine)
+        part = made_up.rows(study=name, **{"score": score} | of)
+        studies[name] = made_up.study(part, updates_per_growth=k, grow_by=gamma)
+        rows.append(part)
     return pd.concat(rows, ignore_index=True), studies
 
 
@@ -126,10 +126,14 @@ def test_studies_that_differ_in_more_than_k_and_gamma_are_refused(
 def test_an_algorithm_in_a_file_is_compared_by_content_not_by_path() -> None:
     rows, studies = grid()
     for place, name in enumerate(studies):
-        mine = {"algorithm": f"/home/{place}/crr.py:CRR", "code": "sha256", "config": {"batch_size": 256}}
-        change(studies, name, "algorithms", "mine", mine)
+        algorithm = {
+            "algorithm": f"/home/{place}/crr.py:CRR",
+            "code": "sha256",
+            "config": {"batch_size": 256},
+        }
+        change(studies, name, "algorithms", "mine", algorithm)
     assert draw(rows, studies).axes
-    change(studies, "K4-gamma2", "algorithms", "mine", mine | {"code": "another"})
+    change(studies, "K4-gamma2", "algorithms", "mine", algorithm | {"code": "another"})
     with pytest.raises(UserError, match=r"mine\.code is 'sha256' in K1-gamma8 and 'another' in K4-gamma2"):
         draw(rows, studies)
 

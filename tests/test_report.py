@@ -56,7 +56,7 @@ def test_the_embedded_data_match_the_rows(two: str) -> None:
     spread = rows.groupby("dataset")["return_mean"].agg(np.ptp)
     error = (both["return_mean"] - both["return_mean_back"]).abs()
     assert (error <= 1e-5 * both["dataset"].map(spread)).all()
-    scales = {each["name"]: each["reference"] for each in data["datasets"]}
+    scales = {scale["name"]: scale["reference"] for scale in data["datasets"]}
     assert scales == {"one": [-100.0, 300.0], "two": None}
     scored = both[both["dataset"] == "one"]
     np.testing.assert_allclose((scored["return_mean_back"] + 100) / 4, scored["score"], atol=1e-3)
@@ -106,16 +106,18 @@ def test_segments_of_a_joined_dataset_are_embedded_and_have_a_table_of_forgettin
     assert "dataset algorithm random to expert seeds joined mine" in text
     assert "joined other — 1 of 2 seeds" in text.partition("random to expert")[2]
     assert "single" not in text.partition("random to expert")[2].partition("Datasets")[0]
-    (lost,) = [each["csv"] for each in embedded(page)["tables"].values() if "random to expert" in each["csv"]]
+    (forgetting,) = [
+        copy["csv"] for copy in embedded(page)["tables"].values() if "random to expert" in copy["csv"]
+    ]
     wanted = analysis.means(analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
-    np.testing.assert_allclose(pd.read_csv(io.StringIO(lost))["estimate"], wanted["estimate"])
+    np.testing.assert_allclose(pd.read_csv(io.StringIO(forgetting))["estimate"], wanted["estimate"])
 
 
 def test_a_dataset_without_an_environment_is_not_drawn_and_has_a_warning() -> None:
     rows = make_rows(TWO)
     rows.loc[rows["dataset"] == "two", "return_mean"] = np.nan
     page = make_page(TWO, rows)
-    assert [each["name"] for each in embedded(page)["datasets"]] == ["one"]
+    assert [drawn["name"] for drawn in embedded(page)["datasets"]] == ["one"]
     assert "two: not evaluated, because it has no environment" in ParsedPage(page).visible_text
     with pytest.raises(UserError, match="no returns and no scores to draw"):
         make_page(TWO, rows[rows["dataset"] == "two"])
@@ -137,8 +139,8 @@ def test_the_tables_match_the_statistics(two: str) -> None:
     for column in ("estimate", "low", "high"):
         np.testing.assert_allclose(found[column], wanted.loc[found.index, column])
     shown = wanted.loc[("one", "mine")]
-    cell = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
-    assert cell in ParsedPage(two).visible_text
+    entry = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
+    assert entry in ParsedPage(two).visible_text
     better = read_csv(data, "first,second")
     assert better.equals(analysis.improvement(analysis.finals(analysis.comparable(rows)[0])))
     over = read_csv(data, "dataset,unit,ahead")
@@ -201,7 +203,7 @@ def test_an_unfinished_line_has_no_statistics() -> None:
         assert ("one", "bc") not in final_values(embedded(page)).index
         assert len(final_values(embedded(page))) == 5
         assert ("statistics want finished studies" in text) == (not leave_out)
-    texts = [each["csv"] for each in embedded(page)["tables"].values()]
+    texts = [copy["csv"] for copy in embedded(page)["tables"].values()]
     over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
     wanted = analysis.across(analysis.finals(rows[rows["dataset"] != "one"]))
     assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
@@ -288,7 +290,7 @@ def test_the_page_loads_nothing(two: str) -> None:
     for tag, attributes in read.tags:
         assert "src" not in attributes, tag
         assert (attributes.get("href") or "#").startswith("#"), tag
-    (policy,) = [each["content"] for _, each in read.tags if each.get("http-equiv")]
+    (policy,) = [tag["content"] for _, tag in read.tags if tag.get("http-equiv")]
     assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "http" not in policy

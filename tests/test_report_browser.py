@@ -103,9 +103,9 @@ def test_curves_show_means_and_ranges_of_the_rows(browser: Browser, pages: dict[
 def test_the_label_online_is_not_cut_off_in_a_short_phase(
     browser: Browser, tmp_path: Path, width: int
 ) -> None:
-    said = make_study([dataset(name) for name in ("one", "two", "three")], ["mine"], [0], steps=20)
+    study = make_study([dataset(name) for name in ("one", "two", "three")], ["mine"], [0], steps=20)
     page = tmp_path / "page.html"
-    page.write_text(make_page(said, make_rows(said)))
+    page.write_text(make_page(study, make_rows(study)))
     browser.open(page, width)
     box = "document.querySelector('.plot').getBoundingClientRect()"
     words = "[...document.querySelectorAll('.plot')[0].querySelectorAll('.annotation-text')]"
@@ -118,35 +118,35 @@ def test_the_label_online_is_not_cut_off_in_a_short_phase(
 def test_the_controls_select_what_is_drawn(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["two"])
     rows = make_rows(TWO)
-    mine = rows[(rows["dataset"] == "one") & (rows["variant"] == "mine")]
+    runs = rows[(rows["dataset"] == "one") & (rows["variant"] == "mine")]
 
     def mean(of: pd.DataFrame, value: str = "score") -> pd.Series:
         return of.groupby("samples")[value].mean()
 
     browser.choose("unit", "return")
     x, y = browser.means()["mine"]
-    np.testing.assert_allclose(y, mean(mine, "return_mean"), atol=1e-2)
+    np.testing.assert_allclose(y, mean(runs, "return_mean"), atol=1e-2)
     browser.choose("unit", "score")
     browser.choose("axis", "share")
     x, y = browser.means()["mine"]
-    np.testing.assert_allclose(x, mean(mine).index / END)
+    np.testing.assert_allclose(x, mean(runs).index / END)
     browser.choose("axis", "samples")
     browser.choose("phase", "offline")
     assert max(browser.means()["mine"][0]) == END
     browser.choose("phase", "online")
     x, y = browser.means()["mine"]
     assert min(x) == END  # the row at N belongs to both
-    np.testing.assert_allclose(y, mean(mine[mine["samples"] >= END]), atol=2e-3)
+    np.testing.assert_allclose(y, mean(runs[runs["samples"] >= END]), atol=2e-3)
     browser.choose("phase", "both")
     browser.choose("seeds", "2")
     x, y = browser.means()["mine"]
-    np.testing.assert_allclose(y, mine[mine["seed"] == 2]["score"], atol=2e-3)
+    np.testing.assert_allclose(y, runs[runs["seed"] == 2]["score"], atol=2e-3)
     assert "band" not in {t["meta"] for t in browser.traces()}
     browser.choose("seeds", "each")
     thin = next(t for t in browser.traces() if t["meta"] == "seeds" and t["name"] == "mine")
     assert thin["x"].count(None) == 3
     browser.choose("dataset", "1")
-    assert [each.is_displayed() for each in browser.driver.find_elements("css selector", ".panel")] == [
+    assert [panel.is_displayed() for panel in browser.driver.find_elements("css selector", ".panel")] == [
         False,
         True,
     ]
@@ -192,8 +192,8 @@ def test_a_mean_that_lacks_seeds_is_dotted_and_has_no_band(browser: Browser, pag
     browser.open(pages["failed"])
     of = {t["meta"]: t for t in browser.traces() if t["name"] == "bc"}
     xs = of["mean"]["x"]
-    whole = [n for n, value in zip(xs, of["mean"]["y"], strict=True) if value is not None]
-    assert whole == [1000, 1500, 2000]
+    complete = [n for n, value in zip(xs, of["mean"]["y"], strict=True) if value is not None]
+    assert complete == [1000, 1500, 2000]
     assert max(n for n in of["band"]["x"] if n is not None) == 2000
     assert of["part"]["dash"] == "dot"
     assert None not in of["part"]["y"]
@@ -211,7 +211,7 @@ def test_clicking_a_column_header_sorts_the_table(browser: Browser, pages: dict[
 
     def order(place: int) -> list[float]:
         found = browser.get(f"[...{table}.tBodies[0].rows].map((row) => row.cells[{place}].dataset.order)")
-        return [float(each) for each in found if each is not None]
+        return [float(order) for order in found if order is not None]
 
     button = browser.driver.find_elements("css selector", "#table-0-0 button.sort")[2]
     head = button.find_element("xpath", "..")
@@ -284,7 +284,7 @@ def test_page_and_curves_follow_the_dark_mode(browser: Browser, pages: dict[str,
 @pytest.mark.parametrize("name", ["two", "failed", "hostile"])
 def test_on_a_phone_only_tables_scroll_sideways(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.open(pages[name], 390, 844)
-    browser.run("for (const each of document.querySelectorAll('details')) each.open = true")
+    browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
     assert browser.get("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
     widest = browser.get(
         "Math.max(...[...document.querySelectorAll('main *')].map((e) => e.closest('.scroll') "

@@ -153,6 +153,11 @@ def test_report_refuses_wrong_arguments_in_one_line(
     assert "at least one" in refused("--out", out)
     assert "end in .html" in refused(one, "--out", tmp_path / "page.pdf")
     assert "digest" in refused(one, two, "--out", out)
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    assert "pip install 'seqeval-rl[report]'" in refused(one, "--out", out)
+    for module in ("plotly.offline", "jinja2"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            package = module.partition(".")[0]
+            assert f"{package} is not installed; run pip install 'seqeval-rl[report]'" in refused(
+                one, "--out", out
+            )
     assert not out.exists()

@@ -46,8 +46,9 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
         from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
+        package = str(error.name).partition(".")[0]
         raise UserError(
-            f"report: {error.name} is not installed; run pip install 'seqeval-rl[report]'"
+            f"report: {package} is not installed; run pip install 'seqeval-rl[report]'"
         ) from error
     rows = analysis.with_planned(rows, studies)
     found = warnings(rows, studies, leave_out)

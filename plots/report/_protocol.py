@@ -82,19 +82,19 @@ def _evaluation(protocol: Study, evaluation: Study) -> str:
     else:
         when = "at each size"
     episodes = counted(evaluation["episodes"], "episode")
-    return f"Evaluation: {when}, the deterministic policy plays {episodes} in separate environments."
+    return f"Evaluation: {when}, the deterministic policy runs for {episodes} in separate environments."
 
 
 def _online(study: Study) -> str:
     online = study["online"]
     steps, updates = counted(online["steps"], "step"), counted(online["updates_per_step"], "gradient update")
-    text = f"gents act in the environment for {steps}, with {updates} after each step"
+    action = f"act in the environment for {steps}, with {updates} after each step"
     if not _has_data(study):
-        return f"A{text}."
+        return f"Agents {action}."
     mix = online["mix"]
     source = (
         "uniformly from offline and online data together"
         if mix == "uniform"
         else f"{100 * mix:g} % from online data and the rest from offline data"
     )
-    return f"After the end of the data, the same a{text}; minibatches are drawn {source}."
+    return f"After the end of the data, the same agents {action}; minibatches are drawn {source}."

@@ -1,1 +1,135 @@
-"""One file per figure, each with `plot(frame, ...)`; `style.py` is what they share."""
+"""Figures: one file each, behind one contract, `FigureKind`.
+
+To add a figure, add a file that defines `FIGURE`:
+
+    from matplotlib.figure import Figure
+    from seqeval.plots import FigureKind
+
+    def figure(rows, studies):
+        drawn = Figure()
+        ...
+        return drawn
+
+    FIGURE = FigureKind(figure, scores=True)
+
+`seqeval plot --figure wins` draws the one in `plots/wins.py`. A figure may also be given as
+`path/to/file.py:FIGURE`, or be registered by an installed package in the entry-point group `seqeval.figures`
+as `wins = "package.module:FIGURE"`. `style.py` holds what figures share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seqeval import analysis, loading
+from seqeval.errors import UserError
+
+Study = Mapping[str, Any]  # the content of a study.json
+Studies = Mapping[str, Study]  # by the study's name, which rows have in `study`
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A function that draws a figure, and what it needs.
+
+    `draw(rows, studies)` returns a matplotlib Figure; `rows` have been through `prepare`.
+    `complete`: only seeds that reached the end of their study without failing. Others are refused, or left
+    out on request.
+    `scores`: of these only offline rows with scores, of the datasets that every line has.
+    `differ_in`: settings (`protocol.grow_by`) by the symbol that the figure uses. Studies must differ in
+    these, and in nothing else.
+    `published`: `draw` also takes `published=`, rows of published runs to draw behind the others.
+    """
+
+    draw: Callable[..., Figure]
+    complete: bool = True
+    scores: bool = False
+    differ_in: Mapping[str, str] = field(default_factory=dict)
+    published: bool = False
+
+    def prepare(
+        self, rows: pd.DataFrame, studies: Studies, leave_out: bool = False
+    ) -> tuple[pd.DataFrame, list[str]]:
+        """The rows to draw, and notes on what is missing or was left out.
+
+        `leave_out` leaves incomplete seeds out. Raises UserError if the figure cannot be drawn.
+        """
+        if self.differ_in:
+            _check_differences(studies, self.differ_in)
+        if not self.complete and not leave_out:
+            return rows, analysis.shortfalls(rows)
+        rows, notes = analysis.complete(analysis.with_planned(rows, studies), leave_out)
+        if self.scores:
+            rows, more = analysis.comparable(rows)
+            notes += more
+        return rows, notes
+
+
+def names() -> list[str]:
+    """The figures of the suite and those that installed packages register."""
+    return loading.names(FIGURES)
+
+
+def find(name: str) -> FigureKind:
+    """The figure with a name, or the one that `path/to/file.py:NAME` refers to.
+
+    Raises UserError if there is none, if it cannot be loaded, or if it is not a `FigureKind`.
+    """
+    loading.refuse_shadowed(FIGURES, name)
+    return loading.load(FIGURES, name)
+
+
+def _defined_in(module: ModuleType) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, FigureKind)}
+
+
+def _fault(value: Any) -> str | None:
+    return None if isinstance(value, FigureKind) else "is not a FigureKind of seqeval.plots"
+
+
+FIGURES = loading.Kind("figure", "seqeval.plots", "seqeval.figures", _defined_in, _fault)
+
+
+def datasets_of(studies: Studies) -> dict[str, Mapping[str, Any]]:
+    """What study.json says about each dataset of the studies, by the dataset's name."""
+    return {name: dataset for study in studies.values() for name, dataset in study["datasets"].items()}
+
+
+def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
+    """Raises UserError unless the studies differ in these settings, and in no other."""
+    axes = " and ".join(symbols)
+    if len(studies) < 2:
+        raise UserError(f"plot: give several study directories, one for each combination of {axes}")
+    (first, expected), *others = ((name, _settings(study)) for name, study in studies.items())
+    seen = {tuple(expected[key] for key in symbols.values()): first}
+    for name, settings in others:
+        for key in expected | settings:
+            if key not in symbols.values() and expected.get(key) != settings.get(key):
+                left, right = (repr(s[key]) if key in s else "missing" for s in (expected, settings))
+                raise UserError(
+                    f"plot: {key} is {left} in {first} and {right} in {name}; "
+                    f"studies may differ only in {axes}"
+                )
+        values = tuple(settings[key] for key in symbols.values())
+        if values in seen:
+            same = ", ".join(f"{symbol} = {value}" for symbol, value in zip(symbols, values, strict=True))
+            raise UserError(f"plot: {seen[values]} and {name} both have {same}")
+        seen[values] = name
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """All settings that determine a study's numbers, by dotted name."""
+    groups = {group: study[group] for group in ("protocol", "online", "evaluation")}
+    for name, dataset in study["datasets"].items():
+        groups[name] = {"digest": dataset["digest"], "reference": dataset["reference"]}
+    for name, algorithm in study["algorithms"].items():
+        # A class in a file is identified by the file's content, not its path.
+        source = {key: algorithm[key] for key in ("code" if "code" in algorithm else "algorithm",)}
+        groups[name] = source | algorithm["config"]
+    return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}

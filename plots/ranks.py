@@ -1,10 +1,7 @@
-"""Mean rank over datasets against the share of each that has been seen, the best on top, a line an algorithm,
-and the band of its 95 % interval."""
+"""Mean rank over datasets against the share of each dataset seen, the best on top: one line per algorithm,
+with a band for its 95 % interval."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,41 +9,39 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 
-from . import style
+from . import FigureKind, Studies, style
 
 
-def plot(
-    frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
-) -> Axes:
-    """What `analysis.ranks` gives. `looks` are by variant and study. Lines that tie are drawn side by side,
-    each moved by no more than its own width for each that it ties with, so that none hides another."""
-    ax = style.axes(*style.PANEL) if ax is None else ax
-    last = frame.groupby(["variant", "study"]).ngroups
+def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
+    """Draws a table of `analysis.ranks`. Tied lines are drawn one line width apart, all visible."""
+    ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
+    last = table.groupby(["variant", "study"]).ngroups
     ax.set(ylabel="mean rank (1: best)", ylim=(last + 0.1, 0.9))
-    for line, look in style.each_line(_side_by_side(frame, _width(ax)), looks):
-        style.draw(ax, "share", line, look)
-    style.shares_on_x(ax, frame["share"])
+    for line, line_style in style.styled_lines(_separate_ties(table, _line_width(ax)), styles):
+        style.draw_line(ax, "share", line, line_style)
+    style.set_share_axis(ax, table["share"])
     ax.set_yticks(range(1, last + 1, -(-last // 6)))
     return ax
 
 
-def _side_by_side(frame: pd.DataFrame, width: float) -> pd.DataFrame:
-    """The table with estimates that are equal at an x put `width` apart, around where they were."""
-    tied = frame.groupby(["share", "estimate"], sort=False)["estimate"]
+def _separate_ties(table: pd.DataFrame, distance: float) -> pd.DataFrame:
+    """The table with estimates that are equal at an x moved apart by `distance`, around their value."""
+    tied = table.groupby(["share", "estimate"], sort=False)["estimate"]
     place = tied.cumcount() - (tied.transform("size") - 1) / 2
-    return frame.assign(estimate=frame["estimate"] + width * place)
+    return table.assign(estimate=table["estimate"] + distance * place)
 
 
-def _width(ax: Axes) -> float:
-    """Ranks that are as high as a line is wide."""
+def _line_width(ax: Axes) -> float:
+    """The width of a line in units of the y axis."""
     points = 72 * ax.get_window_extent().height / ax.get_figure(root=True).dpi
     low, high = ax.get_ylim()
     return style.RC["lines.linewidth"] * abs(high - low) / points
 
 
-def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
-    """The ranks of complete rows, and a note for each thing to know of what is in them."""
-    looks = style.lines_over_datasets(rows)
-    rows, notes = analysis.comparable(rows)
-    table = analysis.ranks(rows, style.transitions(studies))
-    return style.panel(plot, table, looks, style.counts(rows)), notes
+def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+    """The mean ranks over datasets."""
+    table = analysis.ranks(rows, style.dataset_sizes(studies))
+    return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
+
+
+FIGURE = FigureKind(figure, scores=True)

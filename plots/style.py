@@ -1,11 +1,11 @@
-"""One look for every figure: sizes for a paper, colours that colour-blind readers can tell apart."""
+"""The style that figures share: sizes for a paper, and colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,15 +16,24 @@ from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis, atomic_io
 
+from . import Studies, datasets_of
+from ._text import count_range, counted
+
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
-PANEL = (0.62 * TEXT_WIDTH, 2.2)  # a figure of one panel, without its legend
-ROW = 0.17  # inches of height of a row of a legend
+PANEL_SIZE = (0.62 * TEXT_WIDTH, 2.2)  # inches: a figure with one panel, without its legend
+LEGEND_ROW = 0.17  # inches: height of one row of a legend
 
 # Okabe & Ito's palette (https://jfly.uni-koeln.de/color/), its yellow left out: too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# An algorithm that comes with the suite always has the same colour, whatever else is drawn.
-OWN = {"bc": COLOURS[6], "td3_bc": COLOURS[0], "iql": COLOURS[1], "awac": COLOURS[2], "cql": COLOURS[3]}
-GREY, FAINT = "#8C8C8C", "#CFCFCF"  # other people's runs behind ours: their mean, and each of them
+# These algorithms have the same colour in every figure.
+ALGORITHM_COLOURS = {
+    "bc": COLOURS[6],
+    "td3_bc": COLOURS[0],
+    "iql": COLOURS[1],
+    "awac": COLOURS[2],
+    "cql": COLOURS[3],
+}
+GREY, LIGHT_GREY = "#8C8C8C", "#CFCFCF"  # published runs: their mean, and single runs
 DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 
 RC = {
@@ -43,123 +52,117 @@ RC = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "figure.constrained_layout.use": True,
-    "pdf.fonttype": 42,  # text that stays text
+    "pdf.fonttype": 42,  # keeps text as text
     "svg.fonttype": "none",
-    "svg.hashsalt": "seqeval",  # for the names of its parts, which would be random
+    "svg.hashsalt": "seqeval",  # element ids would be random without it
 }
 
 
-class Line(NamedTuple):
-    """How a line is drawn and called."""
+class LineStyle(NamedTuple):
+    """Label, colour and dash pattern of a line."""
 
     label: str
     colour: str
     dash: object
 
 
-def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dict[tuple[str, str], Line]:
-    """A style for each (variant, study): the colour is the variant's, the dash is of what the study is
-    `called`, which the label adds in brackets unless it is empty.
+LineStyles = Mapping[tuple[str, str], LineStyle]  # by variant and study
 
-    Algorithms that come with the suite keep their colours; others take the free ones in the order of first
-    sight, and a second round of colours takes the next dash.
+
+def line_styles(
+    variants: Iterable[tuple[str, str]], study_labels: Mapping[str, str]
+) -> dict[tuple[str, str], LineStyle]:
+    """A style for each (variant, study): the variant determines the colour, the study's label the dash.
+
+    The label of a line is its variant, with the study's label in brackets unless that is empty. Algorithms
+    in `ALGORITHM_COLOURS` keep theirs; others take the free colours in order of first appearance. When the
+    colours are used up, the next lines take them again with the next dash.
     """
     pairs = list(dict.fromkeys(variants))
     names = list(dict.fromkeys(variant for variant, _ in pairs))
-    dashed = list(dict.fromkeys(called[study] for _, study in pairs))
-    free = [colour for colour in COLOURS if colour not in {OWN[name] for name in names if name in OWN}]
-    others = [name for name in names if name not in OWN]
+    dashed = list(dict.fromkeys(study_labels[study] for _, study in pairs))
+    fixed = {name: ALGORITHM_COLOURS[name] for name in names if name in ALGORITHM_COLOURS}
+    free = [colour for colour in COLOURS if colour not in fixed.values()]
     palette = [*free, *(colour for colour in COLOURS if colour not in free)]
-    looks = {name: (OWN[name], 0) for name in names if name in OWN}
-    for index, name in enumerate(others):
-        taken, place = divmod(index, len(palette))
-        looks[name] = palette[place], taken + (place >= len(free))
-    found = {}
+    colours = {name: (colour, 0) for name, colour in fixed.items()}
+    for index, name in enumerate(name for name in names if name not in fixed):
+        rounds, place = divmod(index, len(palette))
+        colours[name] = palette[place], rounds + (place >= len(free))
+    styles = {}
     for variant, study in pairs:
-        colour, turn = looks[variant]
-        label = f"{variant} ({called[study]})" if called[study] else variant
-        found[variant, study] = Line(
-            label, colour, DASHES[(turn + dashed.index(called[study])) % len(DASHES)]
-        )
-    return found
+        colour, dash = colours[variant]
+        name = study_labels[study]
+        label = f"{variant} ({name})" if name else variant
+        styles[variant, study] = LineStyle(label, colour, DASHES[(dash + dashed.index(name)) % len(DASHES)])
+    return styles
 
 
-def lines_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], Line]:
+def line_styles_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], LineStyle]:
     """A style for each (variant, study) of a figure over datasets, from rows or from a table of statistics.
 
-    Lines are called as `analysis.labels` does; studies have dashes of their own where labels name them.
+    Labels are those of `analysis.labels`; where they name the study, each study has its own dash.
     """
     pairs = analysis.variants(rows)
-    called = analysis.labels(pairs)
-    named = any(called[pair] != pair[0] for pair in pairs)
-    looks = lines(pairs, {study: study if named else "" for _, study in pairs})
-    return {pair: look._replace(label=called[pair]) for pair, look in looks.items()}
+    labels = analysis.labels(pairs)
+    named = any(labels[pair] != pair[0] for pair in pairs)
+    styles = line_styles(pairs, {study: study if named else "" for _, study in pairs})
+    return {pair: style._replace(label=labels[pair]) for pair, style in styles.items()}
 
 
-def axes(width: float, height: float) -> Axes:
+def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of this size in inches."""
     with context():
         return Figure(figsize=(width, height)).subplots()
 
 
-def each_line(
-    frame: pd.DataFrame, looks: Mapping[tuple[str, str], Line] | None
-) -> Iterator[tuple[pd.DataFrame, Line]]:
-    """The part of a table that is a line's, and its style, in the order of the styles."""
-    of = dict(iter(frame.groupby(["variant", "study"])))
-    for key, look in (looks or lines_over_datasets(frame)).items():
-        if key in of:
-            yield of[key], look
+def styled_lines(table: pd.DataFrame, styles: LineStyles | None) -> Iterator[tuple[pd.DataFrame, LineStyle]]:
+    """The part of a table that belongs to each line, and the line's style, in the order of the styles."""
+    parts = dict(iter(table.groupby(["variant", "study"])))
+    for key, style in (styles or line_styles_over_datasets(table)).items():
+        if key in parts:
+            yield parts[key], style
 
 
-def draw(ax: Axes, x: str, line: pd.DataFrame, look: Line, steps: bool = False) -> None:
-    """`estimate` of a table against its column `x`, in a band from `low` to `high`; in steps where each value
-    holds up to the next x. A point alone is a marker with a bar."""
+def draw_line(ax: Axes, x: str, line: pd.DataFrame, style: LineStyle, steps: bool = False) -> None:
+    """Draws `estimate` against the column `x`, with a band from `low` to `high`.
+
+    With `steps` a value holds up to the next x. A single point is drawn as a marker with a bar.
+    """
+    options = {"color": style.colour, "linestyle": style.dash, "label": style.label}
     if len(line) == 1:
-        ax.vlines(line[x], line["low"], line["high"], color=look.colour, linewidth=0.9)
-        ax.plot(
-            line[x],
-            line["estimate"],
-            color=look.colour,
-            linestyle=look.dash,
-            marker="o",
-            ms=4,
-            label=look.label,
-        )
+        ax.vlines(line[x], line["low"], line["high"], color=style.colour, linewidth=0.9)
+        ax.plot(line[x], line["estimate"], marker="o", ms=4, **options)
         return
-    band = {"step": "post"} if steps else {}
-    ax.fill_between(line[x], line["low"], line["high"], color=look.colour, alpha=0.15, lw=0, **band)
-    drawn = "steps-post" if steps else "default"
-    ax.plot(
-        line[x], line["estimate"], color=look.colour, linestyle=look.dash, drawstyle=drawn, label=look.label
-    )
+    step = "post" if steps else None
+    ax.fill_between(line[x], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0, step=step)
+    ax.plot(line[x], line["estimate"], drawstyle="steps-post" if steps else "default", **options)
 
 
-def shares_on_x(ax: Axes, shares: pd.Series) -> None:
-    """The x axis of a figure against the share of the data, from the first to the last."""
+def set_share_axis(ax: Axes, shares: pd.Series) -> None:
+    """Sets up the x axis for shares of the data, from the first to the last."""
     if shares.nunique() > 1:
         ax.set_xlim(shares.min(), shares.max())
     ax.set_xlabel("share of each dataset seen")
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def panel(
-    plot: Callable[..., Axes], frame: pd.DataFrame, looks: Mapping[tuple[str, str], Line], about: str
-) -> Figure:
-    """A figure of one panel with its legend above it, and beneath it what it is `about`."""
+def single_panel(plot: Callable[..., Axes], table: pd.DataFrame, styles: LineStyles, footer: str) -> Figure:
+    """A figure with one panel, its legend above it and a footer below it."""
     with context():
-        figure = Figure(figsize=PANEL)
-        handles, labels = plot(frame, figure.subplots(), looks).get_legend_handles_labels()
-        legend_above(figure, dict(zip(labels, handles, strict=True)), len(labels))
-        figure.supxlabel(about, fontsize=7)
+        figure = Figure(figsize=PANEL_SIZE)
+        handles, labels = plot(table, figure.subplots(), styles).get_legend_handles_labels()
+        add_legend(figure, dict(zip(labels, handles, strict=True)), len(labels))
+        figure.supxlabel(footer, fontsize=7)
     return figure
 
 
-def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> None:
-    """A legend above all panels of a figure, which grows by it, in at most so many columns and in fewer where
-    it would be wider than the figure."""
-    for wide in range(min(most, len(handles)), 0, -1):
-        rows = math.ceil(len(handles) / wide)
+def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) -> None:
+    """Adds a legend above all panels and makes the figure higher by the legend's height.
+
+    It has fewer than `max_columns` columns if it would be wider than the figure otherwise.
+    """
+    for columns in range(min(max_columns, len(handles)), 0, -1):
+        rows = math.ceil(len(handles) / columns)
         legend = figure.legend(
             handles.values(),
             handles,
@@ -169,52 +172,42 @@ def legend_above(figure: Figure, handles: Mapping[str, Artist], most: int) -> No
             handlelength=1.8,
             columnspacing=1.4,
         )
-        if wide == 1 or legend.get_window_extent().width < figure.bbox.width:
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
             break
         legend.remove()
-    figure.set_figheight(figure.get_figheight() + ROW * rows)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * rows)
 
 
-def counts(rows: pd.DataFrame) -> str:
-    """How many datasets and seeds a figure over datasets is of, in words."""
-    return f"{_counted(rows['dataset'].nunique(), 'dataset')}, {seeds(rows)} each, 95 % intervals"
+def sample_sizes(rows: pd.DataFrame) -> str:
+    """The number of datasets and seeds in a figure over datasets, as text."""
+    return f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each, 95 % intervals"
 
 
-def seeds(rows: pd.DataFrame) -> str:
-    """How many seeds a line has, in words."""
-    each = rows.groupby(analysis.LINE)["seed"].nunique()
-    low, high = each.min(), each.max()
-    return _counted(high, "seed") if low == high else f"{low} to {high} seeds"
+def seed_count(rows: pd.DataFrame) -> str:
+    """The number of seeds of a line, as text."""
+    seeds = rows.groupby(analysis.LINE)["seed"].nunique()
+    return f"{count_range(seeds.min(), seeds.max())} seed{'' if seeds.max() == 1 else 's'}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def transitions(studies: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """How large each dataset of the studies is."""
-    return {
-        name: about["transitions"] for study in studies.values() for name, about in study["datasets"].items()
-    }
+def dataset_sizes(studies: Studies) -> dict[str, int]:
+    """The number of transitions in each dataset of the studies."""
+    return {name: dataset["transitions"] for name, dataset in datasets_of(studies).items()}
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Saves a figure as PNG and as PDF beside each other (`path` with either ending), or as `path` says
-    where it ends otherwise. Returns what was written."""
-    paths = (
-        [path.with_suffix(ending) for ending in (".png", ".pdf")]
-        if path.suffix in (".png", ".pdf")
-        else [path]
-    )
+    """Saves a figure as `path`, or as both PNG and PDF if `path` ends in either. Returns the files."""
+    both = path.suffix in (".png", ".pdf")
+    paths = [path.with_suffix(suffix) for suffix in (".png", ".pdf")] if both else [path]
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in paths:
-        # No time of day in the file: the same rows give the same bytes.
+        # No date in the file: the same rows give the same bytes.
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
-        with context(), atomic_io.replacing(file) as partial:  # the context is for the types of the fonts
+        with context(), atomic_io.replacing(file) as partial:  # the font types are read when saving
             figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
-        figure.set_layout_engine("none")  # laid out once, and so alike in both
+        figure.set_layout_engine("none")  # laid out once, so PNG and PDF are alike
     return paths
 
 
 def context() -> mpl.rc_context:  # type: ignore[name-defined]
+    """The settings of matplotlib in which figures are made and saved."""
     return mpl.rc_context(RC)

@@ -65,7 +65,7 @@ def test_sensitivity_is_drawn_of_several_directories(seqeval: Seqeval, tmp_path:
     assert seqeval("plot", *folders, "--figure", "sensitivity", "--out", out).code == 0
     assert "K: updates between arrivals" in out.read_text()
     line = refused(seqeval("plot", folders[0], "--figure", "sensitivity", "--out", tmp_path / "no.svg"))
-    assert "name several run directories" in line
+    assert "give several study directories" in line
     assert not (tmp_path / "no.svg").exists()
 
 
@@ -76,7 +76,7 @@ def test_a_figure_that_is_not_there_is_refused_with_those_that_are(
     line = refused(seqeval("plot", finished, f"--figure={name}", "--out", tmp_path / "a.png"))
     assert f"no figure is called {name!r}" in line
     known = "aggregate, curves, improvement, intervals, profile, ranks, sensitivity"
-    assert line.endswith(f"; there are {known}\n")
+    assert line.endswith(f"; choose one of {known}\n")
     assert ("did you mean 'aggregate'?" in line) == (name == "aggregat")
 
 
@@ -86,21 +86,23 @@ def test_a_new_figure_is_a_new_file(
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "wins.py").write_text(
         "from matplotlib.figure import Figure\n"
+        "from seqeval.plots import FigureKind\n"
         "def figure(rows, studies):\n"
         "    drawn = Figure()\n"
         "    drawn.suptitle(f'{len(rows)} rows of {list(studies)}')\n"
-        "    return drawn, ['it is new']\n"
+        "    return drawn\n"
+        "FIGURE = FigureKind(figure)\n"
     )
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path / "more")])
     out = tmp_path / "w.svg"
     ended = seqeval("plot", finished, "--figure", "wins", "--out", out)
-    assert ended == (0, f"{out}\n", "note: it is new\n")
+    assert ended == (0, f"{out}\n", "")
     assert "54 rows of" in out.read_text()
 
 
 def test_published_runs_go_behind_curves_alone(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     ended = seqeval("plot", finished, "--figure", "ranks", "--published", "--out", tmp_path / "a.png")
-    assert "--published is for curves alone" in refused(ended)
+    assert "--published works only with --figure curves" in refused(ended)
 
 
 # --- what is not complete ---

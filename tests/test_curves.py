@@ -1,8 +1,9 @@
-"""The figure shows what the rows say: its lines, bands and labels are read back from it."""
+"""Figures of curves: lines, bands and labels are read back and compared with the rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from seqeval.plots import curves, style
 
-ABOUT = {
+DATASETS = {
     "one": {
         "env_id": "One-v0",
         "transitions": 3000,
@@ -21,8 +22,8 @@ ABOUT = {
     "two": {"env_id": "Two-v0", "transitions": 3000, "behaviour_return": 50.0, "reference": None},
     "none": {"env_id": "One-v0", "transitions": 0, "behaviour_return": None, "reference": None},
 }
-for about in ABOUT.values():
-    about |= {"segments": [about["transitions"]], "segments_in_turn": []}
+for dataset in DATASETS.values():
+    dataset |= {"segments": [dataset["transitions"]], "segments_in_turn": []}
 
 
 def rows(
@@ -58,25 +59,29 @@ def rows(
     )
 
 
+def draw(rows: pd.DataFrame, datasets: dict[str, Any] = DATASETS, published: Any = None) -> Figure:
+    return curves.figure(rows, {"s": {"datasets": datasets}}, published)
+
+
 def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_a_panel_a_dataset_and_a_line_a_variant_at_the_mean_of_its_seeds() -> None:
+def test_each_dataset_has_a_panel_with_a_line_per_variant_at_the_mean_over_seeds() -> None:
     data = rows()
-    figure = curves.figure(data, ABOUT)
+    figure = draw(data)
     assert [ax.get_title() for ax in figure.axes] == ["one", "two"]
     assert [ax.get_ylabel() for ax in figure.axes] == ["score", "return"]
     for ax, value in zip(figure.axes, ("score", "return_mean"), strict=True):
         for line in ax.lines[:2]:
-            mine = data[(data["dataset"] == ax.get_title()) & (data["variant"] == line.get_label())]
+            part = data[(data["dataset"] == ax.get_title()) & (data["variant"] == line.get_label())]
             np.testing.assert_allclose(line.get_xdata(), [1000, 2000, 3000])
-            np.testing.assert_allclose(line.get_ydata(), mine.groupby("samples")[value].mean())
+            np.testing.assert_allclose(line.get_ydata(), part.groupby("samples")[value].mean())
     assert legend(figure) == ["bc", "mine", "mean of the data"]
     assert "3 seeds" in figure.get_supxlabel()
 
 
-def test_the_band_runs_from_the_lowest_seed_to_the_highest() -> None:
+def test_the_band_spans_the_range_over_seeds() -> None:
     data = rows(variants=("bc",), datasets=("one",))
     ax = curves.plot(data)
     (band,) = ax.collections
@@ -85,29 +90,29 @@ def test_the_band_runs_from_the_lowest_seed_to_the_highest() -> None:
     assert height.max() == pytest.approx(data["score"].max())
 
 
-def test_the_datas_own_mean_is_dashed_in_the_panels_unit() -> None:
-    figure = curves.figure(rows(), ABOUT)
+def test_the_mean_of_the_data_is_dashed_and_in_the_unit_of_the_panel() -> None:
+    figure = draw(rows())
     dashed = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if line.get_linestyle() == "--"]
     assert dashed == [25.0, 50.0]
 
 
 @pytest.mark.parametrize("below", [0.1, 1.0, 30.0])
-def test_the_datas_own_mean_has_a_margin(below: float) -> None:
+def test_the_mean_of_the_data_keeps_a_margin_to_the_frame(below: float) -> None:
     data = rows(variants=("bc",), datasets=("one",))
     mean = data["score"].min() - below
-    ax = curves.plot(data, behaviour=mean)
+    ax = curves.plot(data, data_mean=mean)
     low, high = ax.get_ylim()
     assert mean - low >= 0.04 * (high - low)
 
 
-def test_a_line_that_lost_a_seed_is_dotted_from_there_and_says_so() -> None:
+def test_a_line_is_dotted_after_a_seed_failed_and_the_legend_counts_the_seeds() -> None:
     data = rows(variants=("bc",), datasets=("one",))
     data.loc[(data["seed"] == 2) & (data["samples"] == 3000), ["score", "return_mean", "status"]] = (
         None,
         None,
         "failed",
     )
-    figure = curves.figure(data, ABOUT)
+    figure = draw(data)
     dotted, solid = figure.axes[0].lines[:2]
     assert (dotted.get_linestyle(), solid.get_linestyle()) == (":", "-")
     assert np.isnan(solid.get_ydata()).tolist() == [False, False, True]
@@ -115,11 +120,11 @@ def test_a_line_that_lost_a_seed_is_dotted_from_there_and_says_so() -> None:
     assert legend(figure)[0] == "bc (dotted: 2 of 3 seeds)"
 
 
-def test_the_legend_has_one_line_for_a_variant_that_lost_seeds_in_some_panels() -> None:
+def test_the_legend_has_one_entry_for_a_variant_that_lost_seeds_in_some_panels() -> None:
     data = rows(seeds=(0, 1, 2, 3), datasets=("one", "two", "three"))
     gone = (data["dataset"] == "one") & (data["seed"] == 0) | (data["dataset"] == "two") & (data["seed"] < 3)
     data = data[~(gone & (data["variant"] == "bc") & (data["samples"] == 3000))]
-    figure = curves.figure(data, ABOUT | {"three": ABOUT["one"]})
+    figure = draw(data, DATASETS | {"three": DATASETS["one"]})
     assert legend(figure) == ["bc (dotted: 1 to 3 of 4 seeds)", "mine", "mean of the data"]
     assert [any(line.get_linestyle() == ":" for line in ax.lines) for ax in figure.axes] == [
         True,
@@ -128,67 +133,67 @@ def test_the_legend_has_one_line_for_a_variant_that_lost_seeds_in_some_panels() 
     ]
 
 
-def test_twelve_panels_and_a_long_legend_fit_a_page() -> None:
+def test_twelve_panels_and_a_long_legend_fit_on_a_page() -> None:
     names = [f"halfcheetah-medium-expert-v{number}" for number in range(12)]
     variants = [f"an-algorithm-with-a-long-name-{number}" for number in range(5)]
     data = rows(variants, datasets=names)
-    figure = curves.figure(data, dict.fromkeys(names, ABOUT["two"]))
+    figure = draw(data, dict.fromkeys(names, DATASETS["two"]))
     figure.draw_without_rendering()
     assert figure.get_figheight() < 9  # inches of a NeurIPS page
     assert [ax.get_ylabel() for ax in figure.axes] == ["return", "", ""] * 4
-    for each in (*figure.legends, *(ax.title for ax in figure.axes)):
-        extent = each.get_window_extent()
+    for artist in (*figure.legends, *(ax.title for ax in figure.axes)):
+        extent = artist.get_window_extent()
         assert extent.x0 >= 0
         assert extent.x1 <= figure.bbox.width
 
 
 @pytest.mark.parametrize("datasets", [1, 3, 12])
-def test_a_long_legend_makes_the_figure_higher_and_no_panel_lower(datasets: int) -> None:
+def test_a_long_legend_makes_the_figure_higher_and_keeps_the_panels_height(datasets: int) -> None:
     names = [f"dataset-{number}" for number in range(datasets)]
     heights = []
     for count in (2, 12):
         variants = [f"an-algorithm-with-a-long-name-{number}" for number in range(count)]
-        figure = curves.figure(rows(variants, datasets=names), dict.fromkeys(names, ABOUT["two"]))
+        figure = draw(rows(variants, datasets=names), dict.fromkeys(names, DATASETS["two"]))
         figure.draw_without_rendering()
         heights.append(figure.axes[0].get_window_extent().height)
     assert heights[1] == pytest.approx(heights[0], rel=0.07)
 
 
-def test_lines_of_two_studies_are_kept_apart() -> None:
-    figure = curves.figure(pd.concat([rows(study="s"), rows(study="t", seeds=(0, 1))]), ABOUT)
+def test_lines_of_two_studies_are_labelled_with_their_study() -> None:
+    figure = draw(pd.concat([rows(study="s"), rows(study="t", seeds=(0, 1))]))
     assert legend(figure)[:-1] == ["bc (s)", "bc (t)", "mine (s)", "mine (t)"]
     assert "2 to 3 seeds" in figure.get_supxlabel()
 
 
-def test_styles_differ_and_our_own_algorithms_keep_their_colours() -> None:
+def test_styles_are_distinct_and_known_algorithms_keep_their_colours() -> None:
     names = ["iql", *(f"v{i}" for i in range(12)), "td3_bc"]
-    styles = style.lines([(name, "s") for name in names], {"s": ""})
-    assert len({(look.colour, str(look.dash)) for look in styles.values()}) == len(names)
-    assert styles["iql", "s"] == style.Line("iql", style.OWN["iql"], "-")
-    assert style.lines([("x", "s"), ("iql", "s")], {"s": ""})["iql", "s"] == styles["iql", "s"]
+    styles = style.line_styles([(name, "s") for name in names], {"s": ""})
+    assert len({(line.colour, str(line.dash)) for line in styles.values()}) == len(names)
+    assert styles["iql", "s"] == style.LineStyle("iql", style.ALGORITHM_COLOURS["iql"], "-")
+    assert style.line_styles([("x", "s"), ("iql", "s")], {"s": ""})["iql", "s"] == styles["iql", "s"]
 
 
-def test_an_algorithm_has_one_colour_in_all_studies_which_dashes_tell_apart() -> None:
-    styles = style.lines([("mine", "s"), ("mine", "t"), ("bc", "t")], {"s": "s", "t": "t"})
+def test_an_algorithm_has_one_colour_and_a_dash_per_study() -> None:
+    styles = style.line_styles([("mine", "s"), ("mine", "t"), ("bc", "t")], {"s": "s", "t": "t"})
     first, second = styles["mine", "s"], styles["mine", "t"]
-    assert first.colour == second.colour != styles["bc", "t"].colour == style.OWN["bc"]
+    assert first.colour == second.colour != styles["bc", "t"].colour == style.ALGORITHM_COLOURS["bc"]
     assert first.dash != second.dash
-    assert [look.label for look in styles.values()] == ["mine (s)", "mine (t)", "bc (t)"]
+    assert [line.label for line in styles.values()] == ["mine (s)", "mine (t)", "bc (t)"]
 
 
-def test_regimes_are_named_where_they_tell_the_studies_apart() -> None:
+def test_studies_are_labelled_by_regime_where_regimes_differ() -> None:
     data = pd.concat([rows(study="s"), rows(study="t", regime="retrain")])
-    assert legend(curves.figure(data, ABOUT))[0:2] == ["bc (stream)", "bc (retrain)"]
+    assert legend(draw(data))[0:2] == ["bc (stream)", "bc (retrain)"]
 
 
-def test_studies_of_different_datasets_share_a_figure() -> None:
+def test_studies_of_different_datasets_need_no_study_labels() -> None:
     data = pd.concat([rows(study="s", datasets=("one",)), rows(study="t", datasets=("two",))])
-    figure = curves.figure(data, ABOUT)
+    figure = draw(data)
     assert legend(figure)[:-1] == ["bc", "mine"]  # they meet nowhere, so there is nothing to tell apart
     assert all(len(ax.collections) == 2 for ax in figure.axes)
 
 
-def test_a_point_alone_is_marked_and_its_range_drawn() -> None:
+def test_a_single_point_is_a_marker_with_a_bar_for_its_range() -> None:
     data = rows(variants=("bc",), datasets=("one",))
     ax = curves.plot(data[data["samples"] == 1000])
     assert [line.get_marker() for line in ax.lines] == ["o"]
@@ -197,32 +202,32 @@ def test_a_point_alone_is_marked_and_its_range_drawn() -> None:
     assert bar.get_segments()[0][:, 1].tolist() == [first.min(), first.max()]
 
 
-def test_png_and_pdf_lie_side_by_side_and_are_the_same_bytes_again(tmp_path: Path) -> None:
-    paths = style.save(curves.figure(rows(), ABOUT), tmp_path / "new" / "c.png")
+def test_png_and_pdf_are_both_saved_and_reproducible_to_the_byte(tmp_path: Path) -> None:
+    paths = style.save(draw(rows()), tmp_path / "new" / "c.png")
     assert [path.name for path in paths] == ["c.png", "c.pdf"]
     assert paths[0].read_bytes()[:4] == b"\x89PNG"
     assert paths[1].read_bytes()[:5] == b"%PDF-"
-    again = style.save(curves.figure(rows(), ABOUT), tmp_path / "d.pdf")
+    again = style.save(draw(rows()), tmp_path / "d.pdf")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
-def test_png_and_pdf_are_laid_out_alike(tmp_path: Path) -> None:
-    figure = curves.figure(rows(), ABOUT)
+def test_png_and_pdf_have_the_same_layout(tmp_path: Path) -> None:
+    figure = draw(rows())
     places = []
     for ending in (".png", ".pdf"):
-        style.save(figure, tmp_path / f"c{ending}")  # each time as both
+        style.save(figure, tmp_path / f"c{ending}")  # saves both files
         places.append([ax.get_position().bounds for ax in figure.axes])
     assert places[0] == places[1]
-    assert places[0] != [ax.get_position().bounds for ax in curves.figure(rows(), ABOUT).axes]
+    assert places[0] != [ax.get_position().bounds for ax in draw(rows()).axes]
 
 
 def both_phases() -> pd.DataFrame:
     return pd.concat([rows(datasets=("one",)), rows(datasets=("one",), phase="online", points=(3500, 4000))])
 
 
-def test_a_line_goes_on_online_and_the_end_of_the_data_is_marked() -> None:
+def test_lines_continue_online_and_the_end_of_the_data_is_marked() -> None:
     data = both_phases()
-    figure = curves.figure(data, ABOUT)
+    figure = draw(data)
     (ax,) = figure.axes
     for line in ax.lines[:2]:
         assert line.get_xdata().tolist() == [1000, 2000, 3000, 3500, 4000]
@@ -233,50 +238,50 @@ def test_a_line_goes_on_online_and_the_end_of_the_data_is_marked() -> None:
     sides = {text.get_text().strip(): text.get_ha() for text in ax.texts}
     assert sides == {"offline": "right", "online": "left"}
     assert ax.get_xlim() == (1000, 4000)
-    # bc has made no update since the data ended.
+    # bc makes no update after the end of the data.
     assert legend(figure)[:2] == ["bc (frozen online)", "mine"]
 
 
-def test_without_an_online_phase_nothing_is_marked() -> None:
-    (ax,) = curves.figure(rows(datasets=("one",)), ABOUT).axes
+def test_the_end_of_the_data_is_not_marked_without_an_online_phase() -> None:
+    (ax,) = draw(rows(datasets=("one",))).axes
     assert not ax.texts
     assert not [line for line in ax.lines if len(set(line.get_xdata())) == 1]
 
 
-def test_what_is_learnt_from_scratch_is_drawn_beside_the_data_of_its_environment_on_its_scale() -> None:
+def test_runs_from_scratch_are_drawn_with_the_dataset_of_their_environment_in_its_scores() -> None:
     scratch = rows(("mine", "new"), datasets=("none",), study="u", phase="online", points=(0, 4000))
-    figure = curves.figure(pd.concat([both_phases(), scratch]), ABOUT)
+    figure = draw(pd.concat([both_phases(), scratch]))
     (ax,) = figure.axes
     lines = {line.get_label(): line for line in ax.lines}
     assert legend(figure)[:4] == ["bc (frozen online)", "mine", "mine (from scratch)", "new (from scratch)"]
     line = lines["mine (from scratch)"]
-    mine = scratch[scratch["variant"] == "mine"].groupby("samples")["return_mean"].mean()
+    returns = scratch[scratch["variant"] == "mine"].groupby("samples")["return_mean"].mean()
     assert line.get_xdata().tolist() == [0, 4000]
-    np.testing.assert_allclose(line.get_ydata(), mine / 2)  # returns of 0 and 200 are scores 0 and 100
+    np.testing.assert_allclose(line.get_ydata(), returns / 2)  # returns of 0 and 200 are scores 0 and 100
     assert line.get_color() == lines["mine"].get_color()
     assert line.get_linestyle() != lines["mine"].get_linestyle()
 
 
-def test_from_scratch_alone_has_a_panel_of_its_own_in_returns() -> None:
-    figure = curves.figure(rows(("new",), datasets=("none",), phase="online", points=(0, 4000)), ABOUT)
+def test_runs_from_scratch_without_a_matching_dataset_have_a_panel_in_returns() -> None:
+    figure = draw(rows(("new",), datasets=("none",), phase="online", points=(0, 4000)))
     (ax,) = figure.axes
     assert (ax.get_title(), ax.get_ylabel(), ax.get_xlim()) == ("none", "return", (0, 4000))
     assert legend(figure) == ["new"]
 
 
-def test_seeds_from_scratch_of_two_studies_are_not_pooled() -> None:
+def test_runs_from_scratch_of_two_studies_are_not_pooled() -> None:
     one, two = (
         rows(("new",), datasets=("none",), study=study, phase="online", points=(0, 4000))
         for study in ("u", "v")
     )
-    labels = legend(curves.figure(pd.concat([both_phases(), one, two]), ABOUT))
+    labels = legend(draw(pd.concat([both_phases(), one, two])))
     assert labels[2:4] == ["new (u, from scratch)", "new (v, from scratch)"]
 
 
-def test_the_parts_of_joined_data_are_marked_and_named() -> None:
+def test_the_segments_of_a_joined_dataset_are_marked_and_named() -> None:
     names = ["hopper-random-v2", "hopper-medium-v2", "hopper-medium-expert-v2"]
-    joined = ABOUT["one"] | {"segments": [500, 1500, 1000], "segments_in_turn": names}
-    (ax,) = curves.figure(rows(datasets=("one",)), {"one": joined}).axes
+    joined = DATASETS["one"] | {"segments": [500, 1500, 1000], "segments_in_turn": names}
+    (ax,) = draw(rows(datasets=("one",)), {"one": joined}).axes
     upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
     assert upright == [500, 2000]
     middles = {text.get_text(): text.get_position()[0] for text in ax.texts}
@@ -284,42 +289,42 @@ def test_the_parts_of_joined_data_are_marked_and_named() -> None:
     assert ax.get_title() == "one"
 
 
-def test_the_parts_of_joined_data_have_means_of_their_own_where_they_are_known() -> None:
-    joined = ABOUT["one"] | {"segments": [1500, 1500], "segments_in_turn": ["low", "high"]}
+def test_each_segment_has_its_own_mean_line_if_its_mean_is_known() -> None:
+    joined = DATASETS["one"] | {"segments": [1500, 1500], "segments_in_turn": ["low", "high"]}
     joined |= {"segment_returns": [20.0, 120.0], "behaviour_return": None}
-    (ax,) = curves.figure(rows(datasets=("one",)), {"one": joined}).axes
-    (levels,) = [each for each in ax.collections if isinstance(each, LineCollection)]
+    (ax,) = draw(rows(datasets=("one",)), {"one": joined}).axes
+    (levels,) = [item for item in ax.collections if isinstance(item, LineCollection)]
     assert np.array(levels.get_segments()).tolist() == [
         [[0.0, 10.0], [1500.0, 10.0]],
         [[1500.0, 60.0], [3000.0, 60.0]],
     ]
-    assert legend(curves.figure(rows(datasets=("one",)), {"one": joined}))[-1] == "mean of the data"
+    assert legend(draw(rows(datasets=("one",)), {"one": joined}))[-1] == "mean of the data"
 
 
-def test_runs_of_others_are_thin_and_grey_behind_ours_and_within_its_x() -> None:
+def test_published_runs_are_thin_and_grey_behind_ours_and_do_not_widen_the_x_axis() -> None:
     data = rows(datasets=("one", "two")).assign(algorithm=lambda rows: rows["variant"])
     others = rows(variants=("bc",), datasets=("one",), points=(500, 2000, 4000), study="published")
     others = others.assign(algorithm="bc")
     ended = (others["seed"] == 0) & (others["samples"] == 4000)
-    figure = curves.figure(data, ABOUT, others[~ended])
+    figure = draw(data, DATASETS, others[~ended])
     one, two = figure.axes
-    grey = [line for line in one.lines if line.get_color() in (style.GREY, style.FAINT)]
+    grey = [line for line in one.lines if line.get_color() in (style.GREY, style.LIGHT_GREY)]
     assert len(grey) == 4  # three seeds and their mean
     *seeds, mean = grey
     assert [len(line.get_xdata()) for line in seeds] == [2, 3, 3]
     expected = others[others["samples"] < 4000].groupby("samples")["score"].mean()
-    assert mean.get_xdata().tolist() == [500, 2000]  # as far as every seed goes
+    assert mean.get_xdata().tolist() == [500, 2000]  # as far as all seeds go
     np.testing.assert_allclose(mean.get_ydata(), expected)
-    assert mean.get_markerfacecolor() == style.OWN["bc"]
+    assert mean.get_markerfacecolor() == style.ALGORITHM_COLOURS["bc"]
     ours = [line for line in one.lines if line.get_label() in ("bc", "mine")]
     assert max(line.get_zorder() for line in grey) < min(line.get_zorder() for line in ours)
     assert max(line.get_linewidth() for line in grey) < min(line.get_linewidth() for line in ours)
     assert one.get_xlim() == (1000, 3000)
-    assert not [line for line in two.lines if line.get_color() in (style.GREY, style.FAINT)]
+    assert not [line for line in two.lines if line.get_color() in (style.GREY, style.LIGHT_GREY)]
     assert legend(figure) == ["bc", "mine", "mean of the data", "published runs (dots: mean)"]
-    assert "published runs (dots: mean)" not in legend(curves.figure(data, ABOUT))
+    assert "published runs (dots: mean)" not in legend(draw(data))
 
 
-def test_text_stays_text(tmp_path: Path) -> None:
-    (path,) = style.save(curves.figure(rows(), ABOUT), tmp_path / "c.svg")
+def test_text_in_an_svg_stays_text(tmp_path: Path) -> None:
+    (path,) = style.save(draw(rows()), tmp_path / "c.svg")
     assert ">mine</text>" in path.read_text()

@@ -41,7 +41,7 @@ def test_the_wheel_holds_all_that_is_needed_and_works_outside_of_the_checkout(tm
         archive.extractall(site)
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"seqeval"}
     page = {path.suffix for path in (site / "seqeval" / "plots" / "report").iterdir()}
-    assert page == {".py", ".js", ".css"}
+    assert page == {".py", ".html", ".js", ".css"}
 
     script = (
         "import sys, seqeval.cli, seqeval.algos.bc as bc; print(bc.__file__); seqeval.cli.main(sys.argv[1:])"

@@ -13,12 +13,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from seqeval.plots import style
+from seqeval.plots import names, style
 from seqeval.plots.aggregate import plot
 
 from seqeval import analysis, plugins
 from seqeval.analysis import published
-from seqeval.cli.results import figures
 from seqeval.config import Evaluation, Protocol, Study
 from seqeval.execution import jobs, storage
 from seqeval.training import matmul
@@ -36,7 +35,7 @@ def drawing(options: Options) -> Iterator[Result]:
         for what, cpu, wall in alone(_stages, made, out):
             yield _seconds(what, cpu, wall, made)
         commands: dict[str, list[Path | str]] = {
-            f"plot --figure {name}": [made, "--out", out / f"{name}.png"] for name in ("curves", *figures())
+            f"plot --figure {name}": [made, "--out", out / f"{name}.png"] for name in names()
         }
         commands["plot --figure sensitivity"].insert(1, slower)  # which compares studies
         commands |= {"table": [made], "report": [made, "--out", out / "page.html"]}
@@ -66,11 +65,16 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
         found.append((what, time.process_time() - cpu, time.perf_counter() - began))
         return result
 
-    sizes = style.transitions({"": storage.RunDirectory(made).study()})
+    sizes = style.dataset_sizes({"": storage.RunDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
     table = timed("IQM along x", analysis.along, rows, sizes, ["iqm"])
-    looks = style.lines_over_datasets(rows)
-    timed("draw it", lambda: style.save(style.panel(plot, table, looks, style.counts(rows)), out / "iqm.png"))
+    styles = style.line_styles_over_datasets(rows)
+
+    def draw() -> None:
+        figure = style.single_panel(plot, table, styles, style.sample_sizes(rows))
+        style.save(figure, out / "iqm.png")
+
+    timed("draw it", draw)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The rows as the page holds them: every run once, rounded, on grids of x that runs share."""
+"""The curves as data for the page: every run once, rounded, on grids of x that runs share."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from seqeval import analysis
 
 from .. import curves, style
 
-WIDTH = 2  # of a line on the screen, in pixels; dashes are in units of it
-FINE = 1e-5  # of the spread of a dataset's returns: rounding by less shows nowhere
-DARK = {"#000000": "#EDEDED"}  # colours that would not be seen on a dark page, and what is drawn instead
+LINE_WIDTH = 2  # pixels; dashes are in units of it
+PRECISION = 1e-5  # of the range of a dataset's returns: rounding by less is invisible
+DARK_COLOURS = {"#000000": "#EDEDED"}  # replacements on a dark page for colours that would be invisible
 
 
 def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page draws from, as plain values.
+    """The data from which the page draws, as plain values.
 
-    `grids`: lists of n. `looks`: label, colours and dash of each (variant, study). `datasets`: name,
-    transitions, reference (lowest and highest return of the scale, or None where there are no scores), the
-    data's own mean return, and segments where they arrive in turn. `lines`: each of a dataset and a look, by
-    number, with its `runs`: [seed, number of the grid, number of the first online point, returns], None where
-    there is no return. A line is `frozen` where it does not learn online.
+    `grids`: lists of n.
+    `styles`: label, colours and dash of each (variant, study).
+    `datasets`: name, transitions, reference (lowest and highest return, or None without scores), mean return
+    of the data, and segments that arrive in turn.
+    `lines`: for each dataset and style, by their index, its `runs`: [seed, index of the grid, index of the
+    first online point, returns], with None for a missing return. A `frozen` line does not learn online.
     """
-    rows = analysis.with_values(curves.beside_data(rows, datasets))
-    styles = curves.styles_of(rows)
-    numbers = {key: number for number, key in enumerate(styles)}
+    rows = analysis.with_values(curves.add_from_scratch(rows, datasets))
+    styles = curves.line_styles(rows)
+    indices = {key: index for index, key in enumerate(styles)}
     names = list(rows["dataset"].unique())
     frozen = analysis.frozen(rows)
     grids: dict[tuple[int, ...], int] = {}
     lines = []
-    for name in names:
-        mine = rows[rows["dataset"] == name]
-        digits = _digits(mine["return_mean"])
-        for (variant, study), line in mine.groupby(["variant", "study"], sort=False):
+    for index, name in enumerate(names):
+        dataset_rows = rows[rows["dataset"] == name]
+        decimals = _decimals(dataset_rows["return_mean"])
+        for (variant, study), line in dataset_rows.groupby(["variant", "study"], sort=False):
             runs = []
             for seed, run in line.sort_values("samples").groupby("seed"):
                 grid = grids.setdefault(tuple(run["samples"].tolist()), len(grids))
                 online = int((run["phase"] == "offline").sum())
-                runs.append([int(seed), grid, online, [_rounded(v, digits) for v in run["return_mean"]]])
+                returns = [None if np.isnan(v) else round(v, decimals) for v in run["return_mean"]]
+                runs.append([int(seed), grid, online, returns])
             lines.append(
                 {
-                    "dataset": names.index(name),
-                    "look": numbers[variant, study],
+                    "dataset": index,
+                    "style": indices[variant, study],
                     "frozen": (name, variant, study) in frozen,
                     "runs": runs,
                 }
@@ -54,44 +56,35 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     scored = set(rows.loc[rows["unit"] == "score", "dataset"].unique())
     return {
         "grids": [list(grid) for grid in grids],
-        "looks": [
-            {"label": look.label, "colour": look.colour, "dark": dark(look.colour), "dash": dash(look)}
-            for look in styles.values()
-        ],
-        "datasets": [_about(name, datasets[name], name in scored) for name in names],
+        "styles": [_style(line_style) for line_style in styles.values()],
+        "datasets": [_dataset(name, datasets[name], name in scored) for name in names],
         "lines": lines,
     }
 
 
-def dark(colour: str) -> str:
-    """A colour as it is on a dark page."""
-    return DARK.get(colour, colour)
-
-
-def dash(look: style.Line) -> str:
-    """As Plotly and SVG write it: lengths in pixels; empty for a line without gaps."""
-    if look.dash == "-":
-        return ""
-    _, lengths = look.dash
-    return ",".join(f"{WIDTH * length:g}" for length in lengths)
-
-
-def _about(name: str, about: Mapping[str, Any], scored: bool) -> dict[str, Any]:
-    reference = about["reference"]
+def _style(line: style.LineStyle) -> dict[str, str]:
+    """A line style as Plotly and SVG write it: `dash` is lengths in pixels, empty for a solid line."""
+    lengths = () if line.dash == "-" else line.dash[1]
     return {
-        "name": name,
-        "transitions": about["transitions"],
-        "reference": [reference["minimum"], reference["maximum"]] if scored else None,
-        "mean": about["behaviour_return"],
-        "segments": curves.segments_of(about),
+        "label": line.label,
+        "colour": line.colour,
+        "dark": DARK_COLOURS.get(line.colour, line.colour),
+        "dash": ",".join(f"{LINE_WIDTH * length:g}" for length in lengths),
     }
 
 
-def _digits(returns: pd.Series) -> int:
+def _dataset(name: str, dataset: Mapping[str, Any], scored: bool) -> dict[str, Any]:
+    reference = dataset["reference"]
+    return {
+        "name": name,
+        "transitions": dataset["transitions"],
+        "reference": [reference["minimum"], reference["maximum"]] if scored else None,
+        "mean": dataset["behaviour_return"],
+        "segments": curves.segments(dataset),
+    }
+
+
+def _decimals(returns: pd.Series) -> int:
     """Decimals to round returns to."""
     spread = float(returns.max() - returns.min())
-    return max(0, math.ceil(-math.log10(FINE * spread))) if spread > 0 else 5
-
-
-def _rounded(value: float, digits: int) -> float | None:
-    return None if np.isnan(value) else round(value, digits)
+    return max(0, math.ceil(-math.log10(PRECISION * spread))) if spread > 0 else 5

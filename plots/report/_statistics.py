@@ -1,4 +1,4 @@
-"""Which statistics the page has, each as a table or as the reason why there is none."""
+"""The statistics on the page, each a table or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -15,67 +15,72 @@ from seqeval.analysis import LINE
 from seqeval.errors import UserError
 
 from .. import curves
+from .._text import counted, listed
 from ..aggregate import NAMES as STATISTICS
-from ._tables import NOTHING, Cell, Missing, Table, interval
-from ._words import counted, listed
+from ._tables import NOTHING, Entry, Missing, Table, interval
 
 Section = Table | Missing
-Key = tuple[str, str, str]  # dataset, variant, study: a line
+Datasets = Mapping[str, Mapping[str, Any]]
+Key = tuple[str, str, str]  # dataset, variant and study of a line
 INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
 
 
-def statistics(
-    rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]], leave_out: bool
-) -> list[tuple[str, list[Section]]]:
-    """Tables under headings, of rows `with_planned`. Seeds that are not all there make their line's numbers
-    missing, or with `leave_out` are left out of them; lines that are not finished have none."""
-    rows = curves.beside_data(rows, datasets)
+def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[tuple[str, list[Section]]]:
+    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned`.
+
+    Lines with incomplete seeds have no numbers; with `leave_out`, only these seeds are left out. Unfinished
+    lines have no numbers either way.
+    """
+    rows = curves.add_from_scratch(rows, datasets)
     lines = Lines(rows, datasets)
-    # What holds where the data ends does not hang on what comes behind it.
-    ends = rows["dataset"].map({name: about["transitions"] for name, about in datasets.items()})
+    # Offline statistics do not depend on whether the online phase is complete.
+    ends = rows["dataset"].map({name: dataset["transitions"] for name, dataset in datasets.items()})
     offline = rows.assign(planned=ends)[rows["phase"] == "offline"]
-    found: list[tuple[str, list[Section]]] = []
+    groups: list[tuple[str, list[Section]]] = []
     if len(offline):
-        whole = Whole(offline, leave_out)
-        found.append(("While the data arrives", _offline(whole, lines)))
-        found.append(("Over all datasets", _over_all(offline, lines, leave_out)))
+        complete = CompleteRows(offline, leave_out)
+        groups.append(
+            ("Offline phase", [_data_efficiency(complete, lines), _overtaking(complete.rows, lines)])
+        )
+        groups.append(("Over all datasets", _over_datasets(offline, lines, leave_out)))
         if borders := _borders(datasets):
-            joined = Whole(offline[offline["dataset"].isin(borders)], leave_out)
-            found.append(("When the data changes", [_forgetting(joined, lines, borders, datasets)]))
+            joined = CompleteRows(offline[offline["dataset"].isin(borders)], leave_out)
+            groups.append(("Joined datasets", [_forgetting(joined, lines, borders, datasets)]))
     online = (rows["phase"] == "online").groupby([rows[name] for name in LINE]).transform("any")
-    online |= rows["planned"] > ends  # though none came so far
+    online |= rows["planned"] > ends  # lines whose online phase has no rows yet
     if online.any():
-        found.append(("Online", _online(Whole(rows[online], leave_out), lines)))
-    return found
+        groups.append(("Online phase", [_online(CompleteRows(rows[online], leave_out), lines)]))
+    return groups
 
 
-class Whole:
-    """Rows whose seeds are all there, and for each line that lacks some how many it has."""
+class CompleteRows:
+    """The rows of complete seeds, the number of seeds of each line, and for each line that is left out a text
+    with the number of its complete seeds."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
         unfinished = set(analysis.unfinished(rows)[LINE].itertuples(index=False, name=None))
-        wrong = [each[:4] for each in analysis.incomplete(rows)]
-        by = [*LINE, "seed"] if leave_out else LINE
-        kept = analysis.without_those(rows, [each[: len(by)] for each in wrong], by)
+        incomplete = [seed[:4] for seed in analysis.incomplete(rows)]
+        columns = [*LINE, "seed"] if leave_out else LINE
+        kept = analysis.without_those(rows, [seed[: len(columns)] for seed in incomplete], columns)
         self.rows = analysis.without_those(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
-        short = Counter(each[:3] for each in wrong)
-        self.lacking = {
-            line: f"{0 if line in unfinished else of - short[line]} of {of} seeds"
-            for line, of in rows.groupby(LINE)["seed"].nunique().items()
+        losses = Counter(seed[:3] for seed in incomplete)
+        self.left_out = {
+            line: f"{0 if line in unfinished else seeds - losses[line]} of {seeds} seeds"
+            for line, seeds in rows.groupby(LINE)["seed"].nunique().items()
             if line not in self.seeds.index
         }
 
 
 class Lines:
-    """How lines and datasets are called, in which order, and how many decimals their values have."""
+    """Labels and order of lines and datasets, and the decimals of their values."""
 
-    def __init__(self, rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, rows: pd.DataFrame, datasets: Datasets) -> None:
         valued = analysis.with_values(rows)
-        styles = curves.styles_of(rows)
-        self.labels = {key: look.label for key, look in styles.items()}
-        own = analysis.labels(list(styles))
-        self.renamed = {own[key]: label for key, label in self.labels.items()}
+        styles = curves.line_styles(rows)
+        self.labels = {key: style.label for key, style in styles.items()}
+        names = analysis.labels(list(styles))
+        self.renamed = {names[key]: label for key, label in self.labels.items()}
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
         self.decimals = {
@@ -83,224 +88,215 @@ class Lines:
             for name, unit in self.units.items()
         }
 
-    def place(self, key: Key) -> tuple[int, int]:
-        """Where a line comes: datasets first, then algorithms as in the legend."""
+    def position(self, key: Key) -> tuple[int, int]:
+        """Sort key of a line: by dataset, then by algorithm as in the legend."""
         return list(self.units).index(key[0]), list(self.labels).index(key[1:])
 
     def dataset(self, name: str) -> str:
-        """Its name, and its unit where that is not the score."""
+        """The dataset's name, with its unit if that is not the score."""
         return name if self.units[name] == "score" else f"{name} (return)"
 
 
 def _decimals(spread: float) -> int:
-    """So many that a thousandth of the spread can be seen."""
+    """Decimals that show a thousandth of the spread."""
     return min(6, max(0, math.ceil(3 - math.log10(spread))))
 
 
-def _offline(whole: Whole, lines: Lines) -> list[Section]:
-    rows = whole.rows
+def _data_efficiency(complete: CompleteRows, lines: Lines) -> Section:
+    rows = complete.rows
     columns = {
         "at the end": (analysis.means(analysis.finals(rows)), None),
         "area": (analysis.means(analysis.areas(rows)), None),
         "n to 50 %": (analysis.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
         "n to 90 %": (analysis.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
     }
-    about = (
-        "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve, from "
-        "its first point to N: how much is learnt from how little, in one number. n to 50 % and 90 %: where "
-        "the mean over seeds first comes to that share of its value at the end; nothing where that is not "
-        "above 0."
+    description = (
+        "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve "
+        "from its first point to N, which rewards learning from little data. n to 50 % and 90 %: where "
+        "the mean over seeds first reaches that share of its value at the end; empty if that value is "
+        "not positive."
     )
-    return [_of_each("Values and data efficiency", about, columns, whole, lines), _overtakings(rows, lines)]
+    return _per_line("Values and data efficiency", description, columns, complete, lines)
 
 
-def _overtakings(rows: pd.DataFrame, lines: Lines) -> Section:
+def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
     title = "Overtaking"
     if len(lines.labels) < 2:
-        return Missing(title, "There is one line alone: nothing to overtake.")
+        return Missing(title, "There is only one line, so there is nothing to overtake.")
     table = analysis.overtakings(rows).replace({"ahead": lines.renamed, "behind": lines.renamed})
     if table.empty:
-        return Missing(title, "No two lines that are complete share a dataset.")
+        return Missing(title, "No two complete lines share a dataset.")
     body = [
         [
-            Cell(line["dataset"], order=line["dataset"]),
-            Cell(line["ahead"], order=line["ahead"]),
-            Cell(line["behind"], order=line["behind"]),
+            Entry(line["dataset"]),
+            Entry(line["ahead"]),
+            Entry(line["behind"]),
             interval(line["estimate"], line["low"], line["high"], 0),
-            Cell(f"{100 * line['holds']:.0f} %", order=line["holds"]),
+            Entry(f"{100 * line['holds']:.0f} %", order=line["holds"]),
         ]
         for line in table.to_dict("records")
     ]
-    about = (
-        "Who is ahead at the end of the data, and from which n on: the last change of sign of the difference "
-        "of the means, or the first n if there is none. Holds: the share of bootstrap repetitions that end "
-        "with the same one ahead; in the others it is never."
+    description = (
+        "Which line is ahead of which at the end of the data, and from which n on: the last change of "
+        "sign of the difference of the means, or the first n if there is none. Holds: the share of "
+        "bootstrap samples in which the same line is ahead at the end; the others count as never."
     )
-    return Table(title, about, ("dataset", "ahead", "of", "from n", "holds"), body, table, texts=3)
+    header = ("dataset", "ahead", "of", "from n", "holds")
+    return Table(title, description, header, body, table, text_columns=3)
 
 
-def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
+def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
     try:
-        whole, _ = analysis.complete(rows, leave_out)
-        whole, notes = analysis.comparable(whole)
+        rows, _ = analysis.complete(rows, leave_out)
+        rows, notes = analysis.comparable(rows)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    finals, areas = analysis.finals(whole), analysis.areas(whole)
-    found = _improvement("Probability of improvement", finals, notes, lines)
-    names = set(whole["dataset"].unique())
+    finals, areas = analysis.finals(rows), analysis.areas(rows)
+    improvement = _improvement(finals, notes, lines)
+    names = set(rows["dataset"].unique())
     if len(names) == 1:
-        left = "".join(f"; {note}" for note in notes)
-        why = f"Wants two datasets with scores, and there is one, {names.pop()}{left}."
-        return [Missing("Scores over datasets", why), found]
+        reason = f"At least two datasets with scores are needed, and there is one, {names.pop()}"
+        return [Missing("Scores over datasets", f"{'; '.join([reason, *notes])}."), improvement]
     return [
         _across("At the end of the data", finals, notes, lines),
         _across("Area under the curve", areas, notes, lines),
-        found,
+        improvement,
     ]
 
 
-def _across(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
-    table = analysis.across(measure)
+def _across(title: str, values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
+    table = analysis.across(values)
     body = []
     for key, line in table.groupby(["variant", "study"], sort=False):
-        cells = {row["statistic"]: row for row in line.to_dict("records")}
-        numbers = [_interval(cells[name], 1) for name in STATISTICS]
-        body.append([Cell(lines.labels[key], order=lines.labels[key]), *numbers])
-    over = counted(measure["dataset"].nunique(), "dataset")
-    about = (
-        f"Scores over {over}, each weighing the same. IQM: the mean of the middle half of all runs. "
-        "Optimality gap: how far runs fall short of 100 on average; lower is better. "
-        f"{INTERVALS} within datasets."
+        by_statistic = {row["statistic"]: row for row in line.to_dict("records")}
+        numbers = [_interval(by_statistic[name], 1) for name in STATISTICS]
+        body.append([Entry(lines.labels[key]), *numbers])
+    description = (
+        f"Scores over {counted(values['dataset'].nunique(), 'dataset')}, all with the same weight. IQM: "
+        "the mean of the middle half of all runs. Optimality gap: how far runs are below 100 on "
+        f"average; lower is better. {INTERVALS} within datasets."
     )
-    return Table(title, about, ("algorithm", *STATISTICS.values()), body, _tidy(table, lines), notes=notes)
+    header = ("algorithm", *STATISTICS.values())
+    return Table(title, description, header, body, _tidy(table, lines), notes=notes)
 
 
-def _improvement(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
+def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
+    title = "Probability of improvement"
     if len(lines.labels) < 2:
-        return Missing(title, "There is one line alone: nothing to compare it with.")
-    table = analysis.improvement(measure).replace({"first": lines.renamed, "second": lines.renamed})
+        return Missing(title, "There is only one line, so there is nothing to compare it with.")
+    table = analysis.improvement(values).replace({"first": lines.renamed, "second": lines.renamed})
     names = list(dict.fromkeys(table["first"]))
-    found = {(line["first"], line["second"]): line for line in table.to_dict("records")}
+    pairs = {(pair["first"], pair["second"]): pair for pair in table.to_dict("records")}
     body = [
         [
-            Cell(first, order=first),
-            *(_interval(found[first, second], 2) if first != second else Cell(NOTHING) for second in names),
+            Entry(first),
+            *(_interval(pairs[first, second], 2) if first != second else Entry(NOTHING) for second in names),
         ]
         for first in names
     ]
-    about = (
-        "How probable it is that a run of the row's algorithm ends higher than one of the column's on the "
-        "same dataset, mean over datasets; a tie counts half."
+    description = (
+        "The probability that a run of the row's algorithm ends higher than a run of the column's on "
+        "the same dataset, as a mean over datasets; a tie counts half."
     )
-    return Table(title, about, ("P(row > column)", *names), body, table, notes=notes)
+    return Table(title, description, ("P(row > column)", *names), body, table, notes=notes)
 
 
-def _borders(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Where one part ends and the next begins to arrive, of the datasets that have such."""
+def _borders(datasets: Datasets) -> dict[str, list[int]]:
+    """The n at which one segment ends and the next begins, for datasets whose segments arrive in turn."""
     found = {}
-    for name, about in datasets.items():
-        sizes = [size for _, size in curves.segments_of(about)]
+    for name, dataset in datasets.items():
+        sizes = [size for _, size in curves.segments(dataset)]
         if len(sizes) > 1:
             found[name] = [sum(sizes[: place + 1]) for place in range(len(sizes) - 1)]
     return found
 
 
 def _forgetting(
-    whole: Whole,
-    lines: Lines,
-    borders: Mapping[str, list[int]],
-    datasets: Mapping[str, Mapping[str, Any]],
+    complete: CompleteRows, lines: Lines, borders: Mapping[str, list[int]], datasets: Datasets
 ) -> Section:
-    table = analysis.means(analysis.forgetting(whole.rows, borders))
-    columns = {}
+    table = analysis.means(analysis.forgetting(complete.rows, borders))
+    parts: dict[str, list[pd.DataFrame]] = {}
     for name, inner in borders.items():
-        parts = [part for part, _ in curves.segments_of(datasets[name])]
-        for border, (before, after) in zip(inner, pairwise(parts), strict=True):
-            head = f"{before} to {after}"
-            mine = table[(table["dataset"] == name) & (table["border"] == border)]
-            here, _ = columns.get(head, (None, None))
-            columns[head] = pd.concat([here, mine]), None
-    about = (
-        "The value where one part of the data ends, less the mean height of the curve until the next ends: "
-        "above 0 where the new data costs."
+        names = [segment for segment, _ in curves.segments(datasets[name])]
+        for border, (before, after) in zip(inner, pairwise(names), strict=True):
+            at_border = table[(table["dataset"] == name) & (table["border"] == border)]
+            parts.setdefault(f"{before} to {after}", []).append(at_border)
+    columns = {header: (pd.concat(tables), None) for header, tables in parts.items()}
+    description = (
+        "The value at the end of one segment minus the mean height of the curve over the next; "
+        "positive if the new data lowers the value."
     )
-    return _of_each("Forgetting", about, columns, whole, lines)
+    return _per_line("Forgetting", description, columns, complete, lines)
 
 
-def _online(whole: Whole, lines: Lines) -> list[Section]:
-    rows = whole.rows
+def _online(complete: CompleteRows, lines: Lines) -> Section:
+    rows = complete.rows
     columns = {
         "at the end": (analysis.means(analysis.finals(rows, "online")), None),
         "gain": (analysis.means(analysis.gains(rows)), None),
         "drop": (analysis.means(analysis.drops(rows)), None),
     }
-    about = (
-        "At the end: the value after the last online step, mean over seeds. Gain: that less the value at n = "
-        "N, where the data ends. Drop: the value at N less the lowest in the first quarter of the online "
-        "steps; the lowest of noisy values lies below their mean, so that a small drop may be noise."
+    description = (
+        "At the end: the value after the last online step, mean over seeds. Gain: that value minus the "
+        "value at n = N, where the data ends. Drop: the value at N minus the lowest value in the first "
+        "quarter of the online steps; the lowest of noisy values is below their mean, so a small drop "
+        "may be noise."
     )
-    return [_of_each("The online phase", about, columns, whole, lines)]
+    return _per_line("Online learning", description, columns, complete, lines)
 
 
-def _of_each(
+def _per_line(
     title: str,
-    about: str,
+    description: str,
     columns: Mapping[str, tuple[pd.DataFrame, int | None]],
-    whole: Whole,
+    complete: CompleteRows,
     lines: Lines,
 ) -> Section:
-    """A row for each line, a column for each table of `means`, with its decimals if they are not those of the
+    """One row per line and one column per table of estimates, each with its decimals or None for those of the
     dataset."""
-    cells: dict[Key, dict[str, Cell]] = {}
-    for head, (table, decimals) in columns.items():
+    entries: dict[Key, dict[str, Entry]] = {}
+    for name, (table, decimals) in columns.items():
         for line in table.to_dict("records"):
             key = line["dataset"], line["variant"], line["study"]
             places = lines.decimals[key[0]] if decimals is None else decimals
-            cells.setdefault(key, {})[head] = _interval(line, places)
-    if not cells:
-        left = f": {listed(sorted(set(whole.lacking.values())))} complete" if whole.lacking else ""
-        return Missing(title, f"No line has all of its seeds{left}.")
-    seeds = {key: Cell(str(whole.seeds[key]), order=whole.seeds[key]) for key in cells}
-    for key, has in whole.lacking.items():
-        cells[key], seeds[key] = {}, Cell(has)
+            entries.setdefault(key, {})[name] = _interval(line, places)
+    if not entries:
+        left_out = sorted(set(complete.left_out.values()))
+        found = f": {listed(left_out)} are complete" if left_out else ""
+        return Missing(title, f"No line has all of its seeds{found}.")
+    seeds = {key: Entry(str(complete.seeds[key]), order=complete.seeds[key]) for key in entries}
+    for key, text in complete.left_out.items():
+        entries[key], seeds[key] = {}, Entry(text)
     body = [
         [
-            Cell(lines.dataset(key[0]), order=key[0]),
-            Cell(lines.labels[key[1:]], order=lines.labels[key[1:]]),
-            *(cells[key].get(head, Cell(NOTHING)) for head in columns),
+            Entry(lines.dataset(key[0])),
+            Entry(lines.labels[key[1:]]),
+            *(entries[key].get(name, Entry(NOTHING)) for name in columns),
             seeds[key],
         ]
-        for key in sorted(cells, key=lines.place)
+        for key in sorted(entries, key=lines.position)
     ]
-    tidy = pd.concat([table.assign(statistic=head) for head, (table, _) in columns.items()])
-    tidy["seeds"] = [whole.seeds[key] for key in zip(*(tidy[name] for name in LINE), strict=True)]
+    tidy = pd.concat([table.assign(statistic=name) for name, (table, _) in columns.items()])
+    tidy["seeds"] = [complete.seeds[key] for key in zip(*(tidy[name] for name in LINE), strict=True)]
     return Table(
         title,
-        f"{about} {INTERVALS}; with few seeds they are too narrow.",
+        f"{description} {INTERVALS}; with few seeds they are too narrow.",
         ("dataset", "algorithm", *columns, "seeds"),
         body,
         _tidy(tidy, lines),
-        texts=2,
+        text_columns=2,
     )
 
 
-def _interval(line: Mapping[str, Any], decimals: int) -> Cell:
+def _interval(line: Mapping[str, Any], decimals: int) -> Entry:
     return interval(line["estimate"], line["low"], line["high"], decimals)
 
 
 def _tidy(summary: pd.DataFrame, lines: Lines) -> pd.DataFrame:
-    """What is copied: lines by their labels, and of the other columns those that people know."""
+    """The table to copy: lines by their labels, and the columns that describe a number."""
     labels = [lines.labels[key] for key in zip(summary["variant"], summary["study"], strict=True)]
-    wanted = (
-        "dataset",
-        "algorithm",
-        "statistic",
-        "unit",
-        "estimate",
-        "low",
-        "high",
-        "seeds",
-        "datasets",
-        "runs",
-    )
-    return summary.assign(algorithm=labels)[[name for name in wanted if name in (*summary, "algorithm")]]
+    columns = [
+        *("dataset", "algorithm", "statistic", "unit", "estimate", "low", "high"),
+        *("seeds", "datasets", "runs"),
+    ]
+    return summary.assign(algorithm=labels)[[name for name in columns if name in (*summary, "algorithm")]]

@@ -1,4 +1,4 @@
-// Draws the curves from the data that the page holds, sorts its tables and copies them. No libraries but Plotly.
+// Draws the curves from the data embedded in the page, and sorts and copies tables. Needs only Plotly.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -6,35 +6,35 @@
   const container = document.getElementById("panels");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const hidden = new Set(); // numbers of looks
-  const NARROW = "\u202f"; // space between every three digits
+  const hidden = new Set(); // indices of styles
+  const NARROW_SPACE = "\u202f"; // between every three digits
 
-  const chosen = (name, otherwise) => {
+  const selected = (name, fallback) => {
     const control = bar.elements[name];
-    return control ? control.value : otherwise;
+    return control ? control.value : fallback;
   };
   const view = () => ({
-    dataset: chosen("dataset", "all"),
-    seeds: chosen("seeds", "mean"),
-    phase: chosen("phase", "both"),
-    unit: chosen("unit", "return"),
-    share: chosen("axis", "samples") === "share",
+    dataset: selected("dataset", "all"),
+    seeds: selected("seeds", "mean"),
+    phase: selected("phase", "both"),
+    unit: selected("unit", "return"),
+    share: selected("axis", "samples") === "share",
   });
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads a little HTML in texts; names are to be read as they are.
-  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  // Plotly interprets some HTML in texts; escaped, names are shown literally.
+  const escapeHtml = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const extent = (values) => [
     values.reduce((a, b) => Math.min(a, b), Infinity),
     values.reduce((a, b) => Math.max(a, b), -Infinity),
   ];
-  const faint = (colour, alpha) => {
+  const withAlpha = (colour, alpha) => {
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     return `rgba(${r},${g},${b},${alpha})`;
   };
 
-  // --- from runs to lines ---
+  // --- Statistics over seeds ---
 
-  // The points of one run that are to be seen: [n, return], in order. The last offline point is online's first.
+  // The visible points of one run, in order: [n, return]. The last offline point is also the first online point.
   function points([seed, grid, online, returns], phase) {
     const all = data.grids[grid].map((n, i) => [n, returns[i]]);
     if (phase === "offline") return all.slice(0, online);
@@ -42,7 +42,7 @@
     return all;
   }
 
-  // Mean and range at every n over the runs: {n, mean, low, high, seeds, of}.
+  // Mean and range over runs at every n: {n, mean, low, high, seeds, of}.
   function summary(runs, phase, scale) {
     const at = new Map();
     for (const run of runs) {
@@ -67,55 +67,55 @@
       });
   }
 
-  // Stretches of neighbouring points for which a condition holds.
-  function stretches(curve, holds) {
+  // Sequences of adjacent points that satisfy a condition.
+  function segmentsWhere(curve, condition) {
     const found = [];
     let open = null;
     for (const point of curve) {
-      if (!holds(point)) open = null;
+      if (!condition(point)) open = null;
       else if (open) open.push(point);
       else found.push((open = [point]));
     }
     return found;
   }
 
-  // --- a panel ---
+  // --- One panel ---
 
-  function traces(line, shown, place) {
-    const look = data.looks[line.look];
-    const colour = dark.matches ? look.dark : look.colour;
+  function traces(line, shown, scales) {
+    const style = data.styles[line.style];
+    const colour = dark.matches ? style.dark : style.colour;
     const runs = line.runs.filter(
       (run) => ["mean", "each"].includes(shown.seeds) || String(run[0]) === shown.seeds,
     );
-    const curve = summary(runs, shown.phase, place.scale);
+    const curve = summary(runs, shown.phase, scales.scale);
     if (!curve.length) return [];
-    const whole = (point) => point.seeds === point.of;
-    const alone = curve.filter(whole).length === 1;
-    const said = (point) => {
-      const range = point.seeds > 1 ? ` (${place.number(point.low)} to ${place.number(point.high)})` : "";
-      const seeds = whole(point) ? "" : `, ${point.seeds} of ${point.of} seeds`;
-      return `${plain(look.label)}  <b>${place.number(point.mean)}</b>${range}${seeds}`;
+    const isComplete = (point) => point.seeds === point.of;
+    const single = curve.filter(isComplete).length === 1;
+    const describe = (point) => {
+      const range = point.seeds > 1 ? ` (${scales.number(point.low)} to ${scales.number(point.high)})` : "";
+      const seeds = isComplete(point) ? "" : `, ${point.seeds} of ${point.of} seeds`;
+      return `${escapeHtml(style.label)}  <b>${scales.number(point.mean)}</b>${range}${seeds}`;
     };
-    const common = { type: "scatter", mode: "lines", name: look.label };
+    const common = { type: "scatter", mode: "lines", name: style.label };
     const stroke = {
       color: colour,
       width: 2,
-      dash: look.dash ? look.dash.replace(/,/g, "px,") + "px" : "solid",
+      dash: style.dash ? style.dash.replace(/,/g, "px,") + "px" : "solid",
     };
     const found = [];
 
     const ring = { x: [], y: [] };
-    for (const part of stretches(curve, (point) => whole(point) && point.of > 1)) {
+    for (const part of segmentsWhere(curve, (point) => isComplete(point) && point.of > 1)) {
       const back = [...part].reverse();
-      ring.x.push(...part.map((p) => place.x(p.n)), ...back.map((p) => place.x(p.n)), null);
+      ring.x.push(...part.map((p) => scales.x(p.n)), ...back.map((p) => scales.x(p.n)), null);
       ring.y.push(...part.map((p) => p.high), ...back.map((p) => p.low), null);
     }
-    if (ring.x.length && !alone) {
+    if (ring.x.length && !single) {
       found.push({
         ...common,
         ...ring,
         fill: "toself",
-        fillcolor: faint(colour, 0.16),
+        fillcolor: withAlpha(colour, 0.16),
         line: { width: 0 },
         hoverinfo: "skip",
         meta: "band",
@@ -125,8 +125,8 @@
       const thin = { x: [], y: [] };
       for (const run of runs) {
         for (const [n, value] of points(run, shown.phase)) {
-          thin.x.push(place.x(n));
-          thin.y.push(value === null ? null : place.scale(value));
+          thin.x.push(scales.x(n));
+          thin.y.push(value === null ? null : scales.scale(value));
         }
         thin.x.push(null);
         thin.y.push(null);
@@ -140,37 +140,37 @@
         meta: "seeds",
       });
     }
-    const told = {
-      text: curve.map((p) => (p.mean === null ? "" : said(p))),
+    const hover = {
+      text: curve.map((p) => (p.mean === null ? "" : describe(p))),
       hovertemplate: "%{text}<extra></extra>",
     };
-    const complete = curve.every(whole);
+    const complete = curve.every(isComplete);
     if (!complete) {
       found.push({
         ...common,
-        ...told,
-        x: curve.map((p) => place.x(p.n)),
+        ...hover,
+        x: curve.map((p) => scales.x(p.n)),
         y: curve.map((p) => p.mean),
         line: { ...stroke, width: 1.2, dash: "dot" },
         meta: "part",
       });
     }
-    const ends = (p, end) => Math.abs(p[end] - p.mean);
+    const distance = (p, end) => Math.abs(p[end] - p.mean);
     found.push({
       ...common,
-      mode: alone ? "lines+markers" : "lines",
-      x: curve.map((p) => place.x(p.n)),
-      y: curve.map((p) => (whole(p) ? p.mean : null)),
-      ...(complete ? told : { hoverinfo: "skip" }),
+      mode: single ? "lines+markers" : "lines",
+      x: curve.map((p) => scales.x(p.n)),
+      y: curve.map((p) => (isComplete(p) ? p.mean : null)),
+      ...(complete ? hover : { hoverinfo: "skip" }),
       line: stroke,
       marker: { color: colour, size: 7 },
       error_y:
-        alone && curve[0].of > 1
+        single && curve[0].of > 1
           ? {
               type: "data",
               symmetric: false,
-              array: curve.map((p) => ends(p, "high")),
-              arrayminus: curve.map((p) => ends(p, "low")),
+              array: curve.map((p) => distance(p, "high")),
+              arrayminus: curve.map((p) => distance(p, "low")),
               thickness: 1.5,
               width: 0,
             }
@@ -192,16 +192,16 @@
     const spread = highest > lowest ? highest - lowest : 1;
     const decimals = scored ? 1 : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread))));
     const [minimum, maximum] = dataset.reference || [];
-    const place = {
+    const scales = {
       scale: (value) => (scored ? (100 * (value - minimum)) / (maximum - minimum) : value),
       x: (n) => (share ? n / dataset.transitions : n),
       number: (value) => value.toFixed(decimals).replace("-", "\u2212"),
     };
     const seen = runs.map((run) => points(run, shown.phase).map(([n]) => n));
     let range = extent(seen.flat());
-    if (range[0] > range[1]) range = [0, 1]; // there is no point in this phase
+    if (range[0] > range[1]) range = [0, 1]; // no points in this phase
     if (range[0] === range[1]) range = [range[0] * 0.9, range[1] * 1.1 + 1];
-    // How near a point must be to be told, in pixels: wherever one hovers, some are.
+    // Pixels from a point within which hovering shows it: large enough that some point is always within reach.
     const gaps = seen.flatMap((ns) => ns.slice(1).map((n, i) => n - ns[i]));
     const widest = extent([0, ...gaps])[1] / (range[1] - range[0]);
     const reach = Math.min(80, Math.max(20, (widest * panel.plot.clientWidth) / 2 + 2));
@@ -209,64 +209,64 @@
 
     const drawn = [];
     if (dataset.mean !== null) {
-      const mean = place.scale(dataset.mean);
+      const mean = scales.scale(dataset.mean);
       drawn.push({
         type: "scatter",
         mode: "lines",
-        x: range.map(place.x),
+        x: range.map(scales.x),
         y: [mean, mean],
         line: { color: quiet, width: 1.2, dash: "6px,4px" },
         hoverinfo: "skip",
         meta: "data",
       });
     }
-    for (const line of lines) if (!hidden.has(line.look)) drawn.push(...traces(line, shown, place));
+    for (const line of lines) if (!hidden.has(line.style)) drawn.push(...traces(line, shown, scales));
 
-    let right = 10; // pixels beside the axes
+    let right = 10; // pixels to the right of the axes
     const shapes = [];
     const annotations = [];
-    const upright = (n, dash) =>
+    const verticalLine = (n, dash) =>
       shapes.push({
         type: "line",
         xref: "x",
         yref: "paper",
-        x0: place.x(n),
-        x1: place.x(n),
+        x0: scales.x(n),
+        x1: scales.x(n),
         y0: 0,
         y1: 1,
         layer: "below",
         line: { color: quiet, width: 1, dash },
       });
-    const above = (n, xanchor, text) =>
+    const writeAbove = (n, xanchor, text) =>
       annotations.push({
         xref: "x",
         yref: "paper",
-        x: place.x(n),
+        x: scales.x(n),
         y: 1,
         xanchor,
         yanchor: "bottom",
         xshift: { left: 3, right: -3, center: 0 }[xanchor],
-        text: plain(text),
+        text: escapeHtml(text),
         showarrow: false,
         font: { size: 11, color: quiet },
       });
     if (shown.phase === "both") {
-      const goesOn = ([, grid, online]) => online > 0 && online < data.grids[grid].length;
-      if (runs.some(goesOn)) {
-        upright(dataset.transitions, "5px,3px");
-        if (!dataset.segments.length) above(dataset.transitions, "right", "offline");
-        above(dataset.transitions, "left", "online");
-        // The word is some 38 wide, and of a short phase wider than what is left of the axes.
+      const continuesOnline = ([, grid, online]) => online > 0 && online < data.grids[grid].length;
+      if (runs.some(continuesOnline)) {
+        verticalLine(dataset.transitions, "5px,3px");
+        if (!dataset.segments.length) writeAbove(dataset.transitions, "right", "offline");
+        writeAbove(dataset.transitions, "left", "online");
+        // The label is about 38 pixels wide, which may be more than the axes have left for a short phase.
         const left = (range[1] - dataset.transitions) / (range[1] - range[0]);
         right = Math.max(right, 42 - left * (panel.plot.clientWidth - 100));
       }
     }
     if (shown.phase !== "online") {
-      let begins = 0;
+      let start = 0;
       for (const [name, size] of dataset.segments) {
-        if (begins) upright(begins, "2px,3px");
-        above(begins + size / 2, "center", name);
-        begins += size;
+        if (start) verticalLine(start, "2px,3px");
+        writeAbove(start + size / 2, "center", name);
+        start += size;
       }
     }
     const axis = {
@@ -283,7 +283,7 @@
       paper_bgcolor: css("--paper"),
       plot_bgcolor: css("--paper"),
       font: { family: css("--sans"), size: 12, color: ink },
-      separators: `.${NARROW}`,
+      separators: `.${NARROW_SPACE}`,
       showlegend: false,
       dragmode: coarse ? false : "zoom",
       hovermode: "x unified",
@@ -291,7 +291,7 @@
       hoverlabel: { bgcolor: paper, bordercolor: rule, font: { color: ink, size: one ? 12 : 11 } },
       xaxis: {
         ...axis,
-        range: range.map(place.x),
+        range: range.map(scales.x),
         showgrid: false,
         showline: true,
         linecolor: rule,
@@ -308,39 +308,39 @@
       yaxis: { ...axis, nticks: one ? 9 : 6, title: { ...axis.title, text: scored ? "score" : "return" } },
       shapes,
       annotations,
-      // A zoom stays while algorithms come and go, and ends with the axes it was made on.
+      // A zoom is kept while lines are hidden or shown, and reset when the axes change.
       uirevision: JSON.stringify([shown.unit, shown.phase, shown.share, one]),
     };
-    panel.fresh = true;
+    panel.isCurrent = true;
     Plotly.react(panel.plot, drawn, layout, { displayModeBar: false, doubleClick: "reset" });
   }
 
-  // --- panels are drawn when they come into view ---
+  // --- Panels are drawn when they come into view ---
 
   const panels = [...container.querySelectorAll(".panel")].map((element, number) => ({
     element,
     number,
     plot: element.querySelector(".plot"),
-    near: false,
-    fresh: false,
+    isNear: false,
+    isCurrent: false,
   }));
-  // One at a time, so that the page answers in between.
+  // One at a time, so that the page stays responsive.
   let drawing = false;
   function drawNear() {
-    const panel = panels.find((each) => each.near && !each.fresh && !each.element.hidden);
+    const panel = panels.find((p) => p.isNear && !p.isCurrent && !p.element.hidden);
     drawing = panel !== undefined;
     if (!drawing) return;
     draw(panel);
     setTimeout(drawNear);
   }
   const redraw = () => {
-    for (const panel of panels) panel.fresh = false;
+    for (const panel of panels) panel.isCurrent = false;
     if (!drawing) drawNear();
   };
   const watch = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
-        panels[Number(entry.target.dataset.dataset)].near = entry.isIntersecting;
+        panels[Number(entry.target.dataset.dataset)].isNear = entry.isIntersecting;
       }
       if (!drawing) drawNear();
     },
@@ -374,30 +374,30 @@
     });
   }
 
-  // --- the legend ---
+  // --- Legend ---
 
   const chips = [...bar.querySelectorAll(".chip")];
-  function show() {
+  function updateLegend() {
     for (const chip of chips)
-      chip.setAttribute("aria-pressed", String(!hidden.has(Number(chip.dataset.look))));
+      chip.setAttribute("aria-pressed", String(!hidden.has(Number(chip.dataset.style))));
     redraw();
   }
   for (const chip of chips) {
-    const look = Number(chip.dataset.look);
+    const style = Number(chip.dataset.style);
     chip.addEventListener("click", () => {
-      if (!hidden.delete(look)) hidden.add(look);
-      show();
+      if (!hidden.delete(style)) hidden.add(style);
+      updateLegend();
     });
     chip.addEventListener("dblclick", () => {
-      const others = chips.map((each) => Number(each.dataset.look)).filter((each) => each !== look);
-      const alone = others.every((each) => hidden.has(each));
+      const others = chips.map((other) => Number(other.dataset.style)).filter((other) => other !== style);
+      const isOnlyOne = others.every((other) => hidden.has(other));
       hidden.clear();
-      if (!alone) for (const each of others) hidden.add(each);
-      show();
+      if (!isOnlyOne) for (const other of others) hidden.add(other);
+      updateLegend();
     });
   }
 
-  // --- tables ---
+  // --- Tables ---
 
   for (const button of document.querySelectorAll("button.sort")) {
     button.addEventListener("click", () => {
@@ -405,12 +405,12 @@
       const table = head.closest("table");
       const body = table.tBodies[0];
       const isNumber = head.classList.contains("number");
-      const first = isNumber ? "descending" : "ascending"; // of numbers the highest are wanted first
-      const now = head.getAttribute("aria-sort");
-      const wanted = now === first ? (isNumber ? "ascending" : "descending") : first;
-      for (const each of table.tHead.rows[0].cells) each.setAttribute("aria-sort", "none");
-      head.setAttribute("aria-sort", wanted);
-      const sign = wanted === "ascending" ? 1 : -1;
+      const first = isNumber ? "descending" : "ascending"; // the highest numbers come first
+      const current = head.getAttribute("aria-sort");
+      const direction = current === first ? (isNumber ? "ascending" : "descending") : first;
+      for (const cell of table.tHead.rows[0].cells) cell.setAttribute("aria-sort", "none");
+      head.setAttribute("aria-sort", direction);
+      const sign = direction === "ascending" ? 1 : -1;
       const key = (row) => {
         const cell = row.cells[head.cellIndex];
         if (!isNumber) return cell.textContent;
@@ -426,16 +426,16 @@
     });
   }
 
-  const dialog = document.getElementById("by-hand");
+  const dialog = document.getElementById("copy-dialog");
   for (const button of document.querySelectorAll("button.copy")) {
     button.addEventListener("click", async () => {
       const { table, as, from } = button.dataset;
-      const text = table ? data.copies[table][as] : document.getElementById(from).textContent;
-      const said = button.parentElement.querySelector(".said");
+      const text = table ? data.tables[table][as] : document.getElementById(from).textContent;
+      const status = button.parentElement.querySelector(".status");
       try {
         await navigator.clipboard.writeText(text);
-        said.textContent = "copied";
-        setTimeout(() => (said.textContent = ""), 2000);
+        status.textContent = "copied";
+        setTimeout(() => (status.textContent = ""), 2000);
       } catch {
         const area = dialog.querySelector("textarea");
         area.value = text;

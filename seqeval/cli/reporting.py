@@ -1,4 +1,4 @@
-"""`seqeval report`: run directories as one page."""
+"""`seqeval report`: studies as an interactive page."""
 
 from __future__ import annotations
 
@@ -21,89 +21,90 @@ if TYPE_CHECKING:
 def report(
     directories: tyro.conf.Positional[tuple[Path, ...]], out: Path, leave_out_incomplete: bool = False
 ) -> None:
-    """Write one page to explore run directories with: curves, statistics, datasets. It needs no network.
+    """Write an interactive page on one or more studies: curves, statistics, datasets. It works offline.
 
     Args:
-        directories: Run directories.
+        directories: Study directories.
         out: The page, a file that ends in .html.
-        leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Without it, lines
-            that have such seeds have none.
+        leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Otherwise lines
+            with such seeds have no statistics.
     """
-    from seqeval.plots import report as drawing
+    from seqeval.plots.report import page
 
     if out.suffix != ".html":
-        raise UserError(f"{out}: a report's name ends in .html")
+        raise UserError(f"{out}: the name of a report must end in .html")
     rows, studies = read("report", directories)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
-    write(drawing.page(rows, studies, reruns, leave_out_incomplete), out)
+    write(page(rows, studies, reruns, leave_out_incomplete), out)
 
 
 def _rerun(study: dict[str, Any], name: str) -> Rerun:
-    """The command of a study, or why there is none, and what else to know."""
+    """The command that runs a study again, or the reason why there is none, with remarks."""
     from seqeval.plots.report import Rerun
 
     remarks = []
-    if any(about["given"].lower().endswith((".pkl", ".pickle")) for about in study["datasets"].values()):
-        remarks.append("Add --trust-pickle where a pickle is a replay buffer of Stable-Baselines3.")
-    if len({run["device"] for run in study["runs"]}) > 1:
-        remarks.append("Its runs were on different devices; as written it runs on whatever there is.")
+    if any(data["given"].lower().endswith((".pkl", ".pickle")) for data in study["datasets"].values()):
+        remarks.append("Add --trust-pickle if a pickle is a replay buffer of Stable-Baselines3.")
+    if len({invocation["device"] for invocation in study["runs"]}) > 1:
+        remarks.append("The study was run on several devices; this command chooses one automatically.")
     try:
-        return Rerun(command(study, name), remarks)
+        return Rerun(rerun_command(study, name), remarks)
     except UserError as error:
         return Rerun(None, [f"The command cannot be written: {error}."])
 
 
-def command(study: dict[str, Any], name: str) -> str:
-    """The `seqeval run` that does again, beside it, what the run directory called `name` holds.
+def rerun_command(study: dict[str, Any], name: str) -> str:
+    """The `seqeval run` command that repeats the study called `name` in a new study directory.
 
-    Of the settings it names those that are not the defaults. Raises UserError where an algorithm is not there
-    any more, or has become another.
+    It names only the settings that differ from the defaults. Raises UserError if an algorithm is missing or
+    has changed.
     """
-    given = [about["given"] for about in study["datasets"].values()]
-    seeds = sorted({seed for run in study["runs"] for seed in run["seeds"]})
-    words = ["seqeval", "run", "--datasets", *given, "--algorithms"]
-    words += [_text(variant, settings) for variant, settings in study["algorithms"].items()]
+    datasets = [dataset["given"] for dataset in study["datasets"].values()]
+    seeds = sorted({seed for invocation in study["runs"] for seed in invocation["seeds"]})
+    words = ["seqeval", "run", "--datasets", *datasets, "--algorithms"]
+    words += [_algorithm_text(variant, settings) for variant, settings in study["algorithms"].items()]
     words += ["--seeds", *map(str, seeds)]
     for group, defaults in (("protocol", Protocol()), ("online", Online()), ("evaluation", Evaluation())):
-        words += _flags(group, study.get(group, {}), defaults)
+        words += _flags(group, study[group], defaults)
     if environment := _environment(study):
         words += ["--env", environment]
-    devices = {run["device"] for run in study["runs"]}
+    devices = {invocation["device"] for invocation in study["runs"]}
     if len(devices) == 1:
         words += ["--device", *devices]
-    if study.get("precision", "full") != "full":  # older directories lack it
+    if study["precision"] != "full":
         words += ["--precision", study["precision"]]
     return shlex.join([*words, "--out", f"{name}-again"])
 
 
 def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
-    """Those of a group of settings that are not the defaults."""
+    """The flags of the settings in a group that differ from the defaults."""
     words = []
     for field in dataclasses.fields(defaults):
-        default = getattr(defaults, field.name)
-        value = values.get(field.name, default)  # older directories lack what was not there then
-        if value != default:
-            flag = field.name.replace("_", "-")
-            words += [f"--{group}.{flag}"] if value is True else [f"--{group}.{flag}", str(value)]
+        value = values[field.name]
+        if value != getattr(defaults, field.name):
+            flag = f"--{group}.{field.name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
     return words
 
 
 def _environment(study: dict[str, Any]) -> str | None:
-    """What --env was or might have been: it is for files, which need not name their own, and for none, and
-    goes for all of them."""
+    """The value for --env, needed if a dataset is `none`, or a file, which may not name its environment."""
     from seqeval.datasets import file_endings
 
-    abouts = study["datasets"].values()
-    environments = {about["env_id"] for about in abouts}
-    wanted = [about["given"] == "none" or about["given"].lower().endswith(file_endings()) for about in abouts]
-    minari = any(about["given"].startswith("minari:") for about in abouts)
-    return environments.pop() if any(wanted) and len(environments) == 1 and not minari else None
+    datasets = study["datasets"].values()
+    environments = {dataset["env_id"] for dataset in datasets}
+    endings = file_endings()
+    needed = any(
+        dataset["given"] == "none" or dataset["given"].lower().endswith(endings) for dataset in datasets
+    )
+    minari = any(dataset["given"].startswith("minari:") for dataset in datasets)
+    return environments.pop() if needed and len(environments) == 1 and not minari else None
 
 
-def _text(name: str, settings: dict[str, Any]) -> str:
-    """What `--algorithms` takes for a variant, as short as it goes.
+def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
+    """The shortest argument of `--algorithms` that gives a variant.
 
-    Raises UserError where the algorithm is not what it was, or where its settings are no text that says them.
+    Raises UserError if the algorithm has changed, or if no text gives these settings.
     """
     from seqeval import plugins
 
@@ -114,11 +115,11 @@ def _text(name: str, settings: dict[str, Any]) -> str:
         for field in dataclasses.fields(variant.config)
         if getattr(variant.config, field.name) != getattr(default, field.name)
     ]
-    long = f"{variant.algorithm}:{','.join([*changed, f'name={name}'])}"
-    for text in (name, variant.algorithm, long):
+    full = f"{variant.algorithm}:{','.join([*changed, f'name={name}'])}"
+    for text in (name, variant.algorithm, full):
         try:
             if plugins.parse(text) == variant:
                 return text
         except UserError:
             continue
-    raise UserError(f"no text for --algorithms gives {name!r} with the settings that it has there")
+    raise UserError(f"no text for --algorithms gives {name!r} with its recorded settings")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import pkgutil
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.table import Table
 
-from seqeval.errors import UserError, nearest
+from seqeval.errors import UserError
 
 from ._terminal import plain_console
 
@@ -28,6 +24,7 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     """Prints the table of the last points, draws the figure, and returns the exit code."""
     from seqeval import analysis
     from seqeval.execution.storage import RunDirectory
+    from seqeval.plots import curves, style
 
     console = plain_console(stderr=False)
     study = RunDirectory(out).study()
@@ -39,7 +36,8 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     if left_out:
         print(f"not drawn: {left_out}")
     if len(shown):
-        print(f"figure: {' and '.join(map(str, draw(shown, about, figure)))}")
+        paths = style.save(curves.figure(shown, {out.name: study}), figure)
+        print(f"figure: {' and '.join(map(str, paths))}")
     return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
 
 
@@ -96,15 +94,6 @@ def drawable(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows[~rows["dataset"].isin(without)], why
 
 
-def draw(
-    rows: pd.DataFrame, about: dict[str, Any], path: Path, behind: pd.DataFrame | None = None
-) -> list[Path]:
-    """Draws the curves into a file, over those of other people's runs where there are some."""
-    from seqeval.plots import curves, style
-
-    return style.save(curves.figure(rows, about, behind), path)
-
-
 def check_figure(path: Path) -> None:
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"{path}: a figure's name ends in .png, .pdf or .svg")
@@ -144,20 +133,6 @@ def write(text: str, out: Path) -> None:
     print(out)
 
 
-def figures() -> dict[str, ModuleType]:
-    """The figures of complete rows, by name: the files of plots/ with a function `figure` of rows and of
-    studies (study.json by the study's name), which gives a figure and notes."""
-    from seqeval import plots
-
-    files = [each.name for each in pkgutil.iter_modules(plots.__path__) if not each.ispkg]
-    modules = {name: import_module(f"{plots.__name__}.{name}") for name in files}
-    return {
-        name: module
-        for name, module in modules.items()
-        if hasattr(module, "figure") and list(signature(module.figure).parameters) == ["rows", "studies"]
-    }
-
-
 def plot(
     directories: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
@@ -165,47 +140,35 @@ def plot(
     published: bool = False,
     leave_out_incomplete: bool = False,
 ) -> None:
-    """Draw a figure of run directories, all of them in one.
+    """Draw one figure of one or more study directories.
 
     Args:
-        directories: Run directories.
-        out: The figure; PNG and PDF are written beside each other, SVG alone.
-        figure: curves: score against data, a panel a dataset. aggregate, ranks: over all datasets, against
-            the share of data seen. intervals, profile, improvement: over all datasets, at the end of the
-            data. sensitivity: over K and γ, of studies that differ there.
-        published: Behind curves, thin and grey, the paper's own runs of the same algorithms and data.
-        leave_out_incomplete: Leave seeds out that failed or are not finished. Without it curves show them as
-            far as they come, and other figures are refused.
+        directories: Study directories.
+        out: The figure file. .png or .pdf writes both PNG and PDF; .svg writes SVG.
+        figure: curves: score against data, one panel per dataset. aggregate, ranks: over all datasets,
+            against the share of data seen. intervals, profile, improvement: over all datasets, at the end of
+            the data. sensitivity: over K and γ, from studies that differ only in these. Or
+            path/to/file.py:NAME for a figure of your own.
+        published: Draw the paper's own runs of the same algorithms and datasets behind the curves.
+        leave_out_incomplete: Leave out seeds that failed or are not finished. Otherwise curves show them as
+            far as they go, and other figures are refused.
     """
-    from seqeval import analysis
+    from seqeval import plots
     from seqeval.plots import style
 
     check_figure(out)
-    if figure != "curves":
-        if figure not in (known := figures()):
-            names = sorted({"curves", *known})
-            raise UserError(
-                f"plot: no figure is called {figure!r}{nearest(figure, names)}; there are {', '.join(names)}"
-            )
-        if published:
-            raise UserError("plot: --published is for curves alone")
+    kind = plots.find(figure)
+    if published and not kind.published:
+        raise UserError("plot: --published works only with --figure curves")
     rows, studies = read("plot", directories)
-    if figure == "curves" and not leave_out_incomplete:
-        notes = analysis.shortfalls(rows)
-    else:
-        rows, notes = analysis.complete(analysis.with_planned(rows, studies), leave_out_incomplete)
+    rows, notes = kind.prepare(rows, studies, leave_out_incomplete)
     rows, left_out = drawable(rows)
     if rows.empty:
-        raise UserError(f"plot: there is nothing to draw of {left_out}")
+        raise UserError(f"plot: there is nothing to draw for {left_out}")
     if left_out:
         notes.append(f"not drawn: {left_out}")
-    if figure == "curves":
-        about = {name: each for study in studies.values() for name, each in study["datasets"].items()}
-        paths = draw(rows, about, out, behind(rows, about) if published else None)
-    else:
-        drawn, more = known[figure].figure(rows, studies)
-        notes += more
-        paths = style.save(drawn, out)
+    extra = {"published": behind(rows, plots.datasets_of(studies))} if published else {}
+    paths = style.save(kind.draw(rows, studies, **extra), out)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     for path in paths:
@@ -234,13 +197,14 @@ def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> N
     """
     from seqeval import analysis
     from seqeval.analysis import published as paper
+    from seqeval.plots import curves, style
 
     check_figure(out)
     rows = paper.runs(figure)
     for line in analysis.shortfalls(rows):
         print(f"note: {line}", file=sys.stderr)
     print("note: a point is the mean of a seed's evaluations in the 50 000 updates up to it", file=sys.stderr)
-    for path in draw(rows, paper.datasets(figure), out):
+    for path in style.save(curves.figure(rows, {"published": {"datasets": paper.datasets(figure)}}), out):
         print(path)
 
 

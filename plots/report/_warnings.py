@@ -1,0 +1,72 @@
+"""What a reader must know before any number."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from seqeval import analysis
+
+from .. import Studies, Study
+from .._text import counted, listed, spaced
+from ._protocol import leaks
+
+
+def warnings(rows: pd.DataFrame, studies: Studies, leave_out: bool) -> list[str]:
+    """Seeds that failed, ended early or are missing, lines that end early, leaks, and mixed package versions.
+
+    `rows` have been through `analysis.with_planned`. With `leave_out`, statistics leave out incomplete seeds.
+    """
+    found = [f"{name}: not evaluated, because it has no environment" for name in analysis.unevaluated(rows)]
+    for name, study in studies.items():
+        study_rows = rows[rows["study"] == name]
+        lines = [
+            *_incomplete(study_rows, leave_out),
+            *_missing(study_rows, study),
+            *(f"{text}, a leak of data that has not arrived" for text in leaks(study)),
+            *_mixed_versions(study),
+        ]
+        found += [f"{name}: {line}" for line in lines] if len(studies) > 1 else lines
+    return found
+
+
+def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
+    """One warning for each line with incomplete seeds."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for dataset, variant, _, seed, reason in analysis.incomplete(rows):
+        found.setdefault((dataset, variant), []).append(f"seed {seed} {reason}")
+    seeds = rows.groupby(["dataset", "variant"])["seed"].nunique()
+    left_out = ", left out of the statistics" if leave_out else ""
+    return [
+        f"{dataset}, {variant}: {len(reasons)} of {counted(seeds[dataset, variant], 'seed')} "
+        f"incomplete{left_out} ({'; '.join(reasons)})"
+        for (dataset, variant), reasons in found.items()
+    ]
+
+
+def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
+    """Seeds of the study without rows, and lines that end before the study does."""
+    seeds = sorted({seed for invocation in study["runs"] for seed in invocation["seeds"]})
+    unfinished = analysis.unfinished(rows).set_index(["dataset", "variant"])
+    present = set(rows[["dataset", "variant", "seed"]].drop_duplicates().itertuples(index=False, name=None))
+    found = []
+    for dataset in study["datasets"]:
+        for variant in study["algorithms"]:
+            missing = [str(seed) for seed in seeds if (dataset, variant, seed) not in present]
+            if missing:
+                count = f"{len(missing)} of {counted(len(seeds), 'seed')}"
+                found.append(f"{dataset}, {variant}: {count} missing ({listed(missing)})")
+            if (dataset, variant) in unfinished.index:
+                end, planned = unfinished.loc[(dataset, variant), ["end", "planned"]]
+                found.append(f"{dataset}, {variant}: ends at n = {spaced(end)} of {spaced(planned)}")
+    return found
+
+
+def _mixed_versions(study: Study) -> list[str]:
+    """Packages with different versions in the invocations of a study."""
+    versions = [invocation["versions"] for invocation in study["runs"]]
+    found = []
+    for package in dict.fromkeys(package for packages in versions for package in packages):
+        different = sorted({packages.get(package, "none") for packages in versions})
+        if len(different) > 1:
+            found.append(f"its invocations used different versions of {package} ({', '.join(different)})")
+    return found

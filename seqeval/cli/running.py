@@ -21,7 +21,7 @@ def run_study(study: Study, out: Path, execution: Execution) -> int:
     """Runs a study, prints the table, draws the curves, and returns the exit code. If jobs fail, table and curves
     show what there is before the failure is raised."""
     import seqeval
-    from seqeval.execution import JobsFailed, JobsIncomplete
+    from seqeval.execution.driver import JobsFailed, JobsIncomplete
     from seqeval.execution.storage import frame
 
     try:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqeval import atomic_io
-from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.execution.storage import StudyDirectory
 
 from ._terminal import plain_console
 

@@ -47,11 +47,11 @@ def run(
 ) -> pd.DataFrame:
     """Runs what has not finished of a study in the directory `out`, and returns all of its rows.
 
-    Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__ ==
-    "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there already.
-    Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or JobsIncomplete at
-    the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have saved themselves, a second
-    one at once.
+    Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
+    == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
+    already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
+    JobsIncomplete at the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have
+    saved themselves, a second one at once.
     """
     import pandas as pd
 
@@ -70,8 +70,8 @@ def rows(
     launcher = launchers.find(execution.launcher)(execution, Path(out))
     if launcher.device is not None and study.device not in ("auto", launcher.device):
         raise UserError(
-            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on {launcher.device}; "
-            "change device, or the launcher's number of GPUs"
+            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on "
+            f"{launcher.device}; change device, or the launcher's number of GPUs"
         )
     if execution.log is not None:
         import seqeval.execution.tensorboard  # noqa: F401  # raises UserError if it is not installed
@@ -119,8 +119,8 @@ def _run_jobs(
     execution: Execution,
     console: Console,
 ) -> Iterator[Row]:
-    """Runs all jobs and yields their rows; one that fails does not stop the others, and what there is to raise is
-    raised at the end."""
+    """Runs all jobs and yields their rows; one that fails does not stop the others, and what there is to
+    raise is raised at the end."""
     out = directory.path
     switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
     payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]

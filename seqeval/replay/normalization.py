@@ -104,14 +104,14 @@ class RewardScale:
         """The reward scale of IQL (Kostrikov et al., arXiv 2110.06169, appendix) without looking at the data.
 
         Locomotion rewards are divided by a span of returns and multiplied by 1000. The span is that of the
-        reference returns; the paper uses the dataset's best and worst episode, which reveals data that has not
-        arrived. AntMaze: r - 1. Other rewards are unchanged. Raises UserError for a locomotion environment
-        without reference returns.
+        reference returns; the paper uses the dataset's best and worst episode, which reveals data that has
+        not arrived. AntMaze: r - 1. Other rewards are unchanged. Raises UserError for a locomotion
+        environment without reference returns.
         """
         if _is_locomotion(dataset) and dataset.reference is None:
             raise UserError(
-                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, which "
-                "are not known; set scale_rewards=False in the algorithm's config to leave rewards unscaled"
+                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, "
+                "which are not known; set scale_rewards=False in the algorithm's config to leave rewards unscaled"
             )
         reference = dataset.reference
         return cls._of(dataset, reference.maximum - reference.minimum if reference else 1.0)

@@ -64,7 +64,7 @@ class Evaluator(ABC):
         `episode_lengths` and `episode_successes`, a list for each replica.)
         """
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Releases what the evaluator holds."""
 
 

@@ -82,8 +82,8 @@ class Run:
                 for versions in (saved["versions"], _versions())
             )
             raise UserError(
-                f"{self.checkpoint}: saved by {before}, but {now} is installed; install the former to resume, "
-                "or delete the file to start this seed again"
+                f"{self.checkpoint}: saved by {before}, but {now} is installed; install the former to "
+                "resume, or delete the file to start this seed again"
             )
         return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
 

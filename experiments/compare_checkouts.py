@@ -16,7 +16,6 @@ The results of OLD are kept in --out and reused, unless OLD has uncommitted chan
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shlex
@@ -25,20 +24,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import torch
 import tyro
+from exact_comparison import differences, rows_of, run_folders
 
 from seqeval.cli import exits, plain_console
 from seqeval.errors import UserError, nearest
 
-IGNORED = ("study", "train_seconds", "eval_seconds")  # columns
 KILLS = 4
 LONGEST = 1.0  # seconds of training before a kill, at most
 
@@ -124,13 +121,12 @@ HOPPERS = (
 SIZES = "--protocol.sizes 3 --protocol.updates-per-size 12"
 STUDIES = {
     "stream": Case(
-        "--datasets pendulum-replay --protocol.grow-by 500 --algorithms bc td3_bc iql awac cql sb3:TD3"
+        "--datasets pendulum-replay --protocol.grow-by 1000 --algorithms bc td3_bc iql awac cql sb3:TD3"
     ),
     "small": Case(f"{PENDULUM} --algorithms {ALL}"),
-    **{
-        regime: Case(f"{PENDULUM} {SIZES} --protocol.regime {regime} --algorithms {ALL}")
-        for regime in ("retrain", "warm", "full")
-    },
+    "retrain": Case(f"{PENDULUM} {SIZES} --protocol.regime retrain --algorithms {ALL}"),
+    "warm": Case(f"{PENDULUM} {SIZES} --protocol.regime warm --algorithms {ALL}"),
+    "full": Case(f"{PENDULUM} {SIZES} --protocol.regime full --algorithms {ALL}"),
     "paper": Case(f"{HOPPERS} --preset paper --evaluation.every 1500 --algorithms {FIVE}", ("group",)),
     "paper-online": Case(
         f"{PENDULUM} --preset paper --evaluation.every 2000 --online.steps 40 --algorithms {FIVE}"
@@ -140,10 +136,9 @@ STUDIES = {
         f"{PENDULUM} --protocol.grow-by 100 --protocol.updates-per-growth 3 "
         f"--algorithms {small('td3_bc', 'iql')}"
     ),
-    **{
-        order: Case(f"{PENDULUM} --protocol.order {order} --algorithms {small('bc', 'td3_bc')}")
-        for order in ("episodes", "logged", "return")
-    },
+    "episodes": Case(f"{PENDULUM} --protocol.order episodes --algorithms {small('bc', 'td3_bc')}"),
+    "logged": Case(f"{PENDULUM} --protocol.order logged --algorithms {small('bc', 'td3_bc')}"),
+    "return": Case(f"{PENDULUM} --protocol.order return --algorithms {small('bc', 'td3_bc')}"),
     "segments": Case(f"{TWO} --preset mixed --protocol.window 2000 --algorithms {small('td3_bc', 'cql')}"),
     "seeds": Case(f"{PENDULUM} --seeds 0 1 2 3 7 --algorithms {small('td3_bc', 'cql')}", ("jobs",)),
     "fast": Case(f"{PENDULUM} --precision fast --algorithms td3_bc iql"),
@@ -178,82 +173,9 @@ STUDIES = {
         ("group", "group-overlap", "group-killed"),
     ),
     "group-all": Case(f"{HOPPERS} --online.steps 20 --algorithms {ALL}", ("group",)),
-    **{
-        f"group-{regime}": Case(
-            f"{HOPPERS} {SIZES} --protocol.regime {regime} --algorithms {FIVE}", ("group",)
-        )
-        for regime in ("retrain", "warm")
-    },
+    "group-warm": Case(f"{HOPPERS} {SIZES} --protocol.regime warm --algorithms {FIVE}", ("group",)),
+    "group-retrain": Case(f"{HOPPERS} {SIZES} --protocol.regime retrain --algorithms {FIVE}", ("group",)),
 }
-
-
-def differences(old: Path, new: Path, tensor_names: bool = True) -> list[str]:
-    """How the runs in two study directories differ: one line for each difference, with both values.
-
-    Rows are compared exactly, except for the columns in IGNORED and those that only `new` has. Policies are
-    compared bit by bit; with `tensor_names` False, as collections of tensors without names.
-    """
-    old_runs, new_runs = run_folders(old), run_folders(new)
-    found = [
-        f"{run}: only in {old if run in old_runs else new}"
-        for run in sorted(old_runs.keys() ^ new_runs.keys())
-    ]
-    for run in sorted(old_runs.keys() & new_runs.keys()):
-        old_rows, new_rows = rows_of(old_runs[run]), rows_of(new_runs[run])
-        for line, (old_row, new_row) in enumerate(zip(old_rows, new_rows, strict=False), start=1):
-            for column in old_row:
-                first, second = json.dumps(old_row[column]), json.dumps(new_row.get(column))
-                if first != second:
-                    found.append(f"{run}, row {line}, {column}: {first} and {second}")
-        if len(old_rows) != len(new_rows):
-            found.append(f"{run}: {len(old_rows)} rows and {len(new_rows)}")
-        if policy_of(old_runs[run], tensor_names) != policy_of(new_runs[run], tensor_names):
-            found.append(f"{run}: policy.pt differs")
-    return found
-
-
-def run_folders(study: Path) -> dict[str, Path]:
-    """The folder of each run in a study directory, by its name `<dataset>/<variant>/seed-<n>`."""
-    files = study.glob("*/*/*/seed-*/rows.jsonl")
-    return {"/".join(file.parts[-4:-1]): file.parent for file in files}
-
-
-def rows_of(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run without the columns in IGNORED; a metric's column is `train/` and its name."""
-    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
-    for row in rows:
-        row |= {f"train/{name}": value for name, value in row.pop("metrics", {}).items()}
-    return [{column: row[column] for column in row if column not in IGNORED} for row in rows]
-
-
-def policy_of(run: Path, tensor_names: bool) -> list[tuple[str, str]] | None:
-    """All values in a run's policy as sorted pairs of name and content; None if it has no policy.
-
-    With `tensor_names` False, only the tensors, each under the name "".
-    """
-    file = run / "policy.pt"
-    if not file.exists():
-        return None
-    values = _flatten("", torch.load(file, map_location="cpu", weights_only=True))
-    if tensor_names:
-        return sorted((name, _content(value)) for name, value in values)
-    return sorted(("", _content(value)) for _, value in values if isinstance(value, torch.Tensor))
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict | list | tuple):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _flatten(f"{name}/{key}", item)
-    else:
-        yield name, value
-
-
-def _content(value: Any) -> str:
-    """A text that is the same for the same value alone; for tensors, to the last bit."""
-    if not isinstance(value, torch.Tensor):
-        return repr(value)
-    bits = value.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bits).hexdigest()}"
 
 
 class CommandFailed(Exception):
@@ -281,7 +203,7 @@ def run_study(checkout: Path, arguments: list[str], out: Path, kills: int) -> tu
 
 
 def _is_killed(command: list[str], checkout: Path, out: Path, output: IO[str]) -> bool:
-    """Starts a command and kills it at a random time of training, with its workers; False if it ended first."""
+    """Starts a command and kills it, with its workers, at a random time of training; False if it ended."""
     with subprocess.Popen(command, cwd=checkout, stdout=output, stderr=output, process_group=0) as process:
         _wait_for_training(process, out)
         try:

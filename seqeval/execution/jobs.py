@@ -28,7 +28,7 @@ from seqeval.plugins import Variant
 from seqeval.training import trainer
 from seqeval.training.agents import Agents
 from seqeval.training.lockstep import Due
-from seqeval.training.matmul import Arithmetic, of_this_machine
+from seqeval.training.matmul import MatmulBackend, default_backend
 from seqeval.types import Dataset, Environment, Row, Spec
 
 RECORDED = (
@@ -71,7 +71,7 @@ class Part:
     updates: int  # of each replica
     replicas_of_seed: int  # more than one where a seed trains an agent for each size
     device: str
-    arithmetic: Arithmetic
+    arithmetic: MatmulBackend
     done: int = 0  # updates of each replica that were made before it was stopped
 
     @property
@@ -228,7 +228,7 @@ class Resolved:
     specs: dict[str, Spec]  # likewise
     variants: list[Variant]
     device: str
-    arithmetic: Arithmetic
+    arithmetic: MatmulBackend
 
     @property
     def notes(self) -> list[str]:
@@ -250,7 +250,7 @@ class Resolved:
 
     def continued(self, recorded: Mapping[str, Any]) -> Resolved:
         """With the arithmetic that its run directory was begun with; `recorded` is what that holds."""
-        return replace(self, arithmetic=Arithmetic(**recorded["arithmetic"][self.device]))
+        return replace(self, arithmetic=MatmulBackend(**recorded["arithmetic"][self.device]))
 
     def pending(self, out: RunDirectory, workers: int = 1, group: bool = False) -> list[Work]:
         """What is not finished yet. Seeds stay together, unless workers would be idle; with `group` datasets

@@ -107,7 +107,7 @@ class FusedMLP(torch.autograd.Function):
                 value = products.round_operand(value, weights[layer + 1])
                 hidden.append(value)
             outputs.append(products.linear(value, weights[-1], biases[-1]).float())
-        # Saving the inputs lets autograd detect changes; the fast backward pass reads their views in `replicas`.
+        # The inputs are saved so that autograd detects changes; `replicas` holds views of them.
         ctx.save_for_backward(x, *tensors, *hidden)
         ctx.products, ctx.replicas, ctx.layers = products, replicas, layers
         return _stack(outputs, x.shape[:-2])
@@ -222,8 +222,8 @@ def _differentiable_gradients(
 class LayerProducts:
     """The products of one linear layer of one replica, forward and backward.
 
-    Each uses the kernel that is fastest for its shape on this processor, as chosen by the matmul backend. With
-    bfloat16 operands, wide products are rounded, and so are the values between them.
+    Each uses the kernel that is fastest for its shape on this processor, as the matmul backend says. If its
+    operands are bfloat16, the factors of wide products are rounded, and so are the values between them.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ class Adam:
         weight_decay: float = 0.0,
         decay_over: int | None = None,
     ) -> None:
-        """`decay_over`: number of steps over which the learning rate decays by a cosine; no more may follow."""
+        """`decay_over`: total number of steps, over which the learning rate decays by a cosine."""
         self.parameters = list(network.parameters())
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.exp_avg = [torch.zeros_like(p) for p in self.parameters]

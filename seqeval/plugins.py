@@ -29,7 +29,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
-from seqeval.replicated import replicated
+from seqeval.replicated import replicate
 
 LONGEST_NAME = 100  # characters: a name is a folder too
 GROUP = "seqeval.algorithms"
@@ -243,7 +243,7 @@ def _usable(value: Any, where: str) -> type[Algorithm]:
         raise UserError(f"{where} is neither an Algorithm nor a SingleAlgorithm of seqeval.algorithm")
     if inspect.isabstract(value):
         raise UserError(f"{where} has no {' and no '.join(sorted(value.__abstractmethods__))}")
-    return replicated(value) if issubclass(value, SingleAlgorithm) else value
+    return replicate(value) if issubclass(value, SingleAlgorithm) else value
 
 
 def parse(text: str) -> Variant:

@@ -90,7 +90,7 @@ def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, 
     )
     specs = dict.fromkeys(abouts, SPEC)  # nobody trains on them
     variants = plugins.parse_all(asked.algorithms)
-    resolved = jobs.Resolved(asked, abouts, specs, variants, "cpu", matmul.of_this_machine("cpu"))
+    resolved = jobs.Resolved(asked, abouts, specs, variants, "cpu", matmul.default_backend("cpu"))
     directory = storage.RunDirectory(out)
     directory.admit(resolved.describe())
     rng = np.random.default_rng(0)

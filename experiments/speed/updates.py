@@ -32,7 +32,7 @@ def updates(options: Options) -> Iterator[Result]:
 
 
 def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
-    with matmul.using(matmul.of_this_machine(device, options.precision)):
+    with matmul.using(matmul.default_backend(device, options.precision)):
         return _updates_in_turns(name, replicas, device, options)
 
 

@@ -356,7 +356,7 @@ def resolve(study: Study, device: str | None = None) -> Resolved:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         abouts[given] = _about(given, dataset, study.protocol.order)
         specs[given] = trainer.spec(environments.of(dataset))
-    return Resolved(study, abouts, specs, variants, device, of_this_machine(device, study.precision))
+    return Resolved(study, abouts, specs, variants, device, default_backend(device, study.precision))
 
 
 def _fit(study: Study, dataset: Dataset, variant: Variant) -> None:

@@ -22,6 +22,9 @@ from seqeval.training import matmul
 CHUNK = 512  # pairs of an input and a candidate that are computed together
 NARROW = 32  # a product with a dimension below this leaves the vector units idle
 PRIVATE_OPERATORS = hasattr(torch, "_foreach_lerp_") and hasattr(torch, "_fused_adamw_")
+# Bound here, since looking them up at each call takes 3 % of an update.
+_linear_pointwise = torch.ops.mkldnn._linear_pointwise.default if matmul.HAS_ONEDNN else None
+_threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 def mlp(
@@ -289,7 +292,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: b
     2-D tensors of float32 or bfloat16 only: the operator crashes on a 3-D weight and refuses float64.
     """
     if PRIVATE_OPERATORS:
-        return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "relu" if relu else "none", [], "")
+        return _linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
     out = functional.linear(x, weight, bias)
     return out.relu_() if relu else out
 
@@ -297,7 +300,7 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: b
 def relu_backward_(g: Tensor, output: Tensor) -> Tensor:
     """Replace the gradient of a ReLU's output by that of its input."""
     if PRIVATE_OPERATORS:
-        return torch.ops.aten.threshold_backward.grad_input(g, output, 0, grad_input=g)
+        return _threshold_backward(g, output, 0, grad_input=g)
     return g.masked_fill_(output <= 0, 0)
 
 

@@ -22,7 +22,7 @@ from seqeval.training import matmul
 CHUNK = 512  # pairs of an input and a candidate that are computed together
 NARROW = 32  # a product with a dimension below this leaves the vector units idle
 PRIVATE_OPERATORS = hasattr(torch, "_foreach_lerp_") and hasattr(torch, "_fused_adamw_")
-# Bound here, since looking them up at each call takes 3 % of an update.
+# Looked up once, since a look-up at each call costs measurable time.
 _linear_pointwise = torch.ops.mkldnn._linear_pointwise.default if matmul.HAS_ONEDNN else None
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 

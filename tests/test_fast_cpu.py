@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,14 +212,14 @@ def test_second_derivatives_of_pairs_agree_with_plain_torch_in_float64(lead: tup
 def test_gradient_penalty_on_the_input_trains_the_weights() -> None:
     """As in WGAN-GP: the input's gradient, differentiated with respect to the weights only."""
     x, weights, biases, _ = make_inputs((2,), (2,), False)
-    found = []
+    gradients = []
     for dtype in (torch.float32, torch.float64):
         inputs, *leaves = (t.to(dtype, copy=True).requires_grad_() for t in (x, *weights))
         out = mlp(inputs, leaves, [b.to(dtype) for b in biases])
         (gradient,) = torch.autograd.grad(out.sum(), inputs, create_graph=True)
         gradient.square().sum().backward()
-        found.append([leaf.grad.double() for leaf in leaves])
-    for actual, expected in zip(*found, strict=True):
+        gradients.append([leaf.grad.double() for leaf in leaves])
+    for actual, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -246,6 +248,13 @@ def test_first_derivatives_are_the_same_with_and_without_a_kept_graph() -> None:
 
 
 # --- the other private operators ---
+
+
+def test_private_torch_operators_are_in_one_file() -> None:
+    root = Path(__file__).parents[1]
+    paths = {*root.glob("algos/*.py"), *root.glob("experiments/**/*.py")}
+    users = {path.name for path in paths if re.search(r"torch\.(_|ops\.)", path.read_text())}
+    assert users == {"_fast_cpu.py"}
 
 
 def test_relu_backward_fallback_is_the_same_to_the_last_bit(monkeypatch) -> None:

@@ -31,12 +31,12 @@ def end_to_end(options: Options) -> Iterator[Result]:
         rows = storage.frame([Path(folder)])
     seconds = {"updates": float(rows["train_seconds"].sum()), "evaluation": float(rows["eval_seconds"].sum())}
     seconds["everything else"] = wall - sum(seconds.values())
-    for what, value in seconds.items():
-        yield {"what": what, "seconds": value, "share": value / wall, "study": f"seqeval {' '.join(run)}"}
+    for activity, value in seconds.items():
+        yield {"what": activity, "seconds": value, "share": value / wall, "study": f"seqeval {' '.join(run)}"}
 
 
 def start_up(options: Options) -> Iterator[Result]:
-    for what, (arguments, target) in STARTS.items():
+    for command, (arguments, target) in STARTS.items():
         rounds = []
         for _ in range(options.rounds):
             began = time.perf_counter()
@@ -47,4 +47,4 @@ def start_up(options: Options) -> Iterator[Result]:
         )
         modules = {line.rpartition("|")[2].strip() for line in imports.stderr.splitlines()}
         best = {"seconds": min(rounds), "target": target, "met": min(rounds) < target}
-        yield {"what": what} | best | {"loads_torch": "torch" in modules, "rounds": rounds}
+        yield {"what": command} | best | {"loads_torch": "torch" in modules, "rounds": rounds}

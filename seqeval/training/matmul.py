@@ -42,9 +42,9 @@ class MatmulBackend:
 def default_backend(device: str, precision: Precision = "full") -> MatmulBackend:
     """The backend for this machine; `device` is cpu or cuda.
 
-    On AMD processors MKL, the BLAS of the PyTorch wheels, uses only the 256-bit units: half of the speed of
-    Zen 5 (family 26), and the full speed of its predecessors except for narrow results. On other processors
-    it is at least as fast as oneDNN.
+    On AMD processors MKL, the BLAS of the PyTorch wheels, uses only the 256-bit units. That is half of the
+    speed of Zen 5 (family 26) and, except for narrow results, the full speed of older ones. On other
+    processors it is at least as fast as oneDNN.
     """
     if device == "cuda":
         return MatmulBackend("blas", "tf32" if precision == "fast" else "float32")

@@ -1,4 +1,4 @@
-"""Part b: steps of evaluations."""
+"""Part b: environment steps per second of evaluations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqeval.config import Evaluation
 from seqeval.errors import UserError
 from seqeval.training.trainer import make_agents
 
-from .measuring import alone, medians, rate
+from .measuring import in_fresh_process, medians, rate
 from .options import EPISODES, Backend, Options, Result
 
 ENVIRONMENTS = ("Hopper-v4?terminate_when_unhealthy=False", "Pendulum-v1?")
@@ -31,14 +31,16 @@ def evaluate(options: Options) -> Iterator[Result]:
             except UserError:
                 continue
             for replicas in options.replicas:
-                yield alone(_evaluate, env_id, backend, replicas, options)
+                yield in_fresh_process(_evaluate, env_id, backend, replicas, options)
 
 
 def _evaluate(env_id: str, backend: Backend, replicas: int, options: Options) -> Result:
-    found, seeds = plugins.find("td3_bc"), list(range(replicas))
-    agents = make_agents(found, found.Config(), environments.describe(env_id), seeds, 1, torch.device("cpu"))
-    how = Evaluation(episodes=EPISODES, backend=backend)
-    evaluator, env = evaluation.evaluator(env_id, seeds, how), environments.make(env_id)
+    algorithm, seeds = plugins.find("td3_bc"), list(range(replicas))
+    agents = make_agents(
+        algorithm, algorithm.Config(), environments.describe(env_id), seeds, 1, torch.device("cpu")
+    )
+    settings = Evaluation(episodes=EPISODES, backend=backend)
+    evaluator, env = evaluation.evaluator(env_id, seeds, settings), environments.make(env_id)
     actions: list[np.ndarray] = []  # of the first episode
 
     def act(observations: np.ndarray) -> np.ndarray:
@@ -53,8 +55,8 @@ def _evaluate(env_id: str, backend: Backend, replicas: int, options: Options) ->
         steps = sum(sum(episodes.lengths) for episodes in evaluator(act, [turn] * replicas))
         speed, wall = steps / (time.process_time() - began), steps / (time.perf_counter() - began_wall)
         bare = len(actions) * rate(partial(_play, env, actions), options.seconds / 2)
-        pace = {"steps_per_second": speed, "bare_steps_per_second": bare, "share": speed / bare}
-        rounds.append(pace | {"steps_per_second_of_wall_time": wall, "steps": steps})
+        speeds = {"steps_per_second": speed, "bare_steps_per_second": bare, "share": speed / bare}
+        rounds.append(speeds | {"steps_per_second_of_wall_time": wall, "steps": steps})
     about = {"environment": env_id, "backend": backend, "replicas": replicas, "episodes": EPISODES}
     keys = "steps_per_second", "bare_steps_per_second", "share", "steps_per_second_of_wall_time"
     return about | medians(rounds, *keys) | {"rounds": rounds}

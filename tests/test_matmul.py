@@ -1,4 +1,4 @@
-"""Whose kernels make a study's products, and of which numbers: by rule, recorded, and kept."""
+"""The matmul backend of a study: chosen by a fixed rule, recorded, and kept on resuming."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from seqeval import Evaluation, Protocol, Study, UserError
 from seqeval.execution import storage
 from seqeval.training import matmul
-from seqeval.training.matmul import Arithmetic
+from seqeval.training.matmul import MatmulBackend
 
 needs_bfloat16 = pytest.mark.skipif(
-    not matmul.has_bfloat16(), reason="this processor has no products of bfloat16"
+    not matmul.has_bfloat16(), reason="this processor has no bfloat16 products"
 )
-needs_onednn = pytest.mark.skipif(not matmul.ONEDNN, reason="this torch has no oneDNN")
+needs_onednn = pytest.mark.skipif(not matmul.HAS_ONEDNN, reason="this torch has no oneDNN")
 STUDY = Study(
     datasets=("pendulum-replay",),
     algorithms=("bc:batch_size=8,hidden=(40,40)",),
@@ -45,9 +45,9 @@ def recorded(out: Path) -> dict:
         (("", 0), "blas"),
     ],
 )
-def test_the_processor_decides_on_the_kernels(processor: tuple, kernels: str, monkeypatch) -> None:
+def test_processor_determines_the_kernels(processor: tuple, kernels: str, monkeypatch) -> None:
     monkeypatch.setattr(matmul, "processor_family", lambda: processor)
-    assert matmul.of_this_machine("cpu") == Arithmetic(kernels, "float32")
+    assert matmul.default_backend("cpu") == MatmulBackend(kernels, "float32")
 
 
 @pytest.mark.parametrize(
@@ -60,42 +60,44 @@ def test_the_processor_decides_on_the_kernels(processor: tuple, kernels: str, mo
         ("arm", ("", 0)),
     ],
 )
-def test_the_processor_is_read_from_what_the_system_tells(text: str, family: tuple) -> None:
-    assert matmul.family_in(text) == family
+def test_processor_family_is_parsed_from_the_system_description(text: str, family: tuple) -> None:
+    assert matmul.parse_processor_family(text) == family
 
 
-def test_fast_rounds_where_the_processor_gains_by_it(monkeypatch) -> None:
+def test_fast_precision_rounds_only_where_the_processor_supports_it(monkeypatch) -> None:
     monkeypatch.setattr(matmul, "has_bfloat16", lambda: True)
-    assert matmul.of_this_machine("cpu", "fast").operands == "bfloat16"
+    assert matmul.default_backend("cpu", "fast").operands == "bfloat16"
     monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
-    assert matmul.of_this_machine("cpu", "fast").operands == "float32"
-    assert matmul.of_this_machine("cuda", "fast").operands == "tf32"
-    assert matmul.of_this_machine("cuda", "full").operands == "float32"
+    assert matmul.default_backend("cpu", "fast").operands == "float32"
+    assert matmul.default_backend("cuda", "fast").operands == "tf32"
+    assert matmul.default_backend("cuda", "full").operands == "float32"
 
 
-def test_it_holds_for_a_while_and_then_no_longer() -> None:
-    before, of_cuda = matmul.current(), torch.backends.cuda.matmul.fp32_precision
+def test_using_restores_the_previous_backend() -> None:
+    before, cuda = matmul.current(), torch.backends.cuda.matmul.fp32_precision
 
     def fail() -> None:
-        assert matmul.current() == Arithmetic("blas", "tf32")
+        assert matmul.current() == MatmulBackend("blas", "tf32")
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), matmul.using(Arithmetic("blas", "tf32")):
+    with pytest.raises(RuntimeError), matmul.using(MatmulBackend("blas", "tf32")):
         fail()
     assert matmul.current() == before
-    assert torch.backends.cuda.matmul.fp32_precision == of_cuda
+    assert torch.backends.cuda.matmul.fp32_precision == cuda
 
 
-def test_what_the_machine_lacks_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(matmul, "ONEDNN", False)
-    for lacking in (Arithmetic("onednn"), Arithmetic("narrow-onednn"), Arithmetic("blas", "bfloat16")):
-        with pytest.raises(UserError, match="go on where it was begun"), matmul.using(lacking):
-            pass
+def test_backend_that_the_machine_lacks_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(matmul, "HAS_ONEDNN", False)
+    for kernels, operands in (("onednn", "float32"), ("narrow-onednn", "float32"), ("blas", "bfloat16")):
+        backend = MatmulBackend(kernels, operands)
+        with pytest.raises(UserError, match="resume it on the machine where it started"):
+            with matmul.using(backend):
+                pass
 
 
 @needs_bfloat16
-def test_fast_gives_other_numbers_and_its_folder_goes_on_with_it_alone(tmp_path: Path) -> None:
+def test_fast_precision_changes_the_numbers_and_is_required_to_resume(tmp_path: Path) -> None:
     with_precision("fast").run(tmp_path / "fast", jobs=1)
     assert recorded(tmp_path / "fast")["precision"] == "fast"
     assert recorded(tmp_path / "fast")["arithmetic"]["cpu"]["operands"] == "bfloat16"
@@ -109,7 +111,7 @@ def test_fast_gives_other_numbers_and_its_folder_goes_on_with_it_alone(tmp_path:
 
 
 @needs_bfloat16
-def test_a_process_that_evaluates_beside_training_computes_so_too(tmp_path: Path) -> None:
+def test_subprocess_evaluator_uses_the_backend_of_training(tmp_path: Path) -> None:
     returns = [
         with_precision("fast").run(tmp_path / overlap, jobs=1, overlap=overlap)["return_mean"].tolist()
         for overlap in ("off", "on")
@@ -117,7 +119,7 @@ def test_a_process_that_evaluates_beside_training_computes_so_too(tmp_path: Path
     assert returns[0] == returns[1]
 
 
-def test_where_fast_gains_nothing_it_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_fast_precision_without_bfloat16_is_noted(tmp_path: Path, monkeypatch) -> None:
     from seqeval.execution.jobs import resolve
 
     monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
@@ -126,18 +128,18 @@ def test_where_fast_gains_nothing_it_says_so(tmp_path: Path, monkeypatch) -> Non
 
 
 @needs_onednn
-def test_a_study_goes_on_with_the_kernels_that_it_was_begun_with(tmp_path: Path, monkeypatch) -> None:
+def test_resumed_study_keeps_its_kernels(tmp_path: Path, monkeypatch) -> None:
     used = []
-    before = matmul.using
+    using = matmul.using
 
-    def spy(wanted: Arithmetic):
-        used.append(wanted)
-        return before(wanted)
+    def spy(backend: MatmulBackend):
+        used.append(backend)
+        return using(backend)
 
     monkeypatch.setattr(matmul, "using", spy)
     monkeypatch.setattr(matmul, "processor_family", lambda: ("GenuineIntel", 6))
     STUDY.run(tmp_path / "run", jobs=1)
     monkeypatch.setattr(matmul, "processor_family", lambda: ("AuthenticAMD", 26))
     with_precision("full", seeds=(0, 1)).run(tmp_path / "run", jobs=1)
-    assert used == [Arithmetic("blas")] * 2
+    assert used == [MatmulBackend("blas")] * 2
     assert recorded(tmp_path / "run")["arithmetic"] == {"cpu": {"kernels": "blas", "operands": "float32"}}

@@ -16,9 +16,9 @@ from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.replay.samplers import draw_noise
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Spec, Vector
 
-SPEC = Spec(observation_size=5, action_size=2)
+SPEC = Spec(Vector(5), 2)
 SEEDS = [0, 1, 7, 3, 12]
 NAMES = [name for name in plugins.names() if ":" not in name]
 
@@ -210,7 +210,8 @@ def test_bc_is_a_classifier_for_discrete_actions(float64: None) -> None:
     found = plugins.find("bc")
     config = found.Config(batch_size=64, dropout=0.0, hidden=(24,))
     pair, solo = (
-        found(Spec(5, 3, discrete=True), config, seeds, 100, torch.device("cpu")) for seeds in ([0, 1], [1])
+        found(Spec(Vector(5), 3, discrete=True), config, seeds, 100, torch.device("cpu"))
+        for seeds in ([0, 1], [1])
     )
     observations = torch.from_numpy(stream(0, "test").standard_normal((2, 64, 5)))
     chosen = observations[..., :3].argmax(-1)

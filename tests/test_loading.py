@@ -21,7 +21,7 @@ from seqeval import cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.execution.storage import frame
-from seqeval.types import Spec
+from seqeval.types import Spec, Vector
 
 # --- a class in a file ---
 
@@ -116,7 +116,7 @@ def test_a_class_in_a_file_is_loaded_once_and_can_be_built(linear_file: Path) ->
     assert plugins.find(f"{linear_file}:Linear") is found
     assert issubclass(found, Algorithm)
     assert found.__name__ == "Linear"
-    algorithm = found(Spec(3, 2), found.Config(), [4, 5], 10, torch.device("cpu"))
+    algorithm = found(Spec(Vector(3), 2), found.Config(), [4, 5], 10, torch.device("cpu"))
     assert algorithm.act(torch.zeros(2, 7, 3)).shape == (2, 7, 2)
     module = sys.modules[found.__module__]
     assert module.__file__ == str(linear_file)

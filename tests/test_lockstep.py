@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_dataset
 from recorded import replay
+from seqeval.training.lockstep import Due, in_lockstep
 from test_algos import flat
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
@@ -21,7 +22,6 @@ from seqeval.config import Evaluation, Online, Protocol
 from seqeval.replicated import replicate
 from seqeval.training import lockstep, trainer
 from seqeval.training.agents import Agents
-from seqeval.training.lockstep import Due, in_lockstep
 from seqeval.training.trainer import Moment
 from seqeval.training.updater import Updater
 from seqeval.types import Continuous, Dataset, Environment, Reference, Row

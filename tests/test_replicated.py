@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Batch, Config, Noise, SingleAlgorithm, Spec
+from seqeval.algorithm import Batch, Config, Noise, SingleAlgorithm, Spec, Vector
 from seqeval.replicated import Replicated, replicate
 
-SPEC = Spec(observation_size=3, action_size=2)
+SPEC = Spec(Vector(3), 2)
 SEEDS = [4, 0, 9]
 CPU = torch.device("cpu")
 

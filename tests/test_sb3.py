@@ -26,9 +26,9 @@ from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Spec, Vector
 
-CONTINUOUS, DISCRETE = Spec(observation_size=5, action_size=2), Spec(5, 3, discrete=True)
+CONTINUOUS, DISCRETE = Spec(Vector(5), 2), Spec(Vector(5), 3, discrete=True)
 NAMES = [f"sb3:{name}" for name in sb3.names()]
 SMALL = {"net_arch": (12, 10), "critic_net_arch": (14,), "batch_size": 8}
 SEEDS = (3, 0, 7)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seqeval.types import Precision, Spec
+from seqeval.types import Precision, Spec, Vector
 
 Part = Literal["a", "b", "c", "d", "e", "f", "g"]
 Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
 Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
-SPEC, TRANSITIONS = Spec(11, 3), 100_000
+SPEC, TRANSITIONS = Spec(Vector(11), 3), 100_000
 EPISODES = 10  # per seed and evaluation
 
 

@@ -263,9 +263,9 @@ def test_a_study_of_a_file_runs_in_worker_processes_and_its_policy_acts(
 
 def test_a_file_that_changes_during_a_study_fails_only_its_job(linear_file: Path) -> None:
     from seqeval.execution import worker
-    from seqeval.execution.storage import RunDirectory
+    from seqeval.execution.storage import StudyDirectory
 
-    cell = RunDirectory(linear_file.parent / "out").cell("data", "Linear", 0)
+    cell = StudyDirectory(linear_file.parent / "out").run("data", "Linear", 0)
     parcel = worker.Parcel("the job", (cell,), pickle.dumps(plugins.parse(f"{linear_file}:Linear")))
     loading.load_file.cache_clear()  # as in another process
     linear_file.write_text(CODE + "# a comment\n")

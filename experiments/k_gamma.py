@@ -45,9 +45,8 @@ def main(
             protocol = replace(study.protocol, updates_per_growth=k, grow_by=gamma)
             folder = out / f"K{k}-gamma{gamma}"
             folders.append(folder)
-            rows = run(
-                replace(study, protocol=protocol), folder, Execution(jobs=jobs), plain_console(stderr=True)
-            )
+            settings = Execution(jobs=jobs)
+            rows = run(replace(study, protocol=protocol), folder, settings, plain_console(stderr=True))
             for line in analysis.final(rows).to_dict("records"):
                 spread = f"{line['low']:.1f} … {line['high']:.1f}"
                 seeds = f"{line['seeds']} of {line['of']}"

@@ -611,7 +611,7 @@ def test_trust_pickle_is_not_part_of_the_study_definition(tmp_path: Path) -> Non
     for trust in (False, True):
         one = Study((str(path),), ("bc",), protocol=SHORT_RUN, env=PENDULUM, trust_pickle=trust)
         described.append(jobs.resolve(one).describe())
-        del described[-1]["runs"]
+        del described[-1]["invocations"]
     assert described[0] == described[1]
 
 

@@ -126,7 +126,7 @@ def test_fast_precision_without_bfloat16_is_noted(tmp_path: Path, monkeypatch) -
     from seqeval.execution.jobs import resolve
 
     monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
-    assert any("no products of bfloat16" in note for note in resolve(with_precision("fast")).notes)
+    assert any("does not support bfloat16" in note for note in resolve(with_precision("fast")).notes)
     assert not any("bfloat16" in note for note in resolve(STUDY).notes)
 
 

@@ -208,7 +208,7 @@ def test_conversion_is_refused_if_the_copy_could_not_be_loaded(tmp_path: Path, t
 
 def test_the_environment_survives_the_round_trip_through_json() -> None:
     own = environments.of(datasets.load(KITCHEN))
-    back = Environment.restored(json.loads(json.dumps(own.plain())))
+    back = Environment.from_json(json.loads(json.dumps(own.to_json())))
     assert (back.name, back.observation_size, back.time_limit) == ("kitchen-complete", 60, 280)
     np.testing.assert_array_equal(back.actions.low, own.actions.low)
     np.testing.assert_array_equal(back.actions.high, own.actions.high)
@@ -289,14 +289,14 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     assert ended.code == 0
     told = " ".join(ended.err.split())
     assert told.count("no returns and no scores") == 1
-    assert told.index("no returns and no scores") < told.index("1 of 1 done")
+    assert told.index("no returns and no scores") < told.index("1 of 1 jobs ended")
     assert "failed" not in told
     header, *lines = ended.out.splitlines()
     assert header.split()[:4] == ["dataset", "algorithm", "phase", "unit"]
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
     assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
     assert "nan" not in ended.out
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "cells", "study.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "runs", "study.json"]
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
@@ -328,7 +328,7 @@ def test_only_datasets_with_an_environment_are_drawn(seqeval: Seqeval, tmp_path:
 
 def test_an_online_phase_is_refused_in_one_line(seqeval: Seqeval, tmp_path: Path) -> None:
     line = refused(seqeval(*study(tmp_path / "run", MAZE), "--online.steps", 10))
-    assert f"{MAZE}: has no environment to go on in online; leave out online.steps" in line
+    assert f"{MAZE}: has no environment for an online phase; remove online.steps" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -300,7 +300,7 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
-    assert "every cell is finished" in again.err
+    assert "every run is finished" in again.err
     assert again.out == ended.out
     line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
     assert line.endswith(f"nothing to draw of {MAZE} (no environment, so no returns and no scores)\n")

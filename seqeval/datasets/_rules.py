@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from seqeval import environments
-from seqeval.datasets._scan import CHUNK, Scan, chunks
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset, Environment, Reference
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
-VECTORS = ("observations", "actions", "next_observations")
 FLAGS = ("terminals", "timeouts")
 
+CHUNK = 8_192  # rows moved together
 HEADROOM = 1.5  # peak memory of loading, in units of the arrays' size
 
 
@@ -35,38 +34,35 @@ def assemble(
 ) -> Dataset:
     """Check the raw fields of `source` against each other and the environment, and apply the data rules.
 
-    `raw` holds D4RL's fields by name: arrays, or the fields of an open HDF5 file. It is emptied to save
-    memory. The environment is `logged_in` if given, otherwise `env_id`. A step that is both terminal and a
-    timeout is terminal; without `timeouts` an episode is truncated at the environment's time limit. The
-    rules are described in `_apply_strict` and `_apply_qlearning`. Raises UserError that names the source,
-    field and first bad row.
+    `raw` holds D4RL's fields by name: arrays, or the fields of an open HDF5 file. To save memory, it and its
+    arrays are changed in place. The environment is `logged_in` if given, otherwise `env_id`. A step that is
+    both terminal and a timeout is terminal; without `timeouts` an episode is truncated at the environment's
+    time limit. The rules are described in `_apply_rules`. Raises UserError that names the source, field and
+    first bad row.
     """
     environment = logged_in if logged_in is not None else environments.describe(str(env_id))
     _check_fields(source, raw, environment)
-    # With next observations no row is dropped: the arrays as read are those of the dataset.
-    scan = Scan(final=rules == "strict" and "next_observations" in raw)
-    _read_all(source, raw, scan)
+    _read_all(source, raw)
 
     notes: list[str] = []
     terminated, timeouts = _ends(raw, environment, notes)
     ended, truncated = terminated | timeouts, timeouts & ~terminated
     truncated[-1] = not terminated[-1]  # the end of the log truncates as a timeout does
-    scan.check_finite(source, raw)
     if isinstance(environment.actions, environments.Discrete):
         raw["actions"] = _integers(source, raw["actions"], environment.actions, environment.name)
     first = np.r_[0, np.flatnonzero(ended[:-1]) + 1]
     lengths = np.diff(np.r_[first, len(ended)])
-    notes += _warnings(raw["actions"], scan, ended, int(lengths.max()), environment)
-    returns, complete = _sums(raw["rewards"], first), ended[first + lengths - 1]
-    if rules == "qlearning":
-        keep = _apply_qlearning(raw, timeouts, notes)
-    else:
-        keep = _apply_strict(raw, terminated, truncated, notes)
+    notes += _warnings(raw, ended, int(lengths.max()), environment)
+    returns, complete = np.add.reduceat(raw["rewards"].astype(np.float64), first), ended[first + lengths - 1]
+    keep = _apply_rules(raw, rules, terminated, timeouts, truncated, notes)
     if not keep.any():
         raise UserError(f"{source}: every transition is truncated and none has a next observation")
-    episode = np.repeat(np.arange(len(first), dtype=np.int32), lengths)
-    raw |= {"terminated": terminated, "truncated": truncated, "episode": episode}
-    arrays = _filtered(raw, keep) | {"episode_returns": returns, "episode_complete": complete}
+    raw |= {"terminated": terminated, "truncated": truncated}
+    raw["episode"] = np.repeat(np.arange(len(first), dtype=np.int32), lengths)
+    if not keep.all():
+        for field, values in raw.items():
+            raw[field] = _kept(values, keep)
+    arrays = raw | {"episode_returns": returns, "episode_complete": complete}
     for values in arrays.values():
         values.setflags(write=False)
     return Dataset(
@@ -76,7 +72,7 @@ def assemble(
         segments=(len(arrays["rewards"]),),
         segment_names=(name,),
         reference=reference,
-        digest=scan.digest(environment.name, arrays),
+        digest=_digest(environment.name, arrays),
         notes=tuple(notes),
         card=card,
         logged_in=logged_in,
@@ -93,19 +89,17 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
             raise UserError(
                 f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}"
             )
-    vectors, widths = list(VECTORS), {"observations": environment.observation_size}
+    widths = dict.fromkeys(("observations", "next_observations"), environment.observation_size)
     if not isinstance(environment.actions, environments.Discrete):
         widths["actions"] = environment.actions.size
-    else:
-        vectors.remove("actions")
-        if raw["actions"].shape[1:] == (1,):
-            raw["actions"] = read(source, "actions", raw["actions"])[:, 0]
+    elif raw["actions"].shape[1:] == (1,):
+        raw["actions"] = read(source, "actions", raw["actions"])[:, 0]
     length = raw["observations"].shape[0] if raw["observations"].ndim else 0
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
-        if values.ndim != (2 if field in vectors else 1):
-            shape = "(transitions, size)" if field in vectors else "(transitions,)"
+        if values.ndim != (2 if field in widths else 1):
+            shape = "(transitions, size)" if field in widths else "(transitions,)"
             raise UserError(f"{source}: field {field!r} has shape {values.shape}, expected {shape}")
         if values.size == 0:
             raise UserError(f"{source}: field {field!r} is empty")
@@ -113,13 +107,8 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
             raise UserError(
                 f"{source}: field {field!r} has {len(values)} rows, but 'observations' has {length}"
             )
-    if "next_observations" in raw and raw["next_observations"].shape != raw["observations"].shape:
-        shapes = raw["next_observations"].shape, raw["observations"].shape
-        raise UserError(
-            f"{source}: field 'next_observations' has shape {shapes[0]}, but 'observations' has {shapes[1]}"
-        )
     for field, expected in widths.items():
-        if (width := raw[field].shape[1]) != expected:
+        if field in raw and (width := raw[field].shape[1]) != expected:
             raise UserError(
                 f"{source}: field {field!r} has {width} numbers per row, but {field} of {environment.name} "
                 f"have {expected}; is this the right environment?"
@@ -135,24 +124,25 @@ def read(source: str, field: str, values: Any) -> np.ndarray:
         raise UserError(f"{source}: field {field!r} cannot be read completely ({reason})") from error
 
 
-def _read_all(source: str, raw: dict[str, Any], scan: Scan) -> None:
+def _read_all(source: str, raw: dict[str, Any]) -> None:
     """Replace the fields by arrays of float32 or bool.
 
-    Raises UserError if a field cannot be read completely or a flag is neither 0 nor 1.
+    Raises UserError if a field cannot be read completely, has a NaN or an infinity, or if a flag is neither 0
+    nor 1.
     """
-    # The largest first: scanning them takes longest and continues while the others are read. Observations
-    # come before the next observations, which are compared with them.
-    for field in sorted(raw, key=lambda field: (-raw[field].size, field == "next_observations")):
-        values = read(source, field, raw[field])
+    for field, stored in raw.items():
+        values = read(source, field, stored)
         if field in FLAGS:
-            if values.dtype != bool and (bad := (values != 0) & (values != 1)).any():
+            if (bad := (values != 0) & (values != 1)).any():
                 row = int(bad.argmax())
                 raise UserError(f"{source}: field {field!r} is neither 0 nor 1 in row {row}: {values[row]}")
             raw[field] = np.ascontiguousarray(values, bool)
-        else:
-            with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
-                raw[field] = np.ascontiguousarray(values, np.float32)
-            scan.start(field, raw[field])
+            continue
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
+            raw[field] = values = np.ascontiguousarray(values, np.float32)
+        if not np.isfinite([values.min(), values.max()]).all():  # a NaN makes both NaN
+            row = int(np.isfinite(values).reshape(len(values), -1).all(axis=1).argmin())
+            raise UserError(f"{source}: field {field!r} is not finite in row {row}: {values[row]}")
 
 
 def size_of(fields: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> int:
@@ -186,42 +176,24 @@ def _free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _filtered(raw: dict[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of all fields to keep. Empties `raw`, so that only one field at a time is in memory twice."""
-    arrays: dict[str, np.ndarray] = {}
-    while raw:
-        field, values = raw.popitem()
-        arrays[field] = values if keep.all() else _kept(values, keep)
-    return arrays
-
-
 def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """The rows of `values` to keep, moved together in place, which avoids a copy.
-
-    Memory that belongs to another array is not changed.
-    """
-    if not (values.flags.owndata and values.flags.writeable):
-        return values[keep]
+    """The rows of `values` to keep, moved together in place, which avoids a copy."""
     count = 0
-    for rows in chunks(len(values)):
-        part = values[rows][keep[rows]]
+    for begin in range(0, len(values), CHUNK):
+        part = values[begin : begin + CHUNK][keep[begin : begin + CHUNK]]
         values[count : count + len(part)] = part
         count += len(part)
     return values[:count]
 
 
-def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """float64 sums of the values of each episode, given the first row of each.
+def _digest(environment: str, arrays: dict[str, np.ndarray]) -> str:
+    """A 128-bit XXH3 hash of the environment's name and the hash of each array.
 
-    A few episodes at a time, because all values in float64 would take twice their memory.
+    It need not be cryptographic, because it only distinguishes datasets of one name. XXH3 is ten times as
+    fast as SHA-256.
     """
-    groups = np.unique(np.r_[np.searchsorted(first, np.arange(0, len(values), 8 * CHUNK)), len(first)])
-    ends = np.r_[first, len(values)]
-    parts = [
-        np.add.reduceat(values[ends[begin] : ends[end]].astype(np.float64), first[begin:end] - first[begin])
-        for begin, end in pairwise(groups)
-    ]
-    return np.concatenate(parts)
+    parts = [xxhash.xxh3_128_digest(arrays[field].data) for field in sorted(arrays)]
+    return xxhash.xxh3_128_hexdigest(b"".join([environment.encode(), *parts]))
 
 
 def _timeouts_at_limit(limit: int | None, terminated: np.ndarray) -> np.ndarray:
@@ -250,7 +222,7 @@ def _ends(
 
 
 def _warnings(
-    actions: np.ndarray, scan: Scan, ended: np.ndarray, longest: int, environment: Environment
+    raw: dict[str, np.ndarray], ended: np.ndarray, longest: int, environment: Environment
 ) -> list[str]:
     """Notes about data that may not be what it should be."""
     notes, limit = [], environment.time_limit
@@ -259,18 +231,17 @@ def _warnings(
             f"an episode has {longest} steps, but {environment.name} truncates at {limit}: are timeouts "
             "missing? Transitions may lead from one episode into the next"
         )
-    if jumps := scan.jumps(ended):
-        notes.append(f"{jumps} next observations inside episodes are not the observation of the next row")
-    space = environment.actions
+    if "next_observations" in raw:
+        jumps = (raw["next_observations"][:-1] != raw["observations"][1:]).any(axis=1) & ~ended[:-1]
+        if count := np.count_nonzero(jumps):
+            notes.append(f"{count} next observations inside episodes are not the observation of the next row")
+    space, actions = environment.actions, raw["actions"]
     if isinstance(space, environments.Discrete):  # other actions have been refused
         return notes
-    lowest, highest = scan.extremes("actions")
-    if lowest >= space.low.max() and highest <= space.high.min():
-        return notes
-    # By columns, since NumPy takes several times as long for the extremes along rows.
-    columns = zip(actions.T, space.low, space.high, strict=True)
-    excess = max(max(float(low) - float(x.min()), float(x.max()) - float(high)) for x, low, high in columns)
-    if excess > 1e-3:  # more than rounding
+    # By columns, since NumPy takes twenty times as long for the extremes along rows.
+    below = space.low.astype(np.float64) - [column.min() for column in actions.T]
+    above = [column.max() for column in actions.T] - space.high.astype(np.float64)
+    if (excess := max(below.max(), above.max())) > 1e-3:  # more than rounding
         notes.append(
             f"actions exceed {environment.name}'s bounds by up to {excess:.3g} and are clipped; are they in "
             "its units?"
@@ -278,37 +249,38 @@ def _warnings(
     return notes
 
 
-def _apply_qlearning(raw: dict[str, np.ndarray], timeouts: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Apply the rules of D4RL's qlearning_dataset; return the transitions to keep: (N,) bool.
-
-    Next observations are the following rows. Every timeout and the last transition are dropped.
-    """
-    raw["next_observations"] = _following(raw["observations"])
-    keep = ~timeouts
-    keep[-1] = False
-    notes.append(f"dropped {int((~keep).sum())} transitions as D4RL's qlearning_dataset does")
-    return keep
-
-
-def _apply_strict(
-    raw: dict[str, np.ndarray], terminated: np.ndarray, truncated: np.ndarray, notes: list[str]
+def _apply_rules(
+    raw: dict[str, np.ndarray],
+    rules: DataRules,
+    terminated: np.ndarray,
+    timeouts: np.ndarray,
+    truncated: np.ndarray,
+    notes: list[str],
 ) -> np.ndarray:
-    """Apply the strict rules; return the transitions to keep: (N,) bool.
+    """Apply the data rules; return the transitions to keep: (N,) bool.
 
-    A transition truncated by a timeout or by the end of the log is kept if its next observation is known and
-    dropped otherwise. A terminal transition without a next observation gets its own.
+    `strict`: a transition truncated by a timeout or by the end of the log is kept if its next observation is
+    known and dropped otherwise. A terminal transition without a next observation gets its own.
+
+    `qlearning`, as D4RL's qlearning_dataset: next observations are the following rows, and every timeout and
+    the last transition are dropped.
     """
-    if "next_observations" in raw:
+    if rules == "strict" and "next_observations" in raw:
         return np.ones_like(terminated)
-    raw["next_observations"] = _following(raw["observations"])
-    raw["next_observations"][terminated] = raw["observations"][terminated]
-    if dropped := int(truncated.sum()):
-        notes.append(f"dropped {dropped} truncated transitions whose next observation is not in the log")
-    return ~truncated
-
-
-def _following(observations: np.ndarray) -> np.ndarray:
-    return np.concatenate([observations[1:], observations[-1:]])
+    observations = raw["observations"]
+    following = raw["next_observations"] = np.concatenate([observations[1:], observations[-1:]])
+    if rules == "qlearning":
+        dropped = timeouts.copy()
+        dropped[-1] = True
+        notes.append(f"dropped {dropped.sum()} transitions as D4RL's qlearning_dataset does")
+    else:
+        following[terminated] = observations[terminated]
+        dropped = truncated
+        if dropped.any():
+            notes.append(
+                f"dropped {dropped.sum()} truncated transitions whose next observation is not in the log"
+            )
+    return ~dropped
 
 
 def _integers(source: str, actions: np.ndarray, space: environments.Discrete, name: str) -> np.ndarray:

@@ -181,7 +181,7 @@ def _opened(path: Path) -> Iterator[dict[str, Any]]:
             if field not in raw:
                 raise UserError(f"{path}: field {field!r} is missing")
         for field, values in raw.items():
-            if field not in _rules.VECTORS and values.shape[1:] == (1,):
+            if field in ("rewards", *_rules.FLAGS) and values.shape[1:] == (1,):
                 raw[field] = _rules.read(str(path), field, values)[:, 0]
         yield raw
 

@@ -1,4 +1,4 @@
-"""Runs a study: what is missing in its directory is run, what is there is kept."""
+"""Runs or resumes a study. Finished runs in its directory are kept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JobsFailed(Exception):
 
 
 class JobsIncomplete(UserError):
-    """As JobsFailed, if the user can fix every cause; the message has a line for each job."""
+    """Raised instead of JobsFailed if every failure is a user error; the message has a line for each job."""
 
 
 def run(
@@ -108,7 +108,8 @@ def _switch_after(execution: Execution, launcher: Launcher, device: str, jobs: i
     """Seconds of evaluation after which a job evaluates in a second process."""
     if execution.overlap == "auto" and not launcher.has_spare_cpu(device, jobs):
         return math.inf
-    # On a GPU the two processes round differently, so which of them evaluates must not depend on time.
+    # On a GPU the two processes round differently, so the second one evaluates from the start: which of them
+    # does must not depend on time.
     return {"off": math.inf, "on": 0.0, "auto": SWITCH_AFTER if device == "cpu" else 0.0}[execution.overlap]
 
 
@@ -187,7 +188,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        text = "\nstopping: every job finishes its update and saves itself; repeat to stop at once\n"
+        text = "\nstopping: every job saves a checkpoint; press Ctrl-C again to stop immediately\n"
         os.write(2, text.encode())
 
     if threading.current_thread() is not threading.main_thread():

@@ -79,8 +79,8 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
         with _heartbeat(payload, directory, stop) as progress:
             job: Job = pickle.loads(payload.job)
             with matmul.using(job.backend):
-                # The runs may have been started before, by a process that died, and a job may leave the
-                # online phase of some of its runs to jobs of their own.
+                # What remains is read anew: a process that died may have started the job, and replicas may
+                # have left it for an online phase in a job of their own.
                 while not stop.is_set() and (jobs := remaining(job, directory)):
                     for part in jobs:
                         if not stop.is_set():

@@ -1,10 +1,9 @@
-"""The training loop of sequential evaluation: data arrives, R agents learn and are evaluated at the points of
-their curves; then they continue online.
+"""The training loop: trains R agents on a growing dataset and evaluates them at the points of their curves,
+optionally followed by an online phase.
 
 The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
-Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds what can be
-chosen, `slicing` decides when each transition arrives, `job` what a replica is and when its evaluations are
-due.
+Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds the settings,
+`slicing` decides when each transition becomes visible, `job` what a replica is and when its rows are due.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from seqeval.training.rows import PendingRows
 from seqeval.training.updater import make_updater
 from seqeval.types import Dataset, Row
 
-PATIENCE = 0.2  # seconds between two looks at an evaluation that is waited for
+POLL = 0.2  # seconds between two looks at a running evaluation
 
 
 class Trainer:
@@ -49,7 +48,8 @@ class Trainer:
         study_name: str,
         states: Mapping[Replica, State] | None = None,
     ) -> None:
-        """`datasets` has those of the job by name; `states`, from the job's checkpoints, resume it."""
+        """`datasets` holds the job's datasets by name; `states` is the checkpointed state of each replica to
+        resume from, None to start fresh."""
         self.job, self.datasets, self.runner, self.checkpoints = job, datasets, runner, checkpoints
         self.study, self.study_name = job.study, study_name
         self.config: Config = job.variant.config
@@ -69,11 +69,12 @@ class Trainer:
         """The training loop: yields the rows of each run in order, and ends when every replica has ended or
         when the job is asked to stop.
 
-        `updates` is the number of gradient updates that every replica has made. An iteration makes one more
-        and then everything that is due after it, so that a checkpoint between two iterations is complete.
+        `updates` counts the gradient updates of every replica. Each iteration makes one update and then
+        everything that is due after it (evaluation, checkpoint, change of phase), so a checkpoint never splits
+        an iteration.
         """
         if not self.updates:
-            yield from self._evaluate()  # agents that learn online only have a row before any update
+            yield from self._evaluate()  # without offline data the first row is the untrained agent
         yield from self._end_phases()
         while self.replicas and not self.checkpoints.stopping:
             start = time.perf_counter()
@@ -99,7 +100,7 @@ class Trainer:
     def _start(
         self, replicas: Sequence[Replica], agents: Agents, states: Mapping[Replica, State] | None
     ) -> None:
-        """Trains these replicas from now on, with fresh agents or from their states."""
+        """Makes these the current replicas, with fresh agents or from their states."""
         self.replicas, self.agents = tuple(replicas), agents
         self._point_updates = {updates for replica in replicas for updates in self.points[replica]}
         loaded = None if states is None else [states[replica] for replica in replicas]
@@ -180,8 +181,9 @@ class Trainer:
         return self.updates > offline or (self.updates == offline and self.job.continues_online)
 
     def _end_phases(self) -> Iterator[Row]:
-        """Finishes the replicas whose last update has been made, and starts the online phase of those whose
-        data is used up, or leaves that to a job of their own if the others still have data to come."""
+        """Finishes the replicas that have made their last update, and starts the online phase once the data of
+        all replicas is used up. Replicas whose data is used up before that of the others are saved and leave;
+        a job of their own continues them online."""
         ended = [replica for replica in self.replicas if self.updates >= self._phase_end(replica)]
         if not ended:
             return
@@ -264,9 +266,8 @@ class Trainer:
         self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
 
     def _must_wait(self) -> bool:
-        """Whether a running evaluation is waited for: another one follows after the next update, or the job
-        is asked to stop. A checkpoint can then be taken even if evaluations follow each other without a
-        break."""
+        """Whether to wait for the running evaluation: the next one is due after the next update, or the job is
+        stopping. Otherwise evaluations that follow each other would never let a checkpoint be saved."""
         return self._pending is not None and (
             self.updates + 1 in self._point_updates or self.checkpoints.stopping
         )
@@ -274,7 +275,7 @@ class Trainer:
     def _finished_rows(self, wait: bool) -> Iterator[Row]:
         """The rows of the submitted evaluation, once it has finished."""
         while self._pending is not None:
-            outcome = self.runner.collect(PATIENCE if wait else 0.0)
+            outcome = self.runner.collect(POLL if wait else 0.0)
             if outcome is None:
                 if wait:
                     continue
@@ -283,7 +284,7 @@ class Trainer:
             yield from pending.rows(outcome, self.datasets[pending.replicas[0].dataset].reference)
 
     def _states(self, replicas: Sequence[Replica]) -> dict[Replica, State]:
-        """Everything that the rest of these replicas' runs depends on."""
+        """The complete training state of these replicas."""
         places = {replica: place for place, replica in enumerate(self.replicas)}
         return {
             replica: {

@@ -50,8 +50,8 @@ def run(
     Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
     == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
     already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
-    JobsIncomplete at the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have
-    saved themselves, a second one at once.
+    JobsIncomplete at the end if jobs failed. On Ctrl-C or SIGTERM it waits until all jobs have saved a
+    checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
     """
     import pandas as pd
 

@@ -70,8 +70,8 @@ class Trainer:
         when the job is asked to stop.
 
         `updates` counts the gradient updates of every replica. Each iteration makes one update and then
-        everything that is due after it (evaluation, checkpoint, change of phase), so a checkpoint never splits
-        an iteration.
+        everything that is due after it (evaluation, checkpoint, change of phase), so a checkpoint never
+        splits an iteration.
         """
         if not self.updates:
             yield from self._evaluate()  # without offline data the first row is the untrained agent
@@ -181,9 +181,9 @@ class Trainer:
         return self.updates > offline or (self.updates == offline and self.job.continues_online)
 
     def _end_phases(self) -> Iterator[Row]:
-        """Finishes the replicas that have made their last update, and starts the online phase once the data of
-        all replicas is used up. Replicas whose data is used up before that of the others are saved and leave;
-        a job of their own continues them online."""
+        """Finishes the replicas that have made their last update, and starts the online phase once the data
+        of all replicas is used up. Replicas whose data is used up before that of the others are saved and
+        leave; a job of their own continues them online."""
         ended = [replica for replica in self.replicas if self.updates >= self._phase_end(replica)]
         if not ended:
             return
@@ -266,8 +266,8 @@ class Trainer:
         self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
 
     def _must_wait(self) -> bool:
-        """Whether to wait for the running evaluation: the next one is due after the next update, or the job is
-        stopping. Otherwise evaluations that follow each other would never let a checkpoint be saved."""
+        """Whether to wait for the running evaluation: the next one is due after the next update, or the job
+        is stopping. Otherwise evaluations that follow each other would never let a checkpoint be saved."""
         return self._pending is not None and (
             self.updates + 1 in self._point_updates or self.checkpoints.stopping
         )

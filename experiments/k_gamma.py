@@ -46,9 +46,9 @@ def main(
             folder = out / f"K{k}-gamma{gamma}"
             folders.append(folder)
             rows = execution.run(replace(study, protocol=protocol), folder, jobs, plain_console(stderr=True))
-            for line in analysis.final(rows).to_dict("records"):
+            for line in analysis.last_points(rows).to_dict("records"):
                 spread = f"{line['low']:.1f} … {line['high']:.1f}"
-                seeds = f"{line['seeds']} of {line['of']}"
+                seeds = f"{line['seeds']} of {line['total_seeds']}"
                 what = line["dataset"], line["variant"], line["unit"], f"{line['mean']:.1f}"
                 table.add_row(str(k), str(gamma), *what, spread, seeds)
     plain_console(stderr=False).print(table)

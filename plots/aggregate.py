@@ -24,9 +24,9 @@ NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "op
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """One statistic of `analysis.along`. `looks` are by variant and study."""
+    """One statistic of `analysis.aggregate_curves`. `looks` are by variant and study."""
     ax = style.axes(*style.PANEL) if ax is None else ax
-    (statistic,) = set(frame["statistic"])
+    (statistic,) = set(frame["estimator"])
     for line, look in style.each_line(frame, looks):
         style.draw(ax, "share", line, look)
     style.shares_on_x(ax, frame["share"])
@@ -37,6 +37,6 @@ def plot(
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The IQM of complete rows, and a note for each thing to know of what is in it."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = analysis.comparable(rows)
-    table = analysis.along(rows, style.transitions(studies), ["iqm"])
+    rows, notes = analysis.comparable_rows(rows)
+    table = analysis.aggregate_curves(rows, style.transitions(studies), ["iqm"])
     return style.panel(plot, table, looks, style.counts(rows)), notes

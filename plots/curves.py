@@ -45,11 +45,11 @@ def plot(
     if ax is None:
         with style.context():
             ax = Figure(figsize=(style.TEXT_WIDTH / 2, 2.2)).subplots()
-    table = analysis.curves(rows)
+    table = analysis.mean_curves(rows)
     styles = styles or _with_remarks(styles_of(rows), rows)
     for (variant, study), line in table.groupby(["variant", "study"], sort=False):
         look = styles[variant, study]
-        x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["of"]
+        x, mean, whole = line["samples"], line["mean"], line["seeds"] == line["total_seeds"]
         alone = whole.sum() == 1  # a line needs two points: one is a marker, and a bar for its range
         if not whole.all():
             ax.plot(x, mean, color=look.colour, linestyle=":", linewidth=0.9)
@@ -206,14 +206,16 @@ def _with_remarks(
 ) -> dict[tuple[str, str], style.Line]:
     """Styles whose labels say too which lines are frozen online, and how many seeds are left at the end of
     those that have lost some, over all panels."""
-    frozen = {(variant, study) for _, variant, study in analysis.frozen(rows)}
-    ends = analysis.curves(rows).groupby(analysis.LINE, sort=False).tail(1)
+    frozen = {(variant, study) for _, variant, study in analysis.frozen_lines(rows)}
+    ends = analysis.mean_curves(rows).groupby(analysis.LINE, sort=False).tail(1)
     found = {}
     for key, look in styles.items():
-        lost = ends[(ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["of"])]
+        lost = ends[
+            (ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["total_seeds"])
+        ]
         remarks = ["frozen online"] * (key in frozen)
         if len(lost):
-            remarks.append(f"dotted: {_range(lost['seeds'])} of {_range(lost['of'])} seeds")
+            remarks.append(f"dotted: {_range(lost['seeds'])} of {_range(lost['total_seeds'])} seeds")
         found[key] = look._replace(label=f"{look.label} ({'; '.join(remarks)})") if remarks else look
     return found
 

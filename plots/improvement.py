@@ -22,7 +22,7 @@ DARK = 0.32  # distance from one half beyond which a cell is so dark that its te
 
 
 def plot(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """What `analysis.improvement` gives."""
+    """What `analysis.probability_of_improvement` gives."""
     names = list(dict.fromkeys(frame["first"]))
     ax = style.axes(*_size(names)) if ax is None else ax
     small = 6 if len(names) < 8 else 4.8  # points, of intervals: ten lines fit the width of a page
@@ -53,11 +53,11 @@ def plot(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The matrix of complete rows, and a note for each thing to know of what is in it. Raises UserError where
     there is one line alone."""
-    rows, notes = analysis.comparable(rows)
+    rows, notes = analysis.comparable_rows(rows)
     order = [look.label for look in style.lines_over_datasets(rows).values()]
     if len(order) == 1:
         raise UserError(f"improvement: {order[0]} is the only line; name what to compare it with")
-    table = analysis.improvement(analysis.finals(rows))
+    table = analysis.probability_of_improvement(analysis.final_values(rows))
     table = table.sort_values("first", key=lambda names: names.map(order.index), kind="stable")
     with style.context():
         drawn = Figure(figsize=_size(list(dict.fromkeys(table["first"]))))

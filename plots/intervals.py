@@ -27,7 +27,7 @@ HEIGHT = 0.3  # of a bar, where lines are 1 apart
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """One statistic of `analysis.across`, of measures that its column `measure` names. `looks` are by
+    """One statistic of `analysis.aggregate`, of measures that its column `measure` names. `looks` are by
     variant and study; the first is on top."""
     ax = style.axes(style.TEXT_WIDTH / 2, 1.8) if ax is None else ax
     ax.use_sticky_edges = False  # a bar's end needs its margin too
@@ -53,15 +53,15 @@ def plot(
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The intervals of complete rows, and a note for each thing to know of what is in them."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = analysis.comparable(rows)
-    measures = zip(MEASURES, (analysis.finals(rows), analysis.areas(rows)), strict=True)
-    table = pd.concat([analysis.across(values).assign(measure=name) for name, values in measures])
+    rows, notes = analysis.comparable_rows(rows)
+    measures = zip(MEASURES, (analysis.final_values(rows), analysis.areas(rows)), strict=True)
+    table = pd.concat([analysis.aggregate(values).assign(measure=name) for name, values in measures])
     lines = table.groupby(["variant", "study"]).ngroups
     with style.context():
         drawn = Figure(figsize=(style.TEXT_WIDTH, 0.95 + 0.26 * lines))
         axes = drawn.subplots(1, len(TITLES), sharey=True)
         for ax, (statistic, title) in zip(axes, TITLES.items(), strict=True):
-            plot(table[table["statistic"] == statistic], ax, looks)
+            plot(table[table["estimator"] == statistic], ax, looks)
             ax.set_title(title)
         patches = [
             Patch(facecolor=(0, 0, 0, density), edgecolor="#000000", linewidth=0.7, label=name)

@@ -20,7 +20,7 @@ from . import style
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """What `analysis.profile` gives, as steps. `looks` are by variant and study."""
+    """What `analysis.performance_profile` gives, as steps. `looks` are by variant and study."""
     ax = style.axes(*style.PANEL) if ax is None else ax
     for line, look in style.each_line(frame, looks):
         style.draw(ax, "level", line, look, steps=True)
@@ -33,10 +33,10 @@ def plot(
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The profiles of complete rows, and a note for each thing to know of what is in them."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = analysis.comparable(rows)
-    finals = analysis.finals(rows)
+    rows, notes = analysis.comparable_rows(rows)
+    finals = analysis.final_values(rows)
     # A share changes at the score of a run and nowhere else: with these levels the steps are exact.
     scores = np.unique(finals["value"])
     margin = 0.02 * (scores[-1] - scores[0]) or 1.0
-    table = analysis.profile(finals, [scores[0] - margin, *scores, scores[-1] + margin])
+    table = analysis.performance_profile(finals, [scores[0] - margin, *scores, scores[-1] + margin])
     return style.panel(plot, table, looks, style.counts(rows)), notes

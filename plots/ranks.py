@@ -18,7 +18,7 @@ from . import style
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """What `analysis.ranks` gives. `looks` are by variant and study. Lines that tie are drawn side by side,
+    """What `analysis.mean_ranks` gives. `looks` are by variant and study. Lines that tie are drawn side by side,
     each moved by no more than its own width for each that it ties with, so that none hides another."""
     ax = style.axes(*style.PANEL) if ax is None else ax
     last = frame.groupby(["variant", "study"]).ngroups
@@ -47,6 +47,6 @@ def _width(ax: Axes) -> float:
 def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, list[str]]:
     """The ranks of complete rows, and a note for each thing to know of what is in them."""
     looks = style.lines_over_datasets(rows)
-    rows, notes = analysis.comparable(rows)
-    table = analysis.ranks(rows, style.transitions(studies))
+    rows, notes = analysis.comparable_rows(rows)
+    table = analysis.mean_ranks(rows, style.transitions(studies))
     return style.panel(plot, table, looks, style.counts(rows)), notes

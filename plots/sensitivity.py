@@ -47,7 +47,7 @@ def figure(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> tupl
     Raises UserError where the studies differ in more than K and γ, or not in these.
     """
     _check(studies)
-    table = analysis.final(rows[rows["phase"] == "offline"])
+    table = analysis.last_points(rows[rows["phase"] == "offline"])
     for axis, key in AXES.items():
         values = {name: _settings(study)[key] for name, study in studies.items()}
         table[axis] = table["study"].map(values)

@@ -87,10 +87,10 @@ def lines(variants: Iterable[tuple[str, str]], called: Mapping[str, str]) -> dic
 def lines_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], Line]:
     """A style for each (variant, study) of a figure over datasets, from rows or from a table of statistics.
 
-    Lines are called as `analysis.labels` does; studies have dashes of their own where labels name them.
+    Lines are called as `analysis.line_labels` does; studies have dashes of their own where labels name them.
     """
     pairs = analysis.variants(rows)
-    called = analysis.labels(pairs)
+    called = analysis.line_labels(pairs)
     named = any(called[pair] != pair[0] for pair in pairs)
     looks = lines(pairs, {study: study if named else "" for _, study in pairs})
     return {pair: look._replace(label=called[pair]) for pair, look in looks.items()}

@@ -100,7 +100,7 @@ def test_a_new_figure_is_a_new_file(
 
 def test_published_runs_go_behind_curves_alone(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     ended = seqeval("plot", finished, "--figure", "ranks", "--published", "--out", tmp_path / "a.png")
-    assert "--published is for curves alone" in refused(ended)
+    assert "--published needs --figure curves" in refused(ended)
 
 
 # --- what is not complete ---
@@ -125,17 +125,17 @@ def test_seeds_and_lines_that_are_not_complete_are_refused(
 def test_a_line_of_which_every_seed_stopped_is_refused(seqeval: Seqeval, tmp_path: Path) -> None:
     rows = made_up.rows(("mine",), ("one",), study="run", points=(1000, 2000))
     path = made_up.write(tmp_path, rows)
-    assert "one, mine: ends at n = 2000 of 3000: statistics want finished" in refused(seqeval("table", path))
+    assert "one, mine: ends at n = 2000 of 3000: statistics need finished" in refused(seqeval("table", path))
     assert "no line is left" in refused(seqeval("table", path, "--leave-out-incomplete"))
 
 
 def test_an_online_phase_that_stopped_is_refused() -> None:
     rows = made_up.rows(points=(1000, made_up.SIZE, made_up.SIZE + 100))
-    rows = analysis.with_planned(rows, made_up.studies(rows))
-    same, notes = analysis.complete(rows)
+    rows = analysis.with_planned_end(rows, made_up.studies(rows))
+    same, notes = analysis.complete_rows(rows)
     assert (len(same), notes) == (len(rows), [])
     stopped = rows[(rows["samples"] <= made_up.SIZE) | (rows["dataset"] != "one") | (rows["variant"] != "bc")]
-    kept, notes = analysis.complete(stopped, leave_out=True)
+    kept, notes = analysis.complete_rows(stopped, leave_out=True)
     assert notes == ["left out of the statistics: one, bc: ends at n = 3000 of 3100"]
     assert len(kept) == len(stopped) - 3 * 2
 
@@ -164,9 +164,9 @@ def test_the_table_is_printed_as_markdown_unless_it_is_asked_for_otherwise(
     assert ended == (0, tables.markdown(expected), "")
     assert seqeval("table", finished, "--format", "latex").out == tables.latex(expected)
     csv = pd.read_csv(io.StringIO(seqeval("table", finished, "--format", "csv").out))
-    ends = csv[(csv["measure"] == "final") & csv["dataset"].notna()].set_index(["dataset", "variant"])
+    ends = csv[(csv["statistic"] == "final") & csv["dataset"].notna()].set_index(["dataset", "variant"])
     assert ends["estimate"].to_dict() == pytest.approx(
-        analysis.finals(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
+        analysis.final_values(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
     )
 
 
@@ -187,7 +187,7 @@ def test_two_studies_are_in_one_table(seqeval: Seqeval, finished: Path, tmp_path
 def test_a_table_of_nothing_or_of_two_data_sets_of_one_name_is_refused(
     seqeval: Seqeval, finished: Path, tmp_path: Path
 ) -> None:
-    assert "table: name at least one run directory" in refused(seqeval("table"))
+    assert "table: give at least one study directory" in refused(seqeval("table"))
     assert "no study here" in refused(seqeval("table", tmp_path / "nowhere"))
     other = made_up.write(tmp_path / "b", made_up.rows(study="other"))
     file = other / "study.json"

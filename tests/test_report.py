@@ -227,7 +227,9 @@ def test_segments_and_their_borders_are_embedded() -> None:
     assert "joined other — 1 of 2 seeds" in text.partition("random to expert")[2]
     assert "single" not in text.partition("random to expert")[2].partition("Datasets")[0]
     (lost,) = [each["csv"] for each in embedded(page)["copies"].values() if "random to expert" in each["csv"]]
-    wanted = analysis.means(analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
+    wanted = analysis.means_over_seeds(
+        analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]})
+    )
     np.testing.assert_allclose(pd.read_csv(io.StringIO(lost))["estimate"], wanted["estimate"])
 
 
@@ -264,7 +266,7 @@ def finals(data: dict[str, Any]) -> pd.DataFrame:
 def test_the_tables_are_those_of_aggregate(two: str) -> None:
     rows = rows_of(TWO)
     data = embedded(two)
-    wanted = analysis.means(analysis.finals(rows)).set_index(["dataset", "variant"])
+    wanted = analysis.means_over_seeds(analysis.final_values(rows)).set_index(["dataset", "variant"])
     found = finals(data)
     for column in ("estimate", "low", "high"):
         np.testing.assert_allclose(found[column], wanted.loc[found.index, column])
@@ -272,7 +274,9 @@ def test_the_tables_are_those_of_aggregate(two: str) -> None:
     cell = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
     assert cell in Read(two).flowing
     better = csv_of(data, "first,second")
-    assert better.equals(analysis.improvement(analysis.finals(analysis.comparable(rows)[0])))
+    assert better.equals(
+        analysis.probability_of_improvement(analysis.final_values(analysis.comparable_rows(rows)[0]))
+    )
     over = csv_of(data, "dataset,unit,ahead")
     assert set(over["ahead"]) == {"mine"}
 
@@ -311,9 +315,9 @@ def test_seeds_that_are_incomplete_are_refused_over_datasets_unless_left_out() -
     rows = rows_of(said)
     rows = rows[(rows["seed"] == 0) | (rows["variant"] == "bc") | (rows["samples"] < END)]
     refused, left_out = page_of(said, rows), page_of(said, rows, leave_out=True)
-    assert "statistics want every seed" in Read(refused).flowing
+    assert "statistics need every seed" in Read(refused).flowing
     assert "optimality gap" not in Read(refused).flowing
-    assert "statistics want every seed" not in Read(left_out).flowing
+    assert "statistics need every seed" not in Read(left_out).flowing
     assert "optimality gap" in Read(left_out).flowing
 
 
@@ -328,10 +332,10 @@ def test_a_line_whose_seeds_all_stopped_has_no_statistics() -> None:
         assert "one bc — — — — 0 of 2 seeds" in text
         assert ("one", "bc") not in finals(embedded(page)).index
         assert len(finals(embedded(page))) == 5
-        assert ("statistics want finished studies" in text) == (not leave_out)
+        assert ("statistics need finished studies" in text) == (not leave_out)
     texts = [each["csv"] for each in embedded(page)["copies"].values()]
     over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
-    wanted = analysis.across(analysis.finals(rows[rows["dataset"] != "one"]))
+    wanted = analysis.aggregate(analysis.final_values(rows[rows["dataset"] != "one"]))
     assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
 
 
@@ -728,7 +732,7 @@ def test_the_page_opens_without_complaints_and_asks_for_nothing(
 @in_a_browser
 def test_the_curves_are_the_means_and_ranges_of_the_rows(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["two"])
-    table = analysis.curves(rows_of(TWO))
+    table = analysis.mean_curves(rows_of(TWO))
     for panel, dataset in enumerate(("one", "two")):
         for variant, (x, y) in browser.means(panel).items():
             wanted = table[(table["dataset"] == dataset) & (table["variant"] == variant)]
@@ -829,7 +833,9 @@ def test_hovering_tells_the_values(browser: Browser, pages: dict[str, Path]) -> 
     webdriver.ActionChains(browser.driver).move_to_element(plot).perform()
     browser.until("document.querySelector('.hoverlayer .legendtext, .hoverlayer text')")
     told = browser.get("document.querySelector('.hoverlayer').textContent")
-    table = analysis.curves(rows_of(TWO)).query("dataset == 'one' and variant == 'mine' and samples == 2000")
+    table = analysis.mean_curves(rows_of(TWO)).query(
+        "dataset == 'one' and variant == 'mine' and samples == 2000"
+    )
     (row,) = table.to_dict("records")
     assert f"mine  {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})" in told.replace("\xa0", " ")
 

@@ -68,7 +68,7 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
 
     sizes = style.transitions({"": storage.RunDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
-    table = timed("IQM along x", analysis.along, rows, sizes, ["iqm"])
+    table = timed("IQM along x", analysis.aggregate_curves, rows, sizes, ["iqm"])
     looks = style.lines_over_datasets(rows)
     timed("draw it", lambda: style.save(style.panel(plot, table, looks, style.counts(rows)), out / "iqm.png"))
     return found

@@ -50,9 +50,9 @@ def page(
     Raises UserError where plotly is not installed, or where there is nothing to draw.
     """
     library = _plotly()
-    rows = analysis.with_planned(rows, studies)
+    rows = analysis.with_planned_end(rows, studies)
     warnings = _words.warnings(rows, studies, leave_out)
-    rows = rows[~rows["dataset"].isin(analysis.unevaluated(rows))]
+    rows = rows[~rows["dataset"].isin(analysis.unevaluated_datasets(rows))]
     if rows.empty:
         raise UserError(f"report: there are no returns and no scores to draw ({warnings[0]})")
     datasets = {name: about for study in studies.values() for name, about in study["datasets"].items()}

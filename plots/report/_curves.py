@@ -31,7 +31,7 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     styles = curves.styles_of(rows)
     numbers = {key: number for number, key in enumerate(styles)}
     names = list(rows["dataset"].unique())
-    frozen = analysis.frozen(rows)
+    frozen = analysis.frozen_lines(rows)
     grids: dict[tuple[int, ...], int] = {}
     lines = []
     for name in names:

@@ -53,11 +53,11 @@ class Whole:
     """Rows whose seeds are all there, and for each line that lacks some how many it has."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
-        unfinished = set(analysis.unfinished(rows)[LINE].itertuples(index=False, name=None))
-        wrong = [each[:4] for each in analysis.incomplete(rows)]
+        unfinished = set(analysis.unfinished_lines(rows)[LINE].itertuples(index=False, name=None))
+        wrong = [each[:4] for each in analysis.incomplete_seeds(rows)]
         by = [*LINE, "seed"] if leave_out else LINE
-        kept = analysis.without_those(rows, [each[: len(by)] for each in wrong], by)
-        self.rows = analysis.without_those(kept, unfinished, LINE)
+        kept = analysis.exclude(rows, [each[: len(by)] for each in wrong], by)
+        self.rows = analysis.exclude(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
         short = Counter(each[:3] for each in wrong)
         self.lacking = {
@@ -74,7 +74,7 @@ class Lines:
         valued = analysis.with_values(rows)
         styles = curves.styles_of(rows)
         self.labels = {key: look.label for key, look in styles.items()}
-        own = analysis.labels(list(styles))
+        own = analysis.line_labels(list(styles))
         self.renamed = {own[key]: label for key, label in self.labels.items()}
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
@@ -100,10 +100,10 @@ def _decimals(spread: float) -> int:
 def _offline(whole: Whole, lines: Lines) -> list[Section]:
     rows = whole.rows
     columns = {
-        "at the end": (analysis.means(analysis.finals(rows)), None),
-        "area": (analysis.means(analysis.areas(rows)), None),
-        "n to 50 %": (analysis.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
-        "n to 90 %": (analysis.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
+        "at the end": (analysis.means_over_seeds(analysis.final_values(rows)), None),
+        "area": (analysis.means_over_seeds(analysis.areas(rows)), None),
+        "n to 50 %": (analysis.samples_to_level(rows, share=0.5).assign(unit="transitions"), 0),
+        "n to 90 %": (analysis.samples_to_level(rows, share=0.9).assign(unit="transitions"), 0),
     }
     about = (
         "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve, from "
@@ -141,11 +141,11 @@ def _overtakings(rows: pd.DataFrame, lines: Lines) -> Section:
 
 def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
     try:
-        whole, _ = analysis.complete(rows, leave_out)
-        whole, notes = analysis.comparable(whole)
+        whole, _ = analysis.complete_rows(rows, leave_out)
+        whole, notes = analysis.comparable_rows(whole)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    finals, areas = analysis.finals(whole), analysis.areas(whole)
+    finals, areas = analysis.final_values(whole), analysis.areas(whole)
     found = _improvement("Probability of improvement", finals, notes, lines)
     names = set(whole["dataset"].unique())
     if len(names) == 1:
@@ -160,10 +160,10 @@ def _over_all(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section
 
 
 def _across(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
-    table = analysis.across(measure)
+    table = analysis.aggregate(measure)
     body = []
     for key, line in table.groupby(["variant", "study"], sort=False):
-        cells = {row["statistic"]: row for row in line.to_dict("records")}
+        cells = {row["estimator"]: row for row in line.to_dict("records")}
         numbers = [_interval(cells[name], 1) for name in STATISTICS]
         body.append([Cell(lines.labels[key], order=lines.labels[key]), *numbers])
     over = counted(measure["dataset"].nunique(), "dataset")
@@ -178,7 +178,9 @@ def _across(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -
 def _improvement(title: str, measure: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
     if len(lines.labels) < 2:
         return Missing(title, "There is one line alone: nothing to compare it with.")
-    table = analysis.improvement(measure).replace({"first": lines.renamed, "second": lines.renamed})
+    table = analysis.probability_of_improvement(measure).replace(
+        {"first": lines.renamed, "second": lines.renamed}
+    )
     names = list(dict.fromkeys(table["first"]))
     found = {(line["first"], line["second"]): line for line in table.to_dict("records")}
     body = [
@@ -211,7 +213,7 @@ def _forgetting(
     borders: Mapping[str, list[int]],
     datasets: Mapping[str, Mapping[str, Any]],
 ) -> Section:
-    table = analysis.means(analysis.forgetting(whole.rows, borders))
+    table = analysis.means_over_seeds(analysis.forgetting(whole.rows, borders))
     columns = {}
     for name, inner in borders.items():
         parts = [part for part, _ in curves.segments_of(datasets[name])]
@@ -230,9 +232,9 @@ def _forgetting(
 def _online(whole: Whole, lines: Lines) -> list[Section]:
     rows = whole.rows
     columns = {
-        "at the end": (analysis.means(analysis.finals(rows, "online")), None),
-        "gain": (analysis.means(analysis.gains(rows)), None),
-        "drop": (analysis.means(analysis.drops(rows)), None),
+        "at the end": (analysis.means_over_seeds(analysis.online_final_values(rows)), None),
+        "gain": (analysis.means_over_seeds(analysis.online_gains(rows)), None),
+        "drop": (analysis.means_over_seeds(analysis.online_drops(rows)), None),
     }
     about = (
         "At the end: the value after the last online step, mean over seeds. Gain: that less the value at n = "
@@ -295,6 +297,7 @@ def _tidy(summary: pd.DataFrame, lines: Lines) -> pd.DataFrame:
         "dataset",
         "algorithm",
         "statistic",
+        "estimator",
         "unit",
         "estimate",
         "low",

@@ -107,7 +107,9 @@ def warnings(rows: pd.DataFrame, studies: Mapping[str, Study], leave_out: bool) 
     """What a reader must know before any number: seeds that failed, stopped or are missing, lines that end
     early, data seen before it arrives, and versions mixed in a study. With `leave_out` statistics leave
     incomplete seeds out."""
-    found = [f"{name}: not evaluated, since it has no environment" for name in analysis.unevaluated(rows)]
+    found = [
+        f"{name}: not evaluated, since it has no environment" for name in analysis.unevaluated_datasets(rows)
+    ]
     for name, study in studies.items():
         mine = [
             *_incomplete(rows[rows["study"] == name], leave_out),
@@ -122,7 +124,7 @@ def warnings(rows: pd.DataFrame, studies: Mapping[str, Study], leave_out: bool) 
 def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
     """A line for each line of a figure that has seeds which are not all there."""
     found: dict[tuple[str, str], list[str]] = {}
-    for dataset, variant, _, seed, why in analysis.incomplete(rows):
+    for dataset, variant, _, seed, why in analysis.incomplete_seeds(rows):
         found.setdefault((dataset, variant), []).append(f"seed {seed} {why}")
     of = rows.groupby(["dataset", "variant"])["seed"].nunique()
     out = ", left out of the statistics" if leave_out else ""
@@ -136,7 +138,7 @@ def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
 def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study that have no rows, and lines that end before they should."""
     seeds = asked(study)
-    short = analysis.unfinished(rows).set_index(["dataset", "variant"])
+    short = analysis.unfinished_lines(rows).set_index(["dataset", "variant"])
     there = set(rows[["dataset", "variant", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     found = []
     for dataset in study["datasets"]:

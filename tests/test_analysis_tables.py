@@ -19,7 +19,7 @@ from seqeval import analysis
 from seqeval.analysis import tables
 from seqeval.errors import UserError
 
-KEY = ["measure", "dataset", "statistic", "variant", "study"]
+KEY = ["statistic", "dataset", "estimator", "variant", "study"]
 
 
 def collected(rows: pd.DataFrame) -> pd.DataFrame:
@@ -72,15 +72,15 @@ def test_each_line_has_its_end_its_area_and_the_statistics_over_datasets() -> No
     rows = made_up.rows(("bc", "mine"), ("one", "two"))
     table = collected(rows).set_index(KEY)
     assert len(table) == 2 * 2 * (2 + 3)  # measures, lines, and datasets and statistics
-    for measure, values in (("final", analysis.finals(rows)), ("area", analysis.areas(rows))):
-        for each in analysis.means(values).itertuples():
+    for measure, values in (("final", analysis.final_values(rows)), ("area", analysis.areas(rows))):
+        for each in analysis.means_over_seeds(values).itertuples():
             found = table.loc[(measure, each.dataset, "mean", each.variant, "s")]
             assert found[["estimate", "low", "high", "runs", "unit"]].tolist() == [
                 *(each.estimate, each.low, each.high, 3, "score")
             ]
-        for each in analysis.across(values).itertuples():
-            if each.statistic != "optimality_gap":
-                found = table.loc[(measure, "", each.statistic, each.variant, "s")]
+        for each in analysis.aggregate(values).itertuples():
+            if each.estimator != "optimality_gap":
+                found = table.loc[(measure, "", each.estimator, each.variant, "s")]
                 assert found[["estimate", "low", "high", "runs", "datasets"]].tolist() == [
                     *(each.estimate, each.low, each.high, 6, 2)
                 ]
@@ -92,7 +92,7 @@ def test_the_numbers_by_hand() -> None:
     rows = made_up.rows(
         ("a", "b"), ("one",), points=(1000, made_up.SIZE), score=lambda v, d, seed, n: score[v, n] + seed
     )
-    table = collected(rows).set_index(["measure", "variant"])
+    table = collected(rows).set_index(["statistic", "variant"])
     assert table["estimate"].to_dict() == pytest.approx(
         {("final", "a"): 11, ("final", "b"): 9, ("area", "a"): 6, ("area", "b"): 7}
     )
@@ -108,8 +108,8 @@ def test_an_online_phase_adds_its_end_and_its_gain_and_says_who_is_frozen() -> N
     score = {("bc", 3000): 10.0, ("bc", 4000): 11.0, ("mine", 3000): 20.0, ("mine", 4000): 50.0}
     rows = made_up.rows(points=(3000, 4000), score=lambda v, d, seed, n: score[v, n])
     table = collected(rows)
-    assert list(dict.fromkeys(table["measure"])) == ["final", "online", "gain"]  # one point has no area
-    found = table[(table["dataset"] == "one")].set_index(["measure", "variant"])
+    assert list(dict.fromkeys(table["statistic"])) == ["final", "online", "gain"]  # one point has no area
+    found = table[(table["dataset"] == "one")].set_index(["statistic", "variant"])
     assert found["estimate"].to_dict() == {
         ("final", "bc"): 10,
         ("final", "mine"): 20,
@@ -118,7 +118,7 @@ def test_an_online_phase_adds_its_end_and_its_gain_and_says_who_is_frozen() -> N
         ("gain", "bc"): 1,
         ("gain", "mine"): 30,
     }
-    assert set(table.loc[table["frozen"], "measure"]) == {"online", "gain"}
+    assert set(table.loc[table["frozen"], "statistic"]) == {"online", "gain"}
     assert set(table.loc[table["frozen"], "variant"]) == {"bc"}
     assert "bc (frozen)" in tables.markdown(table)
     assert "Frozen: does not learn online" in tables.latex(table)
@@ -136,7 +136,7 @@ def test_a_dataset_in_returns_is_tabulated_and_in_no_statistic_over_datasets() -
     table, notes = tables.collect(rows)
     assert notes == ["no scores, so not in statistics over datasets: two"]
     assert set(table.loc[table["dataset"] == "", "datasets"]) == {2}
-    (end,) = table[(table["dataset"] == "two") & (table["measure"] == "final")].itertuples()
+    (end,) = table[(table["dataset"] == "two") & (table["statistic"] == "final")].itertuples()
     assert (end.unit, end.estimate) == (
         "return",
         pytest.approx(rows[(rows["dataset"] == "two") & (rows["samples"] == 3000)]["return_mean"].mean()),
@@ -154,7 +154,7 @@ def test_lines_that_share_no_dataset_are_tabulated_and_it_is_said_that_nothing_c
     table, notes = tables.collect(rows)
     assert set(table["dataset"]) == {"one", "two"}
     assert notes == [
-        "nothing to compare over datasets: not of every line, so not in statistics over datasets: one, two"
+        "nothing to compare over datasets: not in every line, so not in statistics over datasets: one, two"
     ]
     assert re.search(r"\| one \| [^|]+ \| – \|\n\| two \| – \|", tables.markdown(table))
 
@@ -188,11 +188,11 @@ def unequal() -> pd.DataFrame:
 def test_seeds_are_stated_in_cells_where_they_are_not_those_of_the_caption() -> None:
     table, _ = tables.collect(unequal())
     markdown, latex = tables.markdown(table), tables.latex(table)
-    assert "Mean of 3 seeds or of as many as stand in brackets, and 95 % bootstrap" in markdown
+    assert "Mean of 3 seeds (or of the number in brackets), with 95 % bootstrap" in markdown
     assert len(re.findall(r"\] \(2\)", markdown)) == len(re.findall(r"\^\{\(2\)\}", latex)) == 2
     assert not re.search(r"\(3\)", markdown)
     equal = collected(made_up.rows())
-    assert "Mean of 3 seeds and 95 % bootstrap" in tables.markdown(equal)
+    assert "Mean of 3 seeds, with 95 % bootstrap" in tables.markdown(equal)
     assert "^{" not in tables.latex(equal)
 
 
@@ -217,7 +217,10 @@ def test_what_is_bold_in_the_table_is_bold_in_the_text() -> None:
     )
     assert r"one & $11.0$ & $\mathbf{21.0}$ & $\mathbf{20.5}$ \\" in tables.latex(table)
     assert r" & \scriptsize$[10.0,\,12.0]$ & \scriptsize$[20.0,\,22.0]$" in tables.latex(table)
-    assert "Bold: the highest of a row and all whose intervals overlap with its." in tables.latex(table)
+    assert (
+        "Bold: the highest value of a row and all whose intervals overlap with its interval."
+        in tables.latex(table)
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,7 +280,9 @@ def test_greek_and_accented_names_are_what_pdflatex_prints() -> None:
 def test_other_names_stay_and_the_file_says_which_engine_prints_them() -> None:
     text = named("强化学习", "имя", "x")
     said, first, *_ = text.splitlines()
-    assert said == "% pdfLaTeX has no 强 化 学 习 и м я: take XeLaTeX or LuaLaTeX, and a font that has them"
+    assert (
+        said == "% pdfLaTeX cannot print 强 化 学 习 и м я: use XeLaTeX or LuaLaTeX with a font that has them"
+    )
     assert first.startswith(r"\begin{table}")
     assert r" & 强化学习 & имя & x \\" in text
 
@@ -319,7 +324,7 @@ def test_studies_with_the_same_lines_stand_below_each_other() -> None:
         heads = [row for row in body if len(row) > 1 and row[1].startswith("algorithm")]
         assert [head[0] for head in heads] == ["stream", "again"]
         assert all(head[1:] == ["algorithm-0", "algorithm-1"] for head in heads)
-    assert text.count("A row goes on in the block below.") == 2
+    assert text.count("Rows continue in the block below.") == 2
     assert "| algorithm-0 (stream) |" in tables.markdown(collected(many(2, ("stream", "again"))))
 
 

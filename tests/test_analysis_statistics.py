@@ -48,8 +48,8 @@ TWO = {
 
 
 def test_finals_and_areas_by_hand() -> None:
-    assert values(analysis.finals(rows(TWO))) == {("d", "a", 0): 20.0, ("d", "a", 1): 8.0}
-    assert values(analysis.finals(rows(TWO), "online")) == {("d", "a", 0): 30.0}
+    assert values(analysis.final_values(rows(TWO))) == {("d", "a", 0): 20.0, ("d", "a", 1): 8.0}
+    assert values(analysis.online_final_values(rows(TWO))) == {("d", "a", 0): 30.0}
     # (0 + 10)/2 * 4 + (10 + 20)/2 * 4 over 8; (4 + 4)/2 * 4 + (4 + 8)/2 * 4 over 8. Online has no part in it.
     assert values(analysis.areas(rows(TWO))) == {("d", "a", 0): 10.0, ("d", "a", 1): 5.0}
 
@@ -59,20 +59,20 @@ def test_a_run_of_one_point_has_no_area() -> None:
 
 
 def test_at_by_hand_and_never_beyond_a_curves_ends() -> None:
-    assert values(analysis.at(rows(TWO), {"d": 8})) == {("d", "a", 0): 15.0, ("d", "a", 1): 6.0}
-    assert values(analysis.at(rows(TWO), {"d": 12})) == {("d", "a", 0): 16.0}
-    assert analysis.at(rows(TWO), {"d": 1}).empty
+    assert values(analysis.values_at(rows(TWO), {"d": 8})) == {("d", "a", 0): 15.0, ("d", "a", 1): 6.0}
+    assert values(analysis.values_at(rows(TWO), {"d": 12})) == {("d", "a", 0): 16.0}
+    assert analysis.values_at(rows(TWO), {"d": 1}).empty
 
 
 def test_gains_and_drops_by_hand() -> None:
     curve = {2: 0.0, 10: 50.0, 12: 30.0, 14: 20.0, 18: 90.0}  # the first quarter of eight steps ends at 12
     found = rows({("d", "a", 0): curve, ("d", "a", 1): {2: 1.0, 10: 3.0}})
-    assert values(analysis.gains(found)) == {("d", "a", 0): 40.0}
-    assert values(analysis.drops(found)) == {("d", "a", 0): 20.0}
+    assert values(analysis.online_gains(found)) == {("d", "a", 0): 40.0}
+    assert values(analysis.online_drops(found)) == {("d", "a", 0): 20.0}
     late = rows({("d", "a", 0): {10: 5.0, 18: 7.0}})  # no point in the first quarter: the first counts
-    assert values(analysis.drops(late)) == {("d", "a", 0): -2.0}
+    assert values(analysis.online_drops(late)) == {("d", "a", 0): -2.0}
     from_scratch = rows({("d", "a", 0): {11: 5.0, 18: 7.0}})
-    assert analysis.gains(from_scratch).empty
+    assert analysis.online_gains(from_scratch).empty
 
 
 def test_forgetting_by_hand() -> None:
@@ -81,18 +81,18 @@ def test_forgetting_by_hand() -> None:
     assert found["border"].tolist() == [4, 7]
     # From 4 to 7: 40 … 20 over two, 20 … 40 over one. From 7 to 10: 40 … 60 over one, 60 … 100 over two.
     assert found["value"].tolist() == pytest.approx([40 - (30 * 2 + 30) / 3, 40 - (50 + 80 * 2) / 3])
-    assert len(analysis.means(found)) == 2
+    assert len(analysis.means_over_seeds(found)) == 2
 
 
 def test_means_by_hand_with_the_interval_of_two_seeds() -> None:
-    (line,) = analysis.means(analysis.finals(rows(TWO))).to_dict("records")
+    (line,) = analysis.means_over_seeds(analysis.final_values(rows(TWO))).to_dict("records")
     assert (line["estimate"], line["low"], line["high"], line["seeds"]) == (14.0, 8.0, 20.0, 2)
 
 
 def test_a_line_is_never_mixed_with_its_namesake_of_another_study_or_dataset() -> None:
     one = rows({("d", "a", 0): {2: 1.0}, ("e", "a", 0): {2: 2.0}}, "s")
     other = rows({("d", "a", 0): {2: 3.0}}, "t")
-    found = analysis.means(analysis.finals(pd.concat([one, other])))
+    found = analysis.means_over_seeds(analysis.final_values(pd.concat([one, other])))
     assert sorted(zip(found["dataset"], found["study"], found["estimate"], strict=True)) == [
         ("d", "s", 1.0),
         ("d", "t", 3.0),
@@ -111,22 +111,26 @@ GRID = {
 
 def test_one_seed_has_no_interval() -> None:
     one = rows({key: curve for key, curve in GRID.items() if key[2] == 0})
-    measure = analysis.finals(one)
-    for table in (analysis.means(measure), analysis.across(measure), analysis.improvement(measure)):
+    measure = analysis.final_values(one)
+    for table in (
+        analysis.means_over_seeds(measure),
+        analysis.aggregate(measure),
+        analysis.probability_of_improvement(measure),
+    ):
         assert table["estimate"].notna().all()
         assert table[["low", "high"]].isna().all(axis=None)
     two = rows({key: curve for key, curve in GRID.items() if key[2] == 0 or key[:2] == ("d", "a")})
-    assert analysis.across(analysis.finals(two)).set_index("variant")["low"].notna()["a"].all()
+    assert analysis.aggregate(analysis.final_values(two)).set_index("variant")["low"].notna()["a"].all()
 
 
 def test_regimes_that_differ_are_told() -> None:
     both = pd.concat([rows(GRID).assign(regime="stream"), rows(GRID, "t").assign(regime="retrain")])
-    assert analysis.complete(both)[1] == ["regimes differ: s stream, t retrain"]
-    assert analysis.complete(both[both["study"] == "t"])[1] == []
+    assert analysis.complete_rows(both)[1] == ["regimes differ: s stream, t retrain"]
+    assert analysis.complete_rows(both[both["study"] == "t"])[1] == []
 
 
 def test_across_by_hand() -> None:
-    table = analysis.across(analysis.finals(rows(GRID))).set_index(["variant", "statistic"])
+    table = analysis.aggregate(analysis.final_values(rows(GRID))).set_index(["variant", "estimator"])
     # a: 20 … 23 and 80 … 83
     assert table.loc[("a", "mean"), "estimate"] == 51.5
     assert table.loc[("a", "median"), "estimate"] == 51.5
@@ -138,30 +142,32 @@ def test_across_by_hand() -> None:
 
 
 def test_improvement_and_profile_by_hand() -> None:
-    measure = analysis.finals(rows(GRID))
-    pairs = analysis.improvement(measure).set_index(["first", "second"])["estimate"]
+    measure = analysis.final_values(rows(GRID))
+    pairs = analysis.probability_of_improvement(measure).set_index(["first", "second"])["estimate"]
     assert pairs["b", "a"] == 1.0
     assert pairs["a", "b"] == 0.0
-    profile = analysis.profile(measure, [21.5, 50, 200]).set_index(["variant", "level"])["estimate"]
+    profile = analysis.performance_profile(measure, [21.5, 50, 200]).set_index(["variant", "level"])[
+        "estimate"
+    ]
     assert profile["a"].tolist() == [6 / 8, 4 / 8, 0.0]
 
 
-@pytest.mark.parametrize("statistic", [analysis.across, analysis.improvement])
+@pytest.mark.parametrize("statistic", [analysis.aggregate, analysis.probability_of_improvement])
 def test_lines_on_different_datasets_or_without_scores_are_not_put_together(statistic: object) -> None:
     partial = {key: curve for key, curve in GRID.items() if key[:2] != ("e", "b")}
     with pytest.raises(ValueError, match="b is not on e"):
-        statistic(analysis.finals(rows(partial)))
+        statistic(analysis.final_values(rows(partial)))
     with pytest.raises(ValueError, match="only scores"):
-        statistic(analysis.finals(rows(GRID, unit="return")))
+        statistic(analysis.final_values(rows(GRID, unit="return")))
 
 
 def test_along_is_across_at_every_share() -> None:
     found = rows(GRID)
-    along = analysis.along(found, {"d": 10, "e": 10}, repetitions=50)
+    along = analysis.aggregate_curves(found, {"d": 10, "e": 10}, repetitions=50)
     assert sorted(set(along["share"])) == [0.5, 1.0]
     for share, n in ((0.5, 5), (1.0, 10)):
-        here = analysis.across(analysis.at(found, {"d": n, "e": n}), repetitions=50)
-        both = along[along["share"] == share].merge(here, on=["variant", "study", "statistic"])
+        here = analysis.aggregate(analysis.values_at(found, {"d": n, "e": n}), repetitions=50)
+        both = along[along["share"] == share].merge(here, on=["variant", "study", "estimator"])
         assert len(both) == 8
         for column in ("estimate", "low", "high"):
             assert both[f"{column}_x"].to_numpy() == pytest.approx(both[f"{column}_y"].to_numpy())
@@ -170,13 +176,13 @@ def test_along_is_across_at_every_share() -> None:
 def test_shares_meet_in_the_range_that_all_curves_have() -> None:
     runs = {("d", "a", 0): {2: 0.0, 10: 8.0}, ("e", "a", 0): {10: 0.0, 15: 5.0, 20: 20.0}}
     found = rows(runs).assign(phase="offline")
-    along = analysis.along(found, {"d": 10, "e": 20}, ["mean"], repetitions=10)
+    along = analysis.aggregate_curves(found, {"d": 10, "e": 20}, ["mean"], repetitions=10)
     # d has shares 0.2 to 1, e 0.5 to 1: the union inside is 0.5, 0.75, 1. d is at 3, 5.5, 8 there.
     assert along["share"].tolist() == [0.5, 0.75, 1.0]
     assert along["estimate"].tolist() == pytest.approx([1.5, 5.25, 14.0])
 
 
-@pytest.mark.parametrize("statistic", [analysis.along, analysis.ranks])
+@pytest.mark.parametrize("statistic", [analysis.aggregate_curves, analysis.mean_ranks])
 def test_curves_that_share_no_x_are_refused_in_a_line(statistic: object) -> None:
     early, late = rows({("d", "a", 0): {2: 0.0, 4: 8.0}}), rows({("d", "b", 0): {9: 0.0, 10: 8.0}}, "t")
     with pytest.raises(UserError, match=r"^no share .*: a of s ends at 40 % of d, b of t begins at 90 %"):
@@ -192,7 +198,9 @@ def test_ranks_by_hand() -> None:
         ("e", "b", 0): {5: 0.0, 10: 2.0},
         ("e", "c", 0): {5: 3.0, 10: 3.0},
     }
-    table = analysis.ranks(rows(runs), {"d": 10, "e": 10}, repetitions=10).set_index(["variant", "share"])
+    table = analysis.mean_ranks(rows(runs), {"d": 10, "e": 10}, repetitions=10).set_index(
+        ["variant", "share"]
+    )
     assert table["estimate"].to_dict() == {
         ("a", 0.5): 2.5,  # third and second
         ("a", 1.0): 1.0,
@@ -205,21 +213,21 @@ def test_ranks_by_hand() -> None:
 
 def test_samples_to_by_hand() -> None:
     found = rows({("d", "a", 0): {2: 0.0, 6: 10.0, 10: 20.0}, ("d", "a", 1): {2: 0.0, 6: 10.0, 10: 40.0}})
-    (line,) = analysis.samples_to(found, level=5).to_dict("records")
+    (line,) = analysis.samples_to_level(found, level=5).to_dict("records")
     assert (line["estimate"], line["low"], line["high"]) == (4.0, 4.0, 4.0)
-    (line,) = analysis.samples_to(found, level=20).to_dict("records")  # the mean goes from 10 to 30
+    (line,) = analysis.samples_to_level(found, level=20).to_dict("records")  # the mean goes from 10 to 30
     assert line["estimate"] == 8.0
     assert (line["low"], line["high"]) == (6 + 4 / 3, 10.0)  # both of seed 1, both of seed 0
-    (line,) = analysis.samples_to(found, level=35).to_dict("records")
+    (line,) = analysis.samples_to_level(found, level=35).to_dict("records")
     assert (line["estimate"], line["high"]) == (math.inf, math.inf)
     assert math.isfinite(line["low"])
-    (line,) = analysis.samples_to(found, share=0.5).to_dict("records")
+    (line,) = analysis.samples_to_level(found, share=0.5).to_dict("records")
     assert (line["level"], line["estimate"]) == (15.0, 7.0)
-    (line,) = analysis.samples_to(found, level=-5).to_dict("records")
+    (line,) = analysis.samples_to_level(found, level=-5).to_dict("records")
     assert line["estimate"] == 2.0
-    assert analysis.samples_to(rows({("d", "a", 0): {2: -9.0, 10: -1.0}}), share=0.5).empty
+    assert analysis.samples_to_level(rows({("d", "a", 0): {2: -9.0, 10: -1.0}}), share=0.5).empty
     with pytest.raises(ValueError, match="give a level or a share"):
-        analysis.samples_to(found)
+        analysis.samples_to_level(found)
 
 
 def test_overtakings_by_hand() -> None:
@@ -246,9 +254,9 @@ def test_an_overtaking_that_hangs_on_a_seed_says_so() -> None:
 
 
 def test_difference_by_hand() -> None:
-    ours = analysis.finals(rows({("d", "a", 0): {10: 9.0}, ("d", "a", 1): {10: 5.0}}))
-    theirs = analysis.finals(rows({("d", "a", 3): {10: 1.0}, ("e", "a", 3): {10: 1.0}}, "published"))
-    (line,) = analysis.difference(ours, theirs).to_dict("records")
+    ours = analysis.final_values(rows({("d", "a", 0): {10: 9.0}, ("d", "a", 1): {10: 5.0}}))
+    theirs = analysis.final_values(rows({("d", "a", 3): {10: 1.0}, ("e", "a", 3): {10: 1.0}}, "published"))
+    (line,) = analysis.mean_difference(ours, theirs).to_dict("records")
     assert (line["estimate"], line["low"], line["high"]) == (6.0, 4.0, 8.0)
     assert (line["dataset"], line["seeds"], line["other_seeds"]) == ("d", 2, 1)
 
@@ -256,50 +264,50 @@ def test_difference_by_hand() -> None:
 def test_a_seed_that_is_not_all_there_is_refused_or_left_out_by_name() -> None:
     whole = {("d", "a", seed): {2: 1.0, 6: 2.0, 10: 3.0} for seed in range(6)}
     found = rows(whole)
-    assert analysis.complete(found)[1] == []
+    assert analysis.complete_rows(found)[1] == []
     short = found[~((found["seed"] == 1) & (found["samples"] == 10))]
     gappy = short[~((short["seed"] == 2) & (short["samples"] == 6))].copy()
     gappy.loc[gappy["seed"] == 3, ["score", "return_mean"]] = math.nan
     gappy.loc[(gappy["seed"] == 4) & (gappy["samples"] == 6), "status"] = "failed"
     gappy.loc[(gappy["seed"] == 4) & (gappy["samples"] == 6), ["score", "return_mean"]] = math.nan
-    told = analysis.shortfalls(gappy)
+    told = analysis.describe_incomplete(gappy)
     assert told == [
         "d, a, seed 1: ends at n = 6, others at 10",
-        "d, a, seed 2: lacks 1 of 3 points",
+        "d, a, seed 2: 1 of 3 points are missing",
         "d, a, seed 3: no value at n = 2",
         "d, a, seed 4: failed from n = 6 on",
     ]
     with pytest.raises(UserError, match=r"seed 1: ends at n = 6, others at 10 \(and 3 more\)"):
-        analysis.complete(gappy)
-    kept, notes = analysis.complete(gappy, leave_out=True)
+        analysis.complete_rows(gappy)
+    kept, notes = analysis.complete_rows(gappy, leave_out=True)
     assert set(kept["seed"]) == {0, 5}
     assert len(notes) == 4
     with pytest.raises(UserError, match="no seed is left"):
-        analysis.complete(gappy[gappy["seed"] == 3], leave_out=True)
+        analysis.complete_rows(gappy[gappy["seed"] == 3], leave_out=True)
     with pytest.raises(ValueError, match="values are missing"):
-        analysis.finals(gappy)
+        analysis.final_values(gappy)
 
 
 def test_what_cannot_be_compared_over_datasets_is_left_out_by_name() -> None:
     partial = {key: curve for key, curve in GRID.items() if key[:2] != ("e", "b")}
-    kept, notes = analysis.comparable(rows(partial))
+    kept, notes = analysis.comparable_rows(rows(partial))
     assert set(kept["dataset"]) == {"d"}
-    assert notes == ["not of every line, so not in statistics over datasets: e"]
+    assert notes == ["not in every line, so not in statistics over datasets: e"]
     plain = rows({("f", v, s): {5: 1.0, 10: 2.0} for v in "ab" for s in range(4)}, unit="return")
-    kept, notes = analysis.comparable(pd.concat([rows(GRID), plain]))
+    kept, notes = analysis.comparable_rows(pd.concat([rows(GRID), plain]))
     assert set(kept["dataset"]) == {"d", "e"}
     assert notes == ["no scores, so not in statistics over datasets: f"]
     with pytest.raises(UserError, match="nothing to compare over datasets: no scores"):
-        analysis.comparable(plain)
+        analysis.comparable_rows(plain)
 
 
 def test_unequal_seeds_and_ends_are_told() -> None:
     runs = {key: curve for key, curve in GRID.items() if key != ("e", "b", 3)}
     shorter = {key: ({5: 1.0, 9: 2.0} if key[:2] == ("d", "a") else curve) for key, curve in runs.items()}
-    _, notes = analysis.comparable(rows(shorter))
+    _, notes = analysis.comparable_rows(rows(shorter))
     assert notes == [
-        "3 to 4 seeds a line: every dataset weighs the same, whatever its seeds",
-        "d: lines end at n = 9, 10, each is taken at its own end",
+        "3 to 4 seeds per line: every dataset has the same weight, whatever its number of seeds",
+        "d: lines end at n = 9, 10; each is taken at its own end",
     ]
 
 
@@ -323,7 +331,7 @@ def test_an_area_lies_between_the_lowest_and_the_highest_and_one_line_has_its_ow
 @given(st.lists(st.integers(-50, 150), min_size=3, max_size=8), st.integers(-50, 150))
 def test_a_curve_is_at_the_level_where_it_first_comes_to_it(curve: list[int], level: int) -> None:
     found = rows({("d", "a", 0): dict(enumerate(curve, 1))})
-    (n,) = analysis.samples_to(found, level=level, repetitions=1)["estimate"]
+    (n,) = analysis.samples_to_level(found, level=level, repetitions=1)["estimate"]
     x = np.arange(1, len(curve) + 1)
     if math.isinf(n):
         assert max(curve) < level
@@ -337,8 +345,8 @@ def test_a_curve_is_at_the_level_where_it_first_comes_to_it(curve: list[int], le
 @given(st.integers(0, 3))
 def test_a_lines_intervals_do_not_depend_on_who_is_beside_it(left_out: int) -> None:
     some = {key: curve for key, curve in GRID.items() if key[1] == "a" or left_out == 0}
-    whole = analysis.across(analysis.finals(rows(GRID)), repetitions=20)
-    part = analysis.across(analysis.finals(rows(some)), repetitions=20)
+    whole = analysis.aggregate(analysis.final_values(rows(GRID)), repetitions=20)
+    part = analysis.aggregate(analysis.final_values(rows(some)), repetitions=20)
     mine = whole[whole["variant"] == "a"].reset_index(drop=True)
     assert part[part["variant"] == "a"].reset_index(drop=True).equals(mine)
 
@@ -352,9 +360,9 @@ def test_the_order_of_the_rows_does_not_matter(random: object) -> None:
     shuffled = found.iloc[order]
     sizes = {"d": DATA, "e": DATA}
     for statistic in (
-        lambda r: analysis.means(analysis.areas(r), 20),
-        lambda r: analysis.along(r, sizes, repetitions=5),
-        lambda r: analysis.samples_to(r, share=0.9, repetitions=5),
+        lambda r: analysis.means_over_seeds(analysis.areas(r), 20),
+        lambda r: analysis.aggregate_curves(r, sizes, repetitions=5),
+        lambda r: analysis.samples_to_level(r, share=0.9, repetitions=5),
     ):
         here, there = statistic(found), statistic(shuffled)
         keys = [name for name in here if here[name].dtype == "str"]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from seqeval import analysis, atomic_io
 from seqeval.analysis import published
 from seqeval.analysis.published import comparison
-from seqeval.analysis.published.runs import START, seen, updates_at
+from seqeval.analysis.published.runs import START, samples_at, updates_at
 from seqeval.config import PRESETS, Evaluation, Online, Protocol
 from seqeval.errors import UserError
 from seqeval.execution.storage import Cell
@@ -46,7 +46,9 @@ def test_the_data_are_part_of_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "seqeval.analysis.published" in settings["packages"]
     patterns = settings["package-data"]["seqeval.analysis.published"]
-    shipped = {path.name for each in patterns for path in (ROOT / "seqeval" / "published").glob(each)}
+    shipped = {
+        path.name for each in patterns for path in (ROOT / "seqeval" / "analysis" / "published").glob(each)
+    }
     assert shipped == {"curves.csv.gz", "dataset_scores.csv"}
 
 
@@ -91,11 +93,11 @@ def test_online_points_end_where_500_000_steps_end() -> None:
 
 
 def test_the_seeds_that_stop_early_are_told() -> None:
-    told = analysis.shortfalls(published.runs("fig1"))
+    told = analysis.describe_incomplete(published.runs("fig1"))
     assert len(told) == 13
     assert "walker2d-medium-v2, cql, seed 3: ends at n = 805000, others at 955000" in told
-    assert len(analysis.shortfalls(published.runs("finetune"))) == 1
-    assert analysis.shortfalls(published.runs("mixed")) == []
+    assert len(analysis.describe_incomplete(published.runs("finetune"))) == 1
+    assert analysis.describe_incomplete(published.runs("mixed")) == []
 
 
 def test_what_is_said_of_the_datasets() -> None:
@@ -116,9 +118,9 @@ def test_what_is_said_of_the_datasets() -> None:
 
 @given(st.integers(1, 3_000_000), st.integers(START, 2_000_000))
 def test_an_x_of_theirs_turned_back_is_the_same_x(updates: int, size: int) -> None:
-    n = seen(np.array([updates, updates + 1]), size)
+    n = samples_at(np.array([updates, updates + 1]), size)
     assert n[0] <= n[1]
-    assert (seen(updates_at(n, size), size) == n).all()
+    assert (samples_at(updates_at(n, size), size) == n).all()
 
 
 # --- averaged as theirs ---
@@ -151,7 +153,7 @@ def rows_of(curves: Curves, size: int = 10**9, **more: Any) -> pd.DataFrame:
 def averages(points: dict[int, float | None], size: int) -> dict[int, tuple[float, int]]:
     """By x: the mean, and of how many evaluations."""
     rows = analysis.with_values(rows_of({("d", "iql", 0): points}, size))
-    table = published.averaged(rows, size)
+    table = published.average_as_published(rows, size)
     return {x: (s, e) for x, s, e in table[["samples", "score", "evaluations"]].to_numpy().tolist()}
 
 
@@ -262,7 +264,7 @@ def about_mixed(**other: Any) -> dict[str, Any]:
 def test_a_study_that_goes_on_online_is_beside_those_that_do() -> None:
     offline = rows_of({(NAME, "iql", 0): {10: 1.0}, ("hopper-random-v2", "bc", 0): {10: 1.0}})
     online = rows_of({(NAME, "iql", 0): {1_000_001: 1.0}}, 10**6)
-    found, without = published.counterparts(pd.concat([offline, online]), ABOUT)
+    found, without = published.matching_runs(pd.concat([offline, online]), ABOUT)
     assert without == {}
     assert {name: each.figure for name, each in found.items()} == {
         NAME: "finetune",
@@ -275,32 +277,32 @@ def test_a_study_that_goes_on_online_is_beside_those_that_do() -> None:
 
 def test_mixed_data_are_known_by_their_parts() -> None:
     rows = rows_of({("hopper-mixed", "bc", 0): {10: 1.0}})
-    found, _ = published.counterparts(rows, about_mixed())
+    found, _ = published.matching_runs(rows, about_mixed())
     assert (found["hopper-mixed"].figure, found["hopper-mixed"].size) == ("mixed", 999_000)
     assert set(found["hopper-mixed"].rows["dataset"]) == {"hopper-mixed"}
     for other in ({"segments_in_turn": []}, {"segments": [1000, 1000, 1000]}):
-        found, without = published.counterparts(rows, about_mixed(**other))
+        found, without = published.matching_runs(rows, about_mixed(**other))
         assert (found, without) == ({}, {"hopper-mixed": comparison.UNKNOWN})
 
 
 def test_why_a_dataset_has_no_published_runs() -> None:
     returns = rows_of({(NAME, "iql", 0): {10: 1.0}}).assign(score=np.nan)
     reason = {NAME: "not in scores between D4RL's reference returns"}
-    assert published.counterparts(returns, ABOUT) == ({}, reason)
+    assert published.matching_runs(returns, ABOUT) == ({}, reason)
     scale = {"minimum": 0.0, "maximum": 1.0, "source": "mine"}
     rows = rows_of({(NAME, "iql", 0): {10: 1.0}})
-    assert published.counterparts(rows, {NAME: ABOUT[NAME] | {"reference": scale}}) == ({}, reason)
-    assert published.counterparts(rows.assign(algorithm="sac"), ABOUT) == (
+    assert published.matching_runs(rows, {NAME: ABOUT[NAME] | {"reference": scale}}) == ({}, reason)
+    assert published.matching_runs(rows.assign(algorithm="sac"), ABOUT) == (
         {},
-        {NAME: "none of its algorithms is the paper's (sac)"},
+        {NAME: "none of its algorithms is in the paper (sac)"},
     )
     # What is learnt without data has no panel of its own.
     nothing = {NAME: ABOUT[NAME] | {"transitions": 0}}
-    assert published.counterparts(rows, nothing) == ({}, {})
+    assert published.matching_runs(rows, nothing) == ({}, {})
 
 
 def test_reasons_in_one_line() -> None:
-    assert published.in_words({"a": "too short", "b": "unknown", "c": "too short"}) == (
+    assert published.format_reasons({"a": "too short", "b": "unknown", "c": "too short"}) == (
         "a, c: too short; b: unknown"
     )
 
@@ -317,7 +319,7 @@ def resolved(**settings: Any) -> dict[str, Any]:
 
 
 def test_a_strict_study_says_where_it_is_not_the_paper_s() -> None:
-    settings, bugs = published.differences(resolved(grow_by=4), "fig1", {"td3_bc", "bc"})
+    settings, bugs = published.protocol_differences(resolved(grow_by=4), "fig1", {"td3_bc", "bc"})
     for part in ("grow_by 4 (1)", "normalizer visible (full)", "reward_scale reference (full)"):
         assert part in settings
     assert "learning_rate_decay False (True)" in settings
@@ -329,15 +331,15 @@ def test_a_strict_study_says_where_it_is_not_the_paper_s() -> None:
 def test_a_study_with_the_paper_s_preset_differs_in_its_evaluations_alone() -> None:
     protocol, evaluation = PRESETS["paper"]
     study = {"protocol": asdict(protocol), "evaluation": asdict(evaluation)}
-    (settings,) = published.differences(study, "fig1", {"bc"})
+    (settings,) = published.protocol_differences(study, "fig1", {"bc"})
     assert settings.startswith("fig1: settings, the paper's in brackets: evaluations every 5000, of 10 epi")
 
 
 def test_what_differs_is_that_of_the_figure() -> None:
-    (settings,) = published.differences(resolved(order="segments"), "mixed", {"iql"})
+    (settings,) = published.protocol_differences(resolved(order="segments"), "mixed", {"iql"})
     assert "window None (200000)" in settings
     assert "order" not in settings
-    settings, bugs = published.differences(resolved(), "finetune", {"iql"})
+    settings, bugs = published.protocol_differences(resolved(), "finetune", {"iql"})
     assert "learning_rate_decay" not in settings  # they have none where an online phase follows
     assert "timeouts" in bugs
 
@@ -463,7 +465,7 @@ def test_compare_tells_of_seeds_that_are_not_all_there(seqeval: Seqeval, tmp_pat
             {(NAME, "iql", 0): {5_000: 1.0, 54_999: 1.0}},
             f"{NAME}: ends at n = 54999, before the first published point, 55000",
         ),
-        ({(NAME, "sac", 0): {5_000: 1.0}}, f"{NAME}: none of its algorithms is the paper's (sac)"),
+        ({(NAME, "sac", 0): {5_000: 1.0}}, f"{NAME}: none of its algorithms is in the paper (sac)"),
         (
             {(NAME, "iql", 0): {5_000: 1.0, 55_000: None}},
             f"{NAME} with iql: no published point where every seed has a value",

@@ -42,15 +42,33 @@ FULL = {
 
 
 def test_curves_by_hand() -> None:
-    table = analysis.curves(rows(FULL)).set_index(["variant", "samples"])
-    assert table.loc[("a", 5), ["mean", "low", "high", "seeds", "of"]].tolist() == [2.0, 1.0, 3.0, 2, 2]
-    assert table.loc[("a", 9), ["mean", "low", "high", "seeds", "of"]].tolist() == [6.0, 4.0, 8.0, 2, 2]
-    assert table.loc[("b", 9), ["mean", "low", "high", "seeds", "of"]].tolist() == [6.0, 6.0, 6.0, 1, 1]
+    table = analysis.mean_curves(rows(FULL)).set_index(["variant", "samples"])
+    assert table.loc[("a", 5), ["mean", "low", "high", "seeds", "total_seeds"]].tolist() == [
+        2.0,
+        1.0,
+        3.0,
+        2,
+        2,
+    ]
+    assert table.loc[("a", 9), ["mean", "low", "high", "seeds", "total_seeds"]].tolist() == [
+        6.0,
+        4.0,
+        8.0,
+        2,
+        2,
+    ]
+    assert table.loc[("b", 9), ["mean", "low", "high", "seeds", "total_seeds"]].tolist() == [
+        6.0,
+        6.0,
+        6.0,
+        1,
+        1,
+    ]
     assert set(table["unit"]) == {"score"}
 
 
 def test_final_by_hand() -> None:
-    table = analysis.final(rows(FULL)).set_index("variant")
+    table = analysis.last_points(rows(FULL)).set_index("variant")
     assert table.loc["a", ["samples", "mean", "low", "high"]].tolist() == [9, 6.0, 4.0, 8.0]
     assert table.loc["a", "std"] == pytest.approx(8**0.5)
     assert pd.isna(table.loc["b", "std"])
@@ -59,31 +77,31 @@ def test_final_by_hand() -> None:
 def test_a_seed_that_failed_is_counted_and_told_and_not_averaged() -> None:
     scores = FULL | {("a", 1, 9): None}
     found = rows(scores, failed=(("a", 1, 9),))
-    table = analysis.curves(found).set_index(["variant", "samples"])
-    assert table.loc[("a", 9), ["mean", "seeds", "of"]].tolist() == [4.0, 1, 2]
+    table = analysis.mean_curves(found).set_index(["variant", "samples"])
+    assert table.loc[("a", 9), ["mean", "seeds", "total_seeds"]].tolist() == [4.0, 1, 2]
     assert table.loc[("a", 5), "unit"] == "score"  # a failure does not turn scores into returns
-    assert analysis.shortfalls(found) == ["d, a, seed 1: failed from n = 9 on"]
+    assert analysis.describe_incomplete(found) == ["d, a, seed 1: failed from n = 9 on"]
 
 
 def test_a_line_of_which_every_seed_failed_is_still_there() -> None:
     failed = (("b", 0, 5), ("b", 0, 9))
     found = rows(FULL | dict.fromkeys(failed), failed)
-    table = analysis.final(found).set_index("variant")
-    assert table.loc["b", ["seeds", "of"]].tolist() == [0, 1]
+    table = analysis.last_points(found).set_index("variant")
+    assert table.loc["b", ["seeds", "total_seeds"]].tolist() == [0, 1]
     assert pd.isna(table.loc["b", "mean"])
 
 
 def test_a_seed_that_stops_early_is_told() -> None:
     scores = {key: value for key, value in FULL.items() if key != ("a", 1, 9)}
-    assert analysis.shortfalls(rows(scores)) == ["d, a, seed 1: ends at n = 5, others at 9"]
-    assert analysis.shortfalls(rows(FULL)) == []
-    assert analysis.shortfalls(rows(FULL).assign(planned=9)) == []
-    told = analysis.shortfalls(rows(FULL).assign(planned=20))
+    assert analysis.describe_incomplete(rows(scores)) == ["d, a, seed 1: ends at n = 5, others at 9"]
+    assert analysis.describe_incomplete(rows(FULL)) == []
+    assert analysis.describe_incomplete(rows(FULL).assign(planned=9)) == []
+    told = analysis.describe_incomplete(rows(FULL).assign(planned=20))
     assert told == ["d, a: ends at n = 9 of 20", "d, b: ends at n = 9 of 20"]
 
 
 def test_a_dataset_without_scores_is_in_returns() -> None:
-    table = analysis.curves(rows(dict.fromkeys(FULL)))
+    table = analysis.mean_curves(rows(dict.fromkeys(FULL)))
     assert set(table["unit"]) == {"return"}
     assert set(table["mean"]) == {7.0}
 
@@ -91,27 +109,27 @@ def test_a_dataset_without_scores_is_in_returns() -> None:
 def test_a_dataset_that_was_not_evaluated_has_no_unit_and_no_shortfall() -> None:
     without = rows(dict.fromkeys(FULL)).assign(dataset="bare", return_mean=None)
     both = pd.concat([rows(FULL), without], ignore_index=True)
-    assert analysis.unevaluated(both) == ["bare"]
-    assert analysis.unevaluated(rows(FULL)) == []
-    assert analysis.unevaluated(rows(FULL).assign(return_mean=None)) == []  # somebody else's scores
-    table = analysis.final(both).set_index(["dataset", "variant"])
+    assert analysis.unevaluated_datasets(both) == ["bare"]
+    assert analysis.unevaluated_datasets(rows(FULL)) == []
+    assert analysis.unevaluated_datasets(rows(FULL).assign(return_mean=None)) == []  # somebody else's scores
+    table = analysis.last_points(both).set_index(["dataset", "variant"])
     assert table["unit"].tolist() == ["none", "none", "score", "score"]
-    assert table.loc[("bare", "a"), ["samples", "seeds", "of"]].tolist() == [9, 0, 2]
+    assert table.loc[("bare", "a"), ["samples", "seeds", "total_seeds"]].tolist() == [9, 0, 2]
     assert table.loc["bare", "mean"].isna().all()
-    assert analysis.shortfalls(both) == []
-    kept, notes = analysis.complete(both)
+    assert analysis.describe_incomplete(both) == []
+    kept, notes = analysis.complete_rows(both)
     assert kept["dataset"].unique().tolist() == ["d"]
     assert notes == ["not evaluated, so not in the statistics: bare"]
     with pytest.raises(UserError, match="no seed is left for statistics; not evaluated"):
-        analysis.complete(without)
+        analysis.complete_rows(without)
     failed = (both["dataset"] == "bare") & (both["variant"] == "b") & (both["samples"] == 9)
     both.loc[failed, "status"] = "failed"
-    assert analysis.shortfalls(both) == ["bare, b, seed 0: failed from n = 9 on"]
+    assert analysis.describe_incomplete(both) == ["bare, b, seed 0: failed from n = 9 on"]
 
 
 def test_each_phase_of_a_line_has_its_last_point() -> None:
     more = {("a", 0, 12): 5.0, ("a", 1, 12): 7.0, ("a", 0, 10): 0.0, ("a", 1, 10): 0.0}
-    table = analysis.final(rows(FULL | more))
+    table = analysis.last_points(rows(FULL | more))
     found = table[["variant", "phase", "samples", "mean", "std"]].fillna(-1).to_numpy().tolist()
     root = 2**0.5
     assert found == [
@@ -124,7 +142,7 @@ def test_each_phase_of_a_line_has_its_last_point() -> None:
 def test_a_line_whose_updates_end_with_the_data_is_frozen() -> None:
     more = {("a", 0, 12): 5.0, ("b", 0, 12): 5.0}
     both = rows(FULL | more)
-    assert analysis.frozen(rows(FULL).assign(updates=9)) == set()
-    assert analysis.frozen(both.assign(updates=both["samples"])) == set()
+    assert analysis.frozen_lines(rows(FULL).assign(updates=9)) == set()
+    assert analysis.frozen_lines(both.assign(updates=both["samples"])) == set()
     still = both["samples"].clip(upper=9).where(both["variant"] == "a", both["samples"])
-    assert analysis.frozen(both.assign(updates=still)) == {("d", "a", "s")}
+    assert analysis.frozen_lines(both.assign(updates=still)) == {("d", "a", "s")}

@@ -18,8 +18,8 @@ from . import style
 def plot(
     frame: pd.DataFrame, ax: Axes | None = None, looks: Mapping[tuple[str, str], style.Line] | None = None
 ) -> Axes:
-    """What `analysis.mean_ranks` gives. `looks` are by variant and study. Lines that tie are drawn side by side,
-    each moved by no more than its own width for each that it ties with, so that none hides another."""
+    """What `analysis.mean_ranks` gives. `looks` are by variant and study. Lines that tie are drawn side by
+    side, each moved by no more than its own width for each that it ties with, so that none hides another."""
     ax = style.axes(*style.PANEL) if ax is None else ax
     last = frame.groupby(["variant", "study"]).ngroups
     ax.set(ylabel="mean rank (1: best)", ylim=(last + 0.1, 0.9))

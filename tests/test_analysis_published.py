@@ -294,7 +294,7 @@ def test_why_a_dataset_has_no_published_runs() -> None:
     assert published.matching_runs(rows, {NAME: ABOUT[NAME] | {"reference": scale}}) == ({}, reason)
     assert published.matching_runs(rows.assign(algorithm="sac"), ABOUT) == (
         {},
-        {NAME: "none of its algorithms is in the paper (sac)"},
+        {NAME: "the paper has none of its algorithms (sac)"},
     )
     # What is learnt without data has no panel of its own.
     nothing = {NAME: ABOUT[NAME] | {"transitions": 0}}
@@ -465,7 +465,7 @@ def test_compare_tells_of_seeds_that_are_not_all_there(seqeval: Seqeval, tmp_pat
             {(NAME, "iql", 0): {5_000: 1.0, 54_999: 1.0}},
             f"{NAME}: ends at n = 54999, before the first published point, 55000",
         ),
-        ({(NAME, "sac", 0): {5_000: 1.0}}, f"{NAME}: none of its algorithms is in the paper (sac)"),
+        ({(NAME, "sac", 0): {5_000: 1.0}}, f"{NAME}: the paper has none of its algorithms (sac)"),
         (
             {(NAME, "iql", 0): {5_000: 1.0, 55_000: None}},
             f"{NAME} with iql: no published point where every seed has a value",

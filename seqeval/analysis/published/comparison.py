@@ -1,4 +1,4 @@
-"""A study compared with the paper's runs: which of them match it, and whether its curves lie within theirs."""
+"""Comparison of a study with the paper's runs: which match it, and whether its curves lie within theirs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PublishedRuns(NamedTuple):
 def matching_runs(
     rows: pd.DataFrame, descriptions: Descriptions
 ) -> tuple[dict[str, PublishedRuns], dict[str, str]]:
-    """The published runs for each dataset of `rows`, and for the other datasets the reason why there are none.
+    """The published runs for each dataset of `rows`, and for other datasets the reason why there are none.
 
     D4RL datasets match by name: the runs of finetune if any row of theirs is online, else those of fig1.
     Mixed datasets match if they join the paper's parts, in the paper's sizes, and these arrive in turn.
@@ -63,22 +63,21 @@ def matching_runs(
         size, published_size = description["transitions"], published["transitions"]
         theirs = runs(figure)
         theirs = theirs[(theirs["dataset"] == published_name) & theirs["algorithm"].isin(ours["algorithm"])]
-        same_unit = ours["unit"].iloc[0] == "score"
-        if not same_unit or not _same_scale(description["reference"], published["reference"]):
+        if ours["unit"].iloc[0] != "score" or any(
+            description["reference"][end] != published["reference"][end] for end in ("minimum", "maximum")
+        ):
             reasons[name] = "not in scores between D4RL's reference returns"
         elif abs(size - published_size) > TOLERANCE * published_size:
             reasons[name] = f"has {size} transitions, and the paper's dataset {published_size}"
         elif theirs.empty:
-            reasons[name] = (
-                f"none of its algorithms is in the paper ({', '.join(ours['algorithm'].unique())})"
-            )
+            reasons[name] = f"the paper has none of its algorithms ({', '.join(ours['algorithm'].unique())})"
         else:
             found[name] = PublishedRuns(figure, published_size, theirs.assign(dataset=name))
     return found, reasons
 
 
 def average_as_published(rows: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Rows of one dataset, `with_values`, averaged as the published ones: one row per seed and 50 000 updates.
+    """Rows of one dataset, `with_values`, averaged as the published ones: a row per seed and 50 000 updates.
 
     `size` is the number of transitions of the paper's dataset. `samples` is the end of the 50 000 updates on
     our x axis, and `evaluations` the number of rows in the mean. A seed has no row if it did not reach
@@ -113,7 +112,7 @@ def compare(rows: pd.DataFrame, descriptions: Descriptions) -> tuple[pd.DataFram
     - `dataset`, `variant`, `algorithm`, `figure`
     - `compared`: the number of these x, out of `points` published ones
     - `inside`: at how many of them our mean lies between the lowest and the highest published seed
-    - `estimate`, `low`, `high`: our area less theirs, in points of score, with its 95 % interval; NaN for one x
+    - `estimate`, `low`, `high`: our area less theirs with its 95 % interval; NaN if there is one x only
     - `seeds`, `published_seeds`, and `evaluations`: how many are averaged in one of our values, on average
 
     Raises UserError if no line can be compared.
@@ -178,10 +177,6 @@ def _figure_and_name(name: str, description: Mapping[str, Any], online: bool) ->
         if all(description[key] == known[key] for key in ("segments_in_turn", "segments")):
             return "mixed", mixed
     return ("finetune" if online else "fig1", name) if name in datasets("fig1") else None
-
-
-def _same_scale(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    return all(ours[end] == theirs[end] for end in ("minimum", "maximum"))
 
 
 def _compare_line(ours: pd.DataFrame, theirs: pd.DataFrame, seeds: int) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """The curves of the paper's figures: curves.csv.gz and dataset_scores.csv in this folder, from its authors.
 
-Known facts: K = γ = 1 and T0 = 5000. `samples` in the file counts updates, N of them offline, so the last 5000
-are made with all of the data. A score is the mean of the evaluations in the 50 000 updates up to its x; there
-is none for a last interval that is not complete. N is D4RL's number of transitions (d4rl.csv); mixed datasets
-are the first 333 000 transitions of random, of medium and of expert.
+Known facts: K = γ = 1 and T0 = 5000. `samples` in the file counts updates, N of them offline, so the last
+5000 are made with all of the data. A score is the mean of the evaluations in the 50 000 updates up to its x;
+there is none for a last interval that is not complete. N is D4RL's number of transitions (d4rl.csv); mixed
+datasets are the first 333 000 transitions of random, of medium and of expert.
 
 Derived: after u offline updates, n = min(N, u + 5000). Online there is one update per step, so after e steps
 u = N + e and n = N + e = u. The file agrees: its last points are the last multiples of 50 000 up to N +

@@ -2,10 +2,10 @@
 
     python experiments/k_gamma.py --datasets hopper-replay --algorithms td3_bc iql --out runs/k_gamma
 
-`--updates-per-growth` takes the values of K (updates between two arrivals), `--grow-by` those of γ (transitions
-that arrive at once). The settings of a study have the same flags as in `seqeval run`. OUT/K2-gamma16 is the
-study directory of K = 2, γ = 16. A table at the end lists the final values of all studies, and
-OUT/sensitivity.png shows them as heat maps.
+`--updates-per-growth` takes the values of K (updates between two arrivals), `--grow-by` those of γ
+(transitions that arrive at once). The settings of a study have the same flags as in `seqeval run`.
+OUT/K2-gamma16 is the study directory of K = 2, γ = 16. A table at the end lists the final values of all
+studies, and OUT/sensitivity.png shows them as heat maps.
 """
 
 from __future__ import annotations

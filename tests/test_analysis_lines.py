@@ -1,4 +1,4 @@
-"""Statistics of curves: worked out by hand, and no seed lost on the way."""
+"""Curves over seeds: values computed by hand, and every incomplete seed reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from seqeval import analysis
 from seqeval.errors import UserError
 
-DATA = 9  # transitions; what is seen beyond is seen online
+DATA = 9  # transitions of the dataset; larger n are online
 
 
 def rows(scores: dict[tuple[str, int, int], float | None], failed: tuple = ()) -> pd.DataFrame:
@@ -41,7 +41,7 @@ FULL = {
 }
 
 
-def test_curves_by_hand() -> None:
+def test_mean_curves_match_hand_computed_values() -> None:
     table = analysis.mean_curves(rows(FULL)).set_index(["variant", "samples"])
     assert table.loc[("a", 5), ["mean", "low", "high", "seeds", "total_seeds"]].tolist() == [
         2.0,
@@ -67,23 +67,23 @@ def test_curves_by_hand() -> None:
     assert set(table["unit"]) == {"score"}
 
 
-def test_final_by_hand() -> None:
+def test_last_points_match_hand_computed_values() -> None:
     table = analysis.last_points(rows(FULL)).set_index("variant")
     assert table.loc["a", ["samples", "mean", "low", "high"]].tolist() == [9, 6.0, 4.0, 8.0]
     assert table.loc["a", "std"] == pytest.approx(8**0.5)
     assert pd.isna(table.loc["b", "std"])
 
 
-def test_a_seed_that_failed_is_counted_and_told_and_not_averaged() -> None:
+def test_a_failed_seed_is_counted_and_reported_but_not_averaged() -> None:
     scores = FULL | {("a", 1, 9): None}
     found = rows(scores, failed=(("a", 1, 9),))
     table = analysis.mean_curves(found).set_index(["variant", "samples"])
     assert table.loc[("a", 9), ["mean", "seeds", "total_seeds"]].tolist() == [4.0, 1, 2]
-    assert table.loc[("a", 5), "unit"] == "score"  # a failure does not turn scores into returns
+    assert table.loc[("a", 5), "unit"] == "score"  # a failed seed does not turn scores into returns
     assert analysis.describe_incomplete(found) == ["d, a, seed 1: failed from n = 9 on"]
 
 
-def test_a_line_of_which_every_seed_failed_is_still_there() -> None:
+def test_a_line_with_only_failed_seeds_is_kept() -> None:
     failed = (("b", 0, 5), ("b", 0, 9))
     found = rows(FULL | dict.fromkeys(failed), failed)
     table = analysis.last_points(found).set_index("variant")
@@ -91,27 +91,29 @@ def test_a_line_of_which_every_seed_failed_is_still_there() -> None:
     assert pd.isna(table.loc["b", "mean"])
 
 
-def test_a_seed_that_stops_early_is_told() -> None:
+def test_a_seed_that_ends_early_is_reported() -> None:
     scores = {key: value for key, value in FULL.items() if key != ("a", 1, 9)}
     assert analysis.describe_incomplete(rows(scores)) == ["d, a, seed 1: ends at n = 5, others at 9"]
     assert analysis.describe_incomplete(rows(FULL)) == []
     assert analysis.describe_incomplete(rows(FULL).assign(planned=9)) == []
-    told = analysis.describe_incomplete(rows(FULL).assign(planned=20))
-    assert told == ["d, a: ends at n = 9 of 20", "d, b: ends at n = 9 of 20"]
+    messages = analysis.describe_incomplete(rows(FULL).assign(planned=20))
+    assert messages == ["d, a: ends at n = 9 of 20", "d, b: ends at n = 9 of 20"]
 
 
-def test_a_dataset_without_scores_is_in_returns() -> None:
+def test_a_dataset_without_scores_uses_returns() -> None:
     table = analysis.mean_curves(rows(dict.fromkeys(FULL)))
     assert set(table["unit"]) == {"return"}
     assert set(table["mean"]) == {7.0}
 
 
-def test_a_dataset_that_was_not_evaluated_has_no_unit_and_no_shortfall() -> None:
+def test_an_unevaluated_dataset_has_no_unit_and_is_not_incomplete() -> None:
     without = rows(dict.fromkeys(FULL)).assign(dataset="bare", return_mean=None)
     both = pd.concat([rows(FULL), without], ignore_index=True)
     assert analysis.unevaluated_datasets(both) == ["bare"]
     assert analysis.unevaluated_datasets(rows(FULL)) == []
-    assert analysis.unevaluated_datasets(rows(FULL).assign(return_mean=None)) == []  # somebody else's scores
+    assert (
+        analysis.unevaluated_datasets(rows(FULL).assign(return_mean=None)) == []
+    )  # scores without returns, as published runs
     table = analysis.last_points(both).set_index(["dataset", "variant"])
     assert table["unit"].tolist() == ["none", "none", "score", "score"]
     assert table.loc[("bare", "a"), ["samples", "seeds", "total_seeds"]].tolist() == [9, 0, 2]
@@ -127,7 +129,7 @@ def test_a_dataset_that_was_not_evaluated_has_no_unit_and_no_shortfall() -> None
     assert analysis.describe_incomplete(both) == ["bare, b, seed 0: failed from n = 9 on"]
 
 
-def test_each_phase_of_a_line_has_its_last_point() -> None:
+def test_each_phase_of_a_line_has_a_last_point() -> None:
     more = {("a", 0, 12): 5.0, ("a", 1, 12): 7.0, ("a", 0, 10): 0.0, ("a", 1, 10): 0.0}
     table = analysis.last_points(rows(FULL | more))
     found = table[["variant", "phase", "samples", "mean", "std"]].fillna(-1).to_numpy().tolist()
@@ -139,7 +141,7 @@ def test_each_phase_of_a_line_has_its_last_point() -> None:
     ]
 
 
-def test_a_line_whose_updates_end_with_the_data_is_frozen() -> None:
+def test_a_line_without_online_updates_is_frozen() -> None:
     more = {("a", 0, 12): 5.0, ("b", 0, 12): 5.0}
     both = rows(FULL | more)
     assert analysis.frozen_lines(rows(FULL).assign(updates=9)) == set()

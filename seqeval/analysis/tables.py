@@ -26,8 +26,6 @@ ESTIMATORS = {"mean": "mean", "median": "median", "iqm": "IQM"}  # over datasets
 LINE_WIDTH = 92  # characters in a line of a page, in LaTeX's \footnotesize
 INTERVAL_WIDTH = 10  # characters of that size that are as wide as an interval
 
-_ROW = ["statistic", "dataset", "estimator", "unit"]  # the key of a row of a printed table
-
 
 def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """All numbers of the tables in one tidy table, and notes on what it leaves out.
@@ -47,7 +45,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     except UserError as error:
         comparable, notes = rows[:0], [str(error)]
     scored = comparable["dataset"].unique()
-    printed = {name: each for name, each in STATISTICS.items() if each.of_runs and each.in_tables}
+    printed = {name: s for name, s in STATISTICS.items() if s.of_runs and s.in_tables}
     parts = []
     for name, statistic in printed.items():
         values = statistic.compute(rows)
@@ -71,7 +69,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     )
     online = table["statistic"].map(lambda name: printed[name].phase == "online")
     table["frozen"] = online & table["line"].isin([line[1:] for line in frozen_lines(rows)])
-    for _, lines in table.groupby(_ROW, sort=False):
+    for _, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
         table.loc[lines.index, "best"] = best(lines)
     columns = ["statistic", "dataset", "estimator", "variant", "study", "unit"]
     columns += ["estimate", "low", "high", "runs", "datasets", "frozen", "best"]

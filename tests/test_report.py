@@ -334,7 +334,7 @@ def test_a_line_whose_seeds_all_stopped_has_no_statistics() -> None:
         assert len(finals(embedded(page))) == 5
         assert ("statistics need finished studies" in text) == (not leave_out)
     texts = [each["csv"] for each in embedded(page)["copies"].values()]
-    over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
+    over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,estimator"))))
     wanted = analysis.aggregate(analysis.final_values(rows[rows["dataset"] != "one"]))
     assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
 
@@ -563,7 +563,7 @@ def test_what_cannot_be_reported_is_a_line(
         return error
 
     out = tmp_path / "page.html"
-    assert "at least one run directory" in refused("--out", out)
+    assert "at least one study directory" in refused("--out", out)
     assert "ends in .html" in refused(one, "--out", tmp_path / "page.pdf")
     assert "are not those of" in refused(one, two, "--out", out)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)

@@ -63,10 +63,10 @@ class FigureKind:
         if self.differ_in:
             _check_differences(studies, self.differ_in)
         if not self.complete and not leave_out:
-            return rows, analysis.shortfalls(rows)
-        rows, notes = analysis.complete(analysis.with_planned(rows, studies), leave_out)
+            return rows, analysis.describe_incomplete(rows)
+        rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out)
         if self.scores:
-            rows, more = analysis.comparable(rows)
+            rows, more = analysis.comparable_rows(rows)
             notes += more
         return rows, notes
 

@@ -78,14 +78,14 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
     for part in ("protocol", "online", "evaluation", "datasets", "algorithms"):
         assert again[part] == described[part]
-    assert again["runs"][0]["seeds"] == sorted(given.seeds)
-    assert again["runs"][0]["device"] == described["runs"][0]["device"]
+    assert again["invocations"][0]["seeds"] == sorted(given.seeds)
+    assert again["invocations"][0]["device"] == described["invocations"][0]["device"]
     assert parsed[1] == Path("a run-again")
 
 
 def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None:
     described = resolve(STUDIES["defaults"]).describe()
-    device = described["runs"][0]["device"]
+    device = described["invocations"][0]["device"]
     assert reporting.rerun_command(described, "s") == (
         "seqeval run --datasets pendulum-replay --algorithms bc --seeds 0 1 2 "
         f"--device {device} --out s-again"

@@ -143,7 +143,7 @@ def environments(studies: Studies) -> list[tuple[list[str], dict[str, str]]]:
     """Hardware and software of each invocation; invocations with the same environment together."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, study in studies.items():
-        for invocation in study["runs"]:
+        for invocation in study["invocations"]:
             packages = invocation["versions"].items()
             facts = {
                 "device": invocation["device"],

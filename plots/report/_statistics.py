@@ -26,7 +26,7 @@ INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
 
 
 def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[tuple[str, list[Section]]]:
-    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned`.
+    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned_end`.
 
     Lines with incomplete seeds have no numbers; with `leave_out`, only these seeds are left out. Unfinished
     lines have no numbers either way.
@@ -58,11 +58,11 @@ class CompleteRows:
     with the number of its complete seeds."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
-        unfinished = set(analysis.unfinished(rows)[LINE].itertuples(index=False, name=None))
-        incomplete = [seed[:4] for seed in analysis.incomplete(rows)]
+        unfinished = set(analysis.unfinished_lines(rows)[LINE].itertuples(index=False, name=None))
+        incomplete = [seed[:4] for seed in analysis.incomplete_seeds(rows)]
         columns = [*LINE, "seed"] if leave_out else LINE
-        kept = analysis.without_those(rows, [seed[: len(columns)] for seed in incomplete], columns)
-        self.rows = analysis.without_those(kept, unfinished, LINE)
+        kept = analysis.exclude(rows, [seed[: len(columns)] for seed in incomplete], columns)
+        self.rows = analysis.exclude(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
         losses = Counter(seed[:3] for seed in incomplete)
         self.left_out = {
@@ -79,7 +79,7 @@ class Lines:
         valued = analysis.with_values(rows)
         styles = curves.line_styles(rows)
         self.labels = {key: style.label for key, style in styles.items()}
-        names = analysis.labels(list(styles))
+        names = analysis.line_labels(list(styles))
         self.renamed = {names[key]: label for key, label in self.labels.items()}
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
@@ -105,10 +105,10 @@ def _decimals(spread: float) -> int:
 def _data_efficiency(complete: CompleteRows, lines: Lines) -> Section:
     rows = complete.rows
     columns = {
-        "at the end": (analysis.means(analysis.finals(rows)), None),
-        "area": (analysis.means(analysis.areas(rows)), None),
-        "n to 50 %": (analysis.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
-        "n to 90 %": (analysis.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
+        "at the end": (analysis.means_over_seeds(analysis.final_values(rows)), None),
+        "area": (analysis.means_over_seeds(analysis.areas(rows)), None),
+        "n to 50 %": (analysis.samples_to_level(rows, share=0.5).assign(unit="transitions"), 0),
+        "n to 90 %": (analysis.samples_to_level(rows, share=0.9).assign(unit="transitions"), 0),
     }
     description = (
         "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve "
@@ -147,11 +147,11 @@ def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
 
 def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
     try:
-        rows, _ = analysis.complete(rows, leave_out)
-        rows, notes = analysis.comparable(rows)
+        rows, _ = analysis.complete_rows(rows, leave_out)
+        rows, notes = analysis.comparable_rows(rows)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    finals, areas = analysis.finals(rows), analysis.areas(rows)
+    finals, areas = analysis.final_values(rows), analysis.areas(rows)
     improvement = _improvement(finals, notes, lines)
     names = set(rows["dataset"].unique())
     if len(names) == 1:
@@ -165,7 +165,7 @@ def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Se
 
 
 def _across(title: str, values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
-    table = analysis.across(values)
+    table = analysis.aggregate(values)
     body = []
     for key, line in table.groupby(["variant", "study"], sort=False):
         by_statistic = {row["statistic"]: row for row in line.to_dict("records")}
@@ -184,7 +184,9 @@ def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines) -> Sectio
     title = "Probability of improvement"
     if len(lines.labels) < 2:
         return Missing(title, "There is only one line, so there is nothing to compare it with.")
-    table = analysis.improvement(values).replace({"first": lines.renamed, "second": lines.renamed})
+    table = analysis.probability_of_improvement(values).replace(
+        {"first": lines.renamed, "second": lines.renamed}
+    )
     names = list(dict.fromkeys(table["first"]))
     pairs = {(pair["first"], pair["second"]): pair for pair in table.to_dict("records")}
     body = [
@@ -214,7 +216,7 @@ def _borders(datasets: Datasets) -> dict[str, list[int]]:
 def _forgetting(
     complete: CompleteRows, lines: Lines, borders: Mapping[str, list[int]], datasets: Datasets
 ) -> Section:
-    table = analysis.means(analysis.forgetting(complete.rows, borders))
+    table = analysis.means_over_seeds(analysis.forgetting(complete.rows, borders))
     parts: dict[str, list[pd.DataFrame]] = {}
     for name, inner in borders.items():
         names = [segment for segment, _ in curves.segments(datasets[name])]
@@ -232,9 +234,9 @@ def _forgetting(
 def _online(complete: CompleteRows, lines: Lines) -> Section:
     rows = complete.rows
     columns = {
-        "at the end": (analysis.means(analysis.finals(rows, "online")), None),
-        "gain": (analysis.means(analysis.gains(rows)), None),
-        "drop": (analysis.means(analysis.drops(rows)), None),
+        "at the end": (analysis.means_over_seeds(analysis.online_final_values(rows)), None),
+        "gain": (analysis.means_over_seeds(analysis.online_gains(rows)), None),
+        "drop": (analysis.means_over_seeds(analysis.online_drops(rows)), None),
     }
     description = (
         "At the end: the value after the last online step, mean over seeds. Gain: that value minus the "

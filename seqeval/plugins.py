@@ -9,11 +9,10 @@ registers in the entry-point group `seqeval.algorithms`. A variant adds settings
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seqeval import loading
@@ -47,25 +46,13 @@ class Variant:
         return restore, (self.name, self.settings())
 
 
-def _defined_in(module: ModuleType) -> dict[str, type]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and issubclass(value, Algorithm | SingleAlgorithm)
-        and value.__module__ == module.__name__
-    }
-
-
-def _fault(value: Any) -> str | None:
-    if not (isinstance(value, type) and issubclass(value, Algorithm | SingleAlgorithm)):
-        return "is neither an Algorithm nor a SingleAlgorithm of seqeval.algorithm"
-    if inspect.isabstract(value):
-        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
-    return None
-
-
-ALGORITHMS = loading.Kind("algorithm", "seqeval.algos", "seqeval.algorithms", _defined_in, _fault)
+ALGORITHMS = loading.class_kind(
+    "algorithm",
+    "seqeval.algos",
+    "seqeval.algorithms",
+    Algorithm | SingleAlgorithm,
+    "an Algorithm or a SingleAlgorithm of seqeval.algorithm",
+)
 
 
 def names() -> list[str]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqeval import atomic_io
-from seqeval.execution.storage import Cell, RunDirectory
+from seqeval.execution.storage import StudyDirectory
 
 from ._terminal import plain_console
 
@@ -73,7 +73,7 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
 
 def run_statuses(directory: Path) -> list[RunStatus]:
     """The status of every requested run. Raises UserError if the directory contains no study."""
-    study_directory = RunDirectory(directory)
+    study_directory = StudyDirectory(directory)
     commands = study_directory.study()["runs"]
     began = datetime.fromisoformat(commands[-1]["began"]).timestamp()
     locked, now = atomic_io.is_locked(directory), time.time()

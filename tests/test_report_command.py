@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
-from seqeval import cli, execution, plugins
+from seqeval import cli, execution, loading
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve
@@ -110,11 +110,11 @@ def write_study(folder: Path, described: dict, rows: pd.DataFrame) -> Path:
     """A study directory with these rows."""
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps(described))
-    for (variant, seed), run in rows.groupby(["variant", "seed"]):
-        cell = folder / "cells" / "d" / str(variant) / f"seed-{seed}"
-        cell.mkdir(parents=True)
-        lines = [row | {"metrics": {}} for row in run.to_dict("records")]
-        (cell / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for (variant, seed), curve in rows.groupby(["variant", "seed"]):
+        run = folder / "runs" / "d" / str(variant) / f"seed-{seed}"
+        run.mkdir(parents=True)
+        lines = [row | {"metrics": {}, "evaluations": {}} for row in curve.to_dict("records")]
+        (run / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 

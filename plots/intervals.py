@@ -12,9 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from seqeval import analysis
 
 from . import FigureKind, Studies, style
+from .aggregate import NAMES
 
-# The arrow shows which direction is better.
-TITLES = {"mean": "mean ↑", "median": "median ↑", "iqm": "IQM ↑", "optimality_gap": "optimality gap ↓"}
 # For each statistic: label, offset of its bar from the middle of the line (downwards), opacity of the bar.
 BARS = {"final": ("end of the data", -0.19, 0.6), "area": ("area under the curve", 0.19, 0.12)}
 HEIGHT = 0.3  # of a bar; lines are 1 apart
@@ -50,10 +49,10 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     table = pd.concat([part.assign(statistic=name) for name, part in parts.items()])
     with style.context():
         drawn = Figure(figsize=(style.TEXT_WIDTH, 0.95 + 0.26 * len(styles)))
-        axes = drawn.subplots(1, len(TITLES), sharey=True)
-        for ax, (estimator, title) in zip(axes, TITLES.items(), strict=True):
+        axes = drawn.subplots(1, len(NAMES), sharey=True)
+        for ax, (estimator, name) in zip(axes, NAMES.items(), strict=True):
             plot(table[table["estimator"] == estimator], ax, styles)
-            ax.set_title(title)
+            ax.set_title(f"{name} {'↓' if estimator == 'optimality_gap' else '↑'}")  # towards better values
         patches = [
             Patch(facecolor=(0, 0, 0, opacity), edgecolor="#000000", linewidth=0.7, label=label)
             for label, _, opacity in BARS.values()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqeval import UserError, analysis
-from seqeval.analysis import statistics, tables
+from seqeval.analysis import curves, statistics, summaries, tables
 
 Curve = dict[int, float]
 DATA = 10  # transitions of every dataset in this file
@@ -51,30 +51,24 @@ TWO = {
 
 def test_final_values_and_areas_match_hand_computed_values() -> None:
     assert values(analysis.final_values(rows(TWO))) == {("d", "a", 0): 20.0, ("d", "a", 1): 8.0}
-    assert values(analysis.online_final_values(rows(TWO))) == {("d", "a", 0): 30.0}
+    assert values(statistics.online_final_values(rows(TWO))) == {("d", "a", 0): 30.0}
     # (0 + 10)/2 * 4 + (10 + 20)/2 * 4 over 8; (4 + 4)/2 * 4 + (4 + 8)/2 * 4 over 8. Online does not count.
-    assert values(analysis.areas(rows(TWO))) == {("d", "a", 0): 10.0, ("d", "a", 1): 5.0}
+    assert values(statistics.areas(rows(TWO))) == {("d", "a", 0): 10.0, ("d", "a", 1): 5.0}
 
 
 def test_a_run_of_one_point_has_no_area() -> None:
-    assert analysis.areas(rows({("d", "a", 0): {10: 5.0}})).empty
-
-
-def test_values_at_are_interpolated_and_never_extrapolated() -> None:
-    assert values(analysis.values_at(rows(TWO), {"d": 8})) == {("d", "a", 0): 15.0, ("d", "a", 1): 6.0}
-    assert values(analysis.values_at(rows(TWO), {"d": 12})) == {("d", "a", 0): 16.0}
-    assert analysis.values_at(rows(TWO), {"d": 1}).empty
+    assert statistics.areas(rows({("d", "a", 0): {10: 5.0}})).empty
 
 
 def test_online_gains_and_drops_match_hand_computed_values() -> None:
     curve = {2: 0.0, 10: 50.0, 12: 30.0, 14: 20.0, 18: 90.0}  # the first quarter of eight steps ends at 12
     found = rows({("d", "a", 0): curve, ("d", "a", 1): {2: 1.0, 10: 3.0}})
-    assert values(analysis.online_gains(found)) == {("d", "a", 0): 40.0}
-    assert values(analysis.online_drops(found)) == {("d", "a", 0): 20.0}
+    assert values(statistics.online_gains(found)) == {("d", "a", 0): 40.0}
+    assert values(statistics.online_drops(found)) == {("d", "a", 0): 20.0}
     late = rows({("d", "a", 0): {10: 5.0, 18: 7.0}})  # no point in the first quarter: the first point counts
-    assert values(analysis.online_drops(late)) == {("d", "a", 0): -2.0}
+    assert values(statistics.online_drops(late)) == {("d", "a", 0): -2.0}
     from_scratch = rows({("d", "a", 0): {11: 5.0, 18: 7.0}})
-    assert analysis.online_gains(from_scratch).empty
+    assert statistics.online_gains(from_scratch).empty
 
 
 def test_forgetting_matches_hand_computed_values() -> None:
@@ -168,7 +162,7 @@ def test_aggregate_curves_equal_aggregate_at_every_share() -> None:
     curves = analysis.aggregate_curves(found, {"d": 10, "e": 10}, repetitions=50)
     assert sorted(set(curves["share"])) == [0.5, 1.0]
     for share, n in ((0.5, 5), (1.0, 10)):
-        expected = analysis.aggregate(analysis.values_at(found, {"d": n, "e": n}), repetitions=50)
+        expected = analysis.aggregate(analysis.final_values(found[found["samples"] == n]), repetitions=50)
         both = curves[curves["share"] == share].merge(expected, on=["variant", "study", "estimator"])
         assert len(both) == 8
         for column in ("estimate", "low", "high"):
@@ -215,21 +209,21 @@ def test_mean_ranks_match_hand_computed_values() -> None:
 
 def test_samples_to_level_match_hand_computed_values() -> None:
     found = rows({("d", "a", 0): {2: 0.0, 6: 10.0, 10: 20.0}, ("d", "a", 1): {2: 0.0, 6: 10.0, 10: 40.0}})
-    (line,) = analysis.samples_to_level(found, level=5).to_dict("records")
+    (line,) = curves.samples_to_level(found, level=5).to_dict("records")
     assert (line["estimate"], line["low"], line["high"]) == (4.0, 4.0, 4.0)
-    (line,) = analysis.samples_to_level(found, level=20).to_dict("records")  # the mean goes from 10 to 30
+    (line,) = curves.samples_to_level(found, level=20).to_dict("records")  # the mean goes from 10 to 30
     assert line["estimate"] == 8.0
     assert (line["low"], line["high"]) == (6 + 4 / 3, 10.0)  # seed 1 drawn twice, seed 0 drawn twice
-    (line,) = analysis.samples_to_level(found, level=35).to_dict("records")
+    (line,) = curves.samples_to_level(found, level=35).to_dict("records")
     assert (line["estimate"], line["high"]) == (math.inf, math.inf)
     assert math.isfinite(line["low"])
-    (line,) = analysis.samples_to_level(found, share=0.5).to_dict("records")
+    (line,) = curves.samples_to_level(found, share=0.5).to_dict("records")
     assert (line["level"], line["estimate"]) == (15.0, 7.0)
-    (line,) = analysis.samples_to_level(found, level=-5).to_dict("records")
+    (line,) = curves.samples_to_level(found, level=-5).to_dict("records")
     assert line["estimate"] == 2.0
-    assert analysis.samples_to_level(rows({("d", "a", 0): {2: -9.0, 10: -1.0}}), share=0.5).empty
+    assert curves.samples_to_level(rows({("d", "a", 0): {2: -9.0, 10: -1.0}}), share=0.5).empty
     with pytest.raises(ValueError, match="give a level or a share"):
-        analysis.samples_to_level(found)
+        curves.samples_to_level(found)
 
 
 def test_overtakings_match_hand_computed_values() -> None:
@@ -257,10 +251,8 @@ def test_an_overtaking_that_depends_on_one_seed_has_an_infinite_end() -> None:
 
 def test_mean_difference_matches_hand_computed_value() -> None:
     ours = analysis.final_values(rows({("d", "a", 0): {10: 9.0}, ("d", "a", 1): {10: 5.0}}))
-    theirs = analysis.final_values(rows({("d", "a", 3): {10: 1.0}, ("e", "a", 3): {10: 1.0}}, "published"))
-    (line,) = analysis.mean_difference(ours, theirs).to_dict("records")
-    assert (line["estimate"], line["low"], line["high"]) == (6.0, 4.0, 8.0)
-    assert (line["dataset"], line["seeds"], line["other_seeds"]) == ("d", 2, 1)
+    theirs = analysis.final_values(rows({("d", "a", 3): {10: 1.0}}, "published"))
+    assert summaries.mean_difference(ours, theirs) == (6.0, 4.0, 8.0)
 
 
 def test_incomplete_seeds_are_refused_or_left_out_by_name() -> None:
@@ -317,7 +309,7 @@ def test_unequal_seeds_and_ends_are_reported() -> None:
 
 
 @pytest.mark.parametrize("statistic", analysis.STATISTICS.values(), ids=analysis.STATISTICS)
-def test_every_statistic_gives_an_estimate_per_line(statistic: analysis.Statistic) -> None:
+def test_every_statistic_gives_an_estimate_per_line(statistic: statistics.Statistic) -> None:
     found = rows({(d, v, s): {2: s, 10: 5 + s, 18: 9 + s} for d in "de" for v in "ab" for s in range(3)})
     table = statistic.estimates(found)
     assert {"dataset", "variant", "study", "unit", "estimate", "low", "high"} <= set(table)
@@ -355,17 +347,17 @@ def test_an_area_lies_between_lowest_and_highest_and_does_not_depend_on_the_scal
 ) -> None:
     n = np.linspace(1, DATA, len(curve)).round(3)
     found = rows({("d", "a", 0): dict(zip(n.tolist(), curve, strict=True))})
-    (area,) = analysis.areas(found)["value"]
+    (area,) = statistics.areas(found)["value"]
     assert min(curve) - 1e-6 <= area <= max(curve) + 1e-6
     doubled = rows({("d", "a", 0): dict(zip((2 * n).tolist(), curve, strict=True))}).assign(phase="offline")
-    assert analysis.areas(doubled)["value"].tolist() == pytest.approx([area])
+    assert statistics.areas(doubled)["value"].tolist() == pytest.approx([area])
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-50, 150), min_size=3, max_size=8), st.integers(-50, 150))
 def test_a_curve_has_the_level_where_it_first_reaches_it(curve: list[int], level: int) -> None:
     found = rows({("d", "a", 0): dict(enumerate(curve, 1))})
-    (n,) = analysis.samples_to_level(found, level=level, repetitions=1)["estimate"]
+    (n,) = curves.samples_to_level(found, level=level, repetitions=1)["estimate"]
     x = np.arange(1, len(curve) + 1)
     if math.isinf(n):
         assert max(curve) < level
@@ -394,9 +386,9 @@ def test_statistics_do_not_depend_on_the_order_of_the_rows(random: object) -> No
     shuffled = found.iloc[order]
     sizes = {"d": DATA, "e": DATA}
     for statistic in (
-        lambda r: analysis.means_over_seeds(analysis.areas(r), 20),
+        lambda r: analysis.means_over_seeds(statistics.areas(r), 20),
         lambda r: analysis.aggregate_curves(r, sizes, repetitions=5),
-        lambda r: analysis.samples_to_level(r, share=0.9, repetitions=5),
+        lambda r: curves.samples_to_level(r, share=0.9, repetitions=5),
     ):
         expected, other = statistic(found), statistic(shuffled)
         keys = [name for name in expected if expected[name].dtype == "str"]

@@ -72,7 +72,7 @@ def test_each_line_has_final_value_area_and_estimators_over_datasets() -> None:
     rows = made_up.rows(("bc", "mine"), ("one", "two"))
     table = collected(rows).set_index(KEY)
     assert len(table) == 2 * 2 * (2 + 3)  # statistics, lines, and datasets and estimators
-    for statistic, values in (("final", analysis.final_values(rows)), ("area", analysis.areas(rows))):
+    for statistic, values in ((name, analysis.STATISTICS[name].compute(rows)) for name in ("final", "area")):
         for each in analysis.means_over_seeds(values).itertuples():
             found = table.loc[(statistic, each.dataset, "mean", each.variant, "s")]
             assert found[["estimate", "low", "high", "runs", "unit"]].tolist() == [

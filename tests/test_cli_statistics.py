@@ -74,9 +74,9 @@ def test_an_unknown_figure_is_refused_with_the_known_names(
     seqeval: Seqeval, finished: Path, tmp_path: Path, name: str
 ) -> None:
     line = refused(seqeval("plot", finished, f"--figure={name}", "--out", tmp_path / "a.png"))
-    assert f"no figure is called {name!r}" in line
+    assert f"figure {name!r} is not known" in line
     known = "aggregate, curves, improvement, intervals, profile, ranks, sensitivity"
-    assert line.endswith(f"; choose one of {known}\n")
+    assert line.endswith(f"; known figures: {known}\n")
     assert ("did you mean 'aggregate'?" in line) == (name == "aggregat")
 
 

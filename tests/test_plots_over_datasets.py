@@ -140,7 +140,7 @@ def test_intervals_are_bars_from_low_to_high_with_a_tick_at_the_estimate() -> No
     figure = draw("intervals", rows)
     assert [ax.get_title()[:-2] for ax in figure.axes] == ["mean", "median", "IQM", "optimality gap"]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["bc", "iql"]
-    end, area = (analysis.aggregate(measure(rows)) for measure in (analysis.final_values, analysis.areas))
+    end, area = (analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in ("final", "area"))
     for ax, estimator in zip(figure.axes, ("mean", "median", "iqm", "optimality_gap"), strict=True):
         expected = []
         for place, variant in enumerate(("bc", "iql")):

@@ -189,9 +189,9 @@ def test_incomplete_seeds_prevent_statistics_over_datasets_unless_left_out() -> 
     rows = make_rows(study)
     rows = rows[(rows["seed"] == 0) | (rows["variant"] == "bc") | (rows["samples"] < END)]
     refused, left_out = make_page(study, rows), make_page(study, rows, leave_out=True)
-    assert "statistics want every seed" in ParsedPage(refused).visible_text
+    assert "statistics need every seed" in ParsedPage(refused).visible_text
     assert "optimality gap" not in ParsedPage(refused).visible_text
-    assert "statistics want every seed" not in ParsedPage(left_out).visible_text
+    assert "statistics need every seed" not in ParsedPage(left_out).visible_text
     assert "optimality gap" in ParsedPage(left_out).visible_text
 
 
@@ -206,7 +206,7 @@ def test_an_unfinished_line_has_no_statistics() -> None:
         assert "one bc — — — — 0 of 2 seeds" in text
         assert ("one", "bc") not in final_values(embedded(page)).index
         assert len(final_values(embedded(page))) == 5
-        assert ("statistics want finished studies" in text) == (not leave_out)
+        assert ("statistics need finished studies" in text) == (not leave_out)
     texts = [copy["csv"] for copy in embedded(page)["tables"].values()]
     over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,estimator"))))
     wanted = analysis.aggregate(analysis.final_values(rows[rows["dataset"] != "one"]))

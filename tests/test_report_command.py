@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
-from seqeval import cli, execution, loading
+import seqeval
+from seqeval import cli, loading
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve
@@ -72,7 +73,7 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
         parsed.extend([study, out])
         raise Parsed
 
-    monkeypatch.setattr(execution, "run", catch)
+    monkeypatch.setattr(seqeval, "run", catch)
     with pytest.raises(Parsed):
         cli.main(shlex.split(reporting.rerun_command(described, "a run"))[1:])
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
@@ -92,6 +93,13 @@ def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None
     )
 
 
+def test_the_command_names_all_evaluators_of_a_stored_study() -> None:
+    described = json.loads(json.dumps(resolve(STUDIES["defaults"]).describe()))
+    assert "evaluators" not in reporting.rerun_command(described, "s")
+    described["evaluation"]["evaluators"] = ["episodes", "mine.py:Values"]
+    assert "--evaluation.evaluators episodes mine.py:Values " in reporting.rerun_command(described, "s")
+
+
 def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
@@ -100,7 +108,7 @@ def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_p
     loading.load_file.cache_clear()
     rerun = reporting._rerun(described, "s")
     assert rerun.command is None
-    assert "no longer the file that it was" in rerun.remarks[0]
+    assert "mine.py has changed since the study started" in rerun.remarks[0]
 
 
 # --- seqeval report ---

@@ -14,7 +14,8 @@ from ._protocol import leaks
 def warnings(rows: pd.DataFrame, studies: Studies, leave_out: bool) -> list[str]:
     """Seeds that failed, ended early or are missing, lines that end early, leaks, and mixed package versions.
 
-    `rows` have been through `analysis.with_planned_end`. With `leave_out`, statistics leave out incomplete seeds.
+    `rows` have been through `analysis.with_planned_end`. With `leave_out`, statistics leave out incomplete
+    seeds.
     """
     found = [
         f"{name}: not evaluated, because it has no environment"

@@ -8,6 +8,8 @@ curves        the same at every x; ranks, samples to a level, overtaking
 bootstrap     estimators and their intervals
 """
 
+# ruff: noqa: F401 (this module only gathers the names)
+
 from .completeness import (
     comparable_rows,
     complete_rows,
@@ -17,7 +19,7 @@ from .completeness import (
     unfinished_lines,
     with_planned_end,
 )
-from .curves import aggregate_curves, mean_ranks, overtakings, samples_to_level
+from .curves import aggregate_curves, mean_ranks, overtakings
 from .lines import (
     LINE,
     frozen_lines,
@@ -31,54 +33,12 @@ from .lines import (
 from .statistics import (
     STATISTICS,
     Statistic,
-    areas,
     final_values,
     forgetting,
-    online_drops,
-    online_final_values,
-    online_gains,
-    values_at,
 )
 from .summaries import (
     aggregate,
-    mean_difference,
     means_over_seeds,
     performance_profile,
     probability_of_improvement,
 )
-
-__all__ = [
-    "LINE",
-    "STATISTICS",
-    "Statistic",
-    "aggregate",
-    "aggregate_curves",
-    "areas",
-    "comparable_rows",
-    "complete_rows",
-    "describe_incomplete",
-    "exclude",
-    "final_values",
-    "forgetting",
-    "frozen_lines",
-    "incomplete_seeds",
-    "last_points",
-    "line_labels",
-    "mean_curves",
-    "mean_difference",
-    "mean_ranks",
-    "means_over_seeds",
-    "online_drops",
-    "online_final_values",
-    "online_gains",
-    "overtakings",
-    "performance_profile",
-    "probability_of_improvement",
-    "samples_to_level",
-    "unevaluated_datasets",
-    "unfinished_lines",
-    "values_at",
-    "variants",
-    "with_planned_end",
-    "with_values",
-]

@@ -34,36 +34,33 @@ def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     than its line.
     """
     rows = with_values(rows)
-    samples, lines = rows["samples"], rows.groupby(LINE, sort=False)
+    samples = rows["samples"]
     described = rows.assign(
-        line=lines.ngroup(),
-        points=lines["samples"].transform("nunique"),
-        end=lines["samples"].transform("max"),
         failed=samples.where(rows["status"] != "ok"),
         missing=samples.where(rows["value"].isna() & (rows["unit"] != "none")),
     )
     seeds = described.groupby(RUN, sort=False).agg(
-        line=("line", "first"),
-        points=("points", "first"),
-        end=("end", "first"),
         failed=("failed", "min"),
         missing=("missing", "min"),
-        seed_end=("samples", "max"),
-        seed_points=("samples", "nunique"),
+        end=("samples", "max"),
+        points=("samples", "nunique"),
     )
+    points_of = rows.groupby(LINE)["samples"].nunique()
     found = []
-    for seed in seeds.reset_index().sort_values("line", kind="stable").to_dict("records"):
-        if not math.isnan(seed["failed"]):
-            reason = f"failed from n = {seed['failed']:.0f} on"
-        elif not math.isnan(seed["missing"]):
-            reason = f"no value at n = {seed['missing']:.0f}"
-        elif seed["seed_end"] < seed["end"]:
-            reason = f"ends at n = {seed['seed_end']}, others at {seed['end']}"
-        elif seed["seed_points"] < seed["points"]:
-            reason = f"{seed['points'] - seed['seed_points']} of {seed['points']} points are missing"
-        else:
-            continue
-        found.append((*(seed[name] for name in RUN), reason))
+    for line, runs in seeds.reset_index().groupby(LINE, sort=False):
+        end, points = runs["end"].max(), points_of[line]
+        for seed in runs.to_dict("records"):
+            if not math.isnan(seed["failed"]):
+                reason = f"failed from n = {seed['failed']:.0f} on"
+            elif not math.isnan(seed["missing"]):
+                reason = f"no value at n = {seed['missing']:.0f}"
+            elif seed["end"] < end:
+                reason = f"ends at n = {seed['end']}, others at {end}"
+            elif seed["points"] < points:
+                reason = f"{points - seed['points']} of {points} points are missing"
+            else:
+                continue
+            found.append((*line, seed["seed"], reason))
     return found
 
 

@@ -33,7 +33,7 @@ class Statistic:
 
     name: str  # in the column `statistic` of the table's CSV
     heading: str  # of its column in the report
-    description: str  # completes a sentence that begins with the unit: "Score at the end of the data"
+    description: str  # completes a sentence that begins with its unit: "Score at the end of the data"
     compute: Frame  # rows to run values or, for a statistic of the mean curve, to estimates
     phase: str = "offline"  # or "online": the phase that a line must have
     of_runs: bool = True  # whether `compute` returns run values, which can be aggregated over datasets
@@ -101,7 +101,7 @@ def online_gains(rows: pd.DataFrame) -> pd.DataFrame:
     "drop",
     "drop",
     "lost early in the online phase: the end of the data less the lowest value in the first quarter of the "
-    "online steps. The lowest of noisy values lies below their mean, so a small drop may be noise",
+    "online steps (the lowest of noisy values lies below their mean, so a small drop may be noise)",
     phase="online",
     in_tables=False,
 )
@@ -117,17 +117,6 @@ def online_drops(rows: pd.DataFrame) -> pd.DataFrame:
         return values[0] - values[early].min()
 
     return _run_values(_from_end_of_data(rows), drop)
-
-
-def values_at(rows: pd.DataFrame, samples: Mapping[str, float]) -> pd.DataFrame:
-    """The value at n = `samples` of each dataset; runs whose curve does not include that n are left out."""
-    return pd.concat(
-        [
-            _run_values(rows[rows["dataset"] == dataset], partial(_interpolate, at=n))
-            for dataset, n in samples.items()
-        ],
-        ignore_index=True,
-    )
 
 
 def forgetting(rows: pd.DataFrame, borders: Mapping[str, Sequence[int]]) -> pd.DataFrame:

@@ -36,26 +36,13 @@ def means_over_seeds(values: pd.DataFrame, repetitions: int = REPETITIONS) -> pd
 
 def mean_difference(
     first: pd.DataFrame, second: pd.DataFrame, repetitions: int = REPETITIONS
-) -> pd.DataFrame:
-    """Mean of the first run values less the mean of the second, for each dataset and variant in both.
-
-    Columns: [dataset, variant, unit, estimate, low, high, seeds, other_seeds]. Raises ValueError if one of
-    them has several studies with one variant on a dataset.
-    """
-    keys = ["dataset", "variant", "unit"]
-    others = dict(iter(second.groupby(keys, sort=False)))
-    found = []
-    for key, line in first.groupby(keys, sort=False):
-        if key not in others:
-            continue
-        means = []
-        for side in (line, others[key]):
-            if side["study"].nunique() > 1:
-                raise ValueError(f"{key[1]} on {key[0]} has lines of several studies")
-            names = *map(str, key[:2]), side["study"].iloc[0]
-            means.append(bootstrap.resampled_mean(side["value"].to_numpy(), repetitions, *names))
-        found.append((*key, *bootstrap.interval(means[0] - means[1]), len(line), len(others[key])))
-    return pd.DataFrame(found, columns=[*keys, "estimate", "low", "high", "seeds", "other_seeds"])
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of the run values of one line less that of another line: estimate, low and high."""
+    means = [
+        bootstrap.resampled_mean(line["value"].to_numpy(), repetitions, *line[LINE].iloc[0])
+        for line in (first, second)
+    ]
+    return bootstrap.interval(means[0] - means[1])
 
 
 def aggregate(values: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame:

@@ -80,10 +80,11 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
     """The flags of the settings in a group that differ from the defaults."""
     words = []
     for field in dataclasses.fields(defaults):
-        value = values[field.name]
-        if value != getattr(defaults, field.name):
-            flag = f"--{group}.{field.name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
+        value, default = values[field.name], getattr(defaults, field.name)
+        several = isinstance(default, tuple)  # JSON makes it a list
+        if (tuple(value) if several else value) != default:
+            words.append(f"--{group}.{field.name.replace('_', '-')}")
+            words += map(str, value if several else [value] * (value is not True))
     return words
 
 

@@ -45,9 +45,7 @@ def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[s
     """A printable table of `analysis.last_points`; `frozen` are the lines that do not learn online."""
     from seqeval.types import Reference
 
-    headers = ("dataset", "algorithm", "phase", "unit")
-    numbers = ("mean ± std", "range over seeds", "seeds", "at n", "data's mean")
-    table = _table(headers, numbers)
+    records = []
     for line in points.to_dict("records"):
         is_frozen = (line["dataset"], line["variant"], line["study"]) in frozen
         data = about[line["dataset"]]["behaviour_return"]
@@ -59,27 +57,29 @@ def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[s
         else:
             mean = f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if seeds > 1 else "")
             seed_range = f"{line['low']:.1f} … {line['high']:.1f}"
-        table.add_row(
-            line["dataset"],
-            line["variant"],
-            "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
-            line["unit"],
-            mean,
-            seed_range,
-            f"{seeds}" if seeds == total else f"{seeds} of {total}",
-            str(line["samples"]),
-            "" if data is None else f"{data:.1f}",
+        records.append(
+            {
+                "dataset": line["dataset"],
+                "algorithm": line["variant"],
+                "phase": "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
+                "unit": line["unit"],
+                "mean ± std": mean,
+                "range over seeds": seed_range,
+                "seeds": f"{seeds}" if seeds == total else f"{seeds} of {total}",
+                "at n": str(line["samples"]),
+                "data's mean": "" if data is None else f"{data:.1f}",
+            }
         )
-    return table
+    return _table(records, 4)
 
 
-def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """An empty table with columns of text, then columns of numbers."""
+def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
+    """A printable table of rows by heading; all columns after the first `text_columns` hold numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for header in texts:
-        table.add_column(header, no_wrap=True)
-    for header in numbers:
-        table.add_column(header, justify="right", no_wrap=True)
+    for place, heading in enumerate(records[0]):
+        table.add_column(heading, justify="left" if place < text_columns else "right", no_wrap=True)
+    for record in records:
+        table.add_row(*record.values())
     return table
 
 
@@ -242,32 +242,25 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
 
 def comparison_table(compared: pd.DataFrame) -> Table:
     """A printable table of `published.compare`, one row per line of the study."""
-    numbers = (
-        "seeds",
-        "paper's",
-        "x compared",
-        "evals/x",
-        "inside",
-        "area, ours less paper's",
-        "95 % interval",
-    )
-    table = _table(("dataset", "algorithm", "figure"), numbers)
+    records = []
     for line in compared.to_dict("records"):
         has_area = line["compared"] > 1
         same = line["variant"] == line["algorithm"]
-        table.add_row(
-            line["dataset"],
-            line["variant"] if same else f"{line['variant']} ({line['algorithm']})",
-            line["figure"],
-            f"{line['seeds']}",
-            f"{line['published_seeds']}",
-            f"{line['compared']} of {line['points']}",
-            f"{line['evaluations']:.1f}",
-            f"{line['inside'] / line['compared']:.0%} ({line['inside']})",
-            f"{line['estimate']:+.1f}" if has_area else "",
-            f"{line['low']:+.1f} … {line['high']:+.1f}" if has_area else "",
+        records.append(
+            {
+                "dataset": line["dataset"],
+                "algorithm": line["variant"] if same else f"{line['variant']} ({line['algorithm']})",
+                "figure": line["figure"],
+                "seeds": f"{line['seeds']}",
+                "paper's": f"{line['published_seeds']}",
+                "x compared": f"{line['compared']} of {line['points']}",
+                "evals/x": f"{line['evaluations']:.1f}",
+                "inside": f"{line['inside'] / line['compared']:.0%} ({line['inside']})",
+                "area, ours less paper's": f"{line['estimate']:+.1f}" if has_area else "",
+                "95 % interval": f"{line['low']:+.1f} … {line['high']:+.1f}" if has_area else "",
+            }
         )
-    return table
+    return _table(records, 3)
 
 
 def export(directory: tyro.conf.Positional[Path], to: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from seqeval import analysis
 from seqeval.config import PRESETS, Protocol
 from seqeval.errors import UserError
 
+from ..statistics import areas
+from ..summaries import mean_difference
 from .runs import LEVELS, TASKS, UPDATES_PER_POINT, datasets, runs, samples_at, updates_at
 
 TOLERANCE = 0.01  # relative difference in transitions: dataset rules differ in a few of them
@@ -188,12 +190,14 @@ def _compare_line(ours: pd.DataFrame, theirs: pd.DataFrame, seeds: int) -> dict[
     ours, theirs_at_x = (side[side["samples"].isin(x)].assign(phase="offline") for side in (ours, theirs))
     mean = ours.groupby("samples")["score"].mean()
     spread = theirs_at_x.groupby("samples")["score"].agg(["min", "max"])
-    area = analysis.mean_difference(analysis.areas(ours), analysis.areas(theirs_at_x)).reindex([0]).iloc[0]
+    difference: Iterable[Any] = [np.nan] * 3
+    if len(x) > 1:  # otherwise there is no area
+        difference = mean_difference(areas(ours), areas(theirs_at_x))
     return {
         "compared": len(x),
         "points": theirs["samples"].nunique(),
         "inside": int(((spread["min"] <= mean) & (mean <= spread["max"])).sum()),
-        **{end: area[end] for end in ("estimate", "low", "high")},  # NaN without an area
+        **dict(zip(("estimate", "low", "high"), difference, strict=True)),
         "seeds": seeds,
         "published_seeds": published_seeds,
         "evaluations": ours["evaluations"].mean(),

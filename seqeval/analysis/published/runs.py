@@ -94,9 +94,8 @@ def _curves() -> pd.DataFrame:
         return pd.read_csv(file, compression="gzip")
 
 
-@cache
-def _d4rl_rows() -> dict[str, dict[str, str]]:
-    return {row["dataset"]: row for row in references.d4rl_table()}
+def _d4rl_row(name: str) -> dict[str, str]:
+    return next(row for row in references.d4rl_table() if row["dataset"] == name)
 
 
 @cache
@@ -105,14 +104,14 @@ def _mean_returns() -> dict[str, float]:
     text = (files("seqeval.analysis.published") / "dataset_scores.csv").read_text()
     returns = {}
     for row in csv.DictReader(text.splitlines()):
-        scale = references.of_row(_d4rl_rows()[row["dataset"]])
+        scale = references.of_row(_d4rl_row(row["dataset"]))
         share = float(row["behaviour_score"]) / 100
         returns[row["dataset"]] = scale.minimum + share * (scale.maximum - scale.minimum)
     return returns
 
 
 def _single(name: str) -> dict[str, Any]:
-    row = _d4rl_rows()[name]
+    row = _d4rl_row(name)
     size = int(row["usable_transitions"])
     return {
         "env_id": references.environment_of(row),

@@ -30,15 +30,5 @@ from .lines import (
     variants,
     with_values,
 )
-from .statistics import (
-    STATISTICS,
-    Statistic,
-    final_values,
-    forgetting,
-)
-from .summaries import (
-    aggregate,
-    means_over_seeds,
-    performance_profile,
-    probability_of_improvement,
-)
+from .statistics import STATISTICS, Statistic, final_values, forgetting
+from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

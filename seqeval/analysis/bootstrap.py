@@ -77,10 +77,7 @@ def optimality_gap(values: np.ndarray, weights: np.ndarray, strata: np.ndarray) 
 
 Estimator = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 ESTIMATORS: dict[str, Estimator] = {
-    "mean": mean,
-    "median": median,
-    "iqm": iqm,
-    "optimality_gap": optimality_gap,
+    estimator.__name__: estimator for estimator in (mean, median, iqm, optimality_gap)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
         end=("samples", "max"),
         points=("samples", "nunique"),
     )
-    points_of = rows.groupby(LINE)["samples"].nunique()
+    points_of = rows.groupby(LINE)["samples"].nunique().to_dict()
     found = []
     for line, runs in seeds.reset_index().groupby(LINE, sort=False):
         end, points = runs["end"].max(), points_of[line]
@@ -145,19 +146,17 @@ def comparable_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     Raises UserError if no row is left.
     """
-    notes = []
-    offline = rows[rows["phase"] == "offline"]
-    if online_only := sorted({*rows["dataset"].unique()} - {*offline["dataset"].unique()}):
-        notes.append(f"no offline phase, so not in statistics over datasets: {', '.join(online_only)}")
-    rows = with_values(offline)
-    scored = rows["unit"] == "score"
-    if unscored := sorted(rows.loc[~scored, "dataset"].unique()):
-        notes.append(f"no scores, so not in statistics over datasets: {', '.join(unscored)}")
-    rows = rows[scored]
-    shared = rows["dataset"].isin(on_every_line(rows))
-    if partial := sorted(rows.loc[~shared, "dataset"].unique()):
-        notes.append(f"not in every line, so not in statistics over datasets: {', '.join(partial)}")
-    rows = rows[shared]
+    offline = with_values(rows[rows["phase"] == "offline"])
+    scored = offline[offline["unit"] == "score"]
+    shared = scored[scored["dataset"].isin(on_every_line(scored))]
+    names = [set(part["dataset"]) for part in (rows, offline, scored, shared)]
+    reasons = ("no offline phase", "no scores", "not in every line")
+    notes = [
+        f"{reason}, so not in statistics over datasets: {', '.join(sorted(before - after))}"
+        for reason, (before, after) in zip(reasons, pairwise(names), strict=True)
+        if before - after
+    ]
+    rows = shared
     if rows.empty:
         raise UserError(f"nothing to compare over datasets: {'; '.join(notes) or 'no offline rows'}")
     seeds = rows.groupby(LINE)["seed"].nunique()

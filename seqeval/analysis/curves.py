@@ -184,19 +184,18 @@ def _curves_by_share(
             f"{late[1]} of {late[2]} begins at {100 * shares[late][0]:.3g} % of {late[0]}; "
             "leave out one of them"
         )
-    parts: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-    for key, (_, values) in offline.items():
-        parts.setdefault(key[1:3], {})[names.index(key[0])] = _interpolate(grid, shares[key], values)
-    for (variant, _), curves in parts.items():
-        if missing := set(range(len(names))) - set(curves):
-            raise ValueError(f"{variant} is not on {', '.join(names[d] for d in sorted(missing))}")
-    return grid, {
-        key: (
-            np.concatenate(list(curves.values())),
-            np.repeat(list(curves), [len(values) for values in curves.values()]),
-        )
-        for key, curves in parts.items()
-    }
+    lines = {}
+    for line in dict.fromkeys(key[1:3] for key in offline):
+        curves = {
+            key[0]: _interpolate(grid, shares[key], values)
+            for key, (_, values) in offline.items()
+            if key[1:3] == line
+        }
+        if missing := set(names) - set(curves):
+            raise ValueError(f"{line[0]} is not on {', '.join(sorted(missing))}")
+        strata = np.repeat(np.searchsorted(names, list(curves)), [len(seeds) for seeds in curves.values()])
+        lines[line] = np.concatenate(list(curves.values())), strata
+    return grid, lines
 
 
 def _common_grid(grids: Sequence[np.ndarray]) -> np.ndarray:

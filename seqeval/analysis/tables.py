@@ -288,15 +288,13 @@ _LATEX = {
     "\u2212": "$-$",
     "\u2014": "---",
 } | {letter: f"\\{letter}" for letter in "&%$#_{}"}
-_GREEK = {
-    "αβγδεζηθικλμ": "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu",
-    "νξπρςστυφχψω": "nu xi pi rho varsigma sigma tau upsilon varphi chi psi omega",
-    "ΓΔΘΛΞΠΣΥΦΨΩ": "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
-}
+_GREEK = (
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varsigma sigma tau "
+    "upsilon varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+)
 _LATEX |= {
     letter: rf"$\{name}$"
-    for letters, names in _GREEK.items()
-    for letter, name in zip(letters, names.split(), strict=True)
+    for letter, name in zip("αβγδεζηθικλμνξπρςστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK.split(), strict=True)
 }
 _PUNCTUATION = "‐‑‒–—―‘’“”†‡•…‰€™←↑→↓"  # printed by LaTeX without a package
 

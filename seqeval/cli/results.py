@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from seqeval.errors import UserError
 
-from ._terminal import plain_console
+from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +29,9 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     study = StudyDirectory(out).study()
     about, rows = study["datasets"], analysis.with_planned_end(rows, {out.resolve().name: study})
     console.print(final_table(analysis.last_points(rows), about, analysis.frozen_lines(rows)))
-    for line in analysis.describe_incomplete(rows):
-        console.print(f"note: {line}", highlight=False, markup=False)
-    shown, left_out = drawable(rows)
-    if left_out:
-        print(f"not drawn: {left_out}")
+    shown, notes = curves.FIGURE.prepare(rows, {out.name: study})
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     if len(shown):
         paths = style.save(curves.figure(shown, {out.name: study}), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
@@ -81,15 +78,6 @@ def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     for record in records:
         table.add_row(*record.values())
     return table
-
-
-def drawable(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of the evaluated datasets, and a text that names the others; it is empty if there are none."""
-    from seqeval import analysis
-
-    names = analysis.unevaluated_datasets(rows)
-    text = f"{', '.join(names)} (no environment, so no returns and no scores)" if names else ""
-    return rows[~rows["dataset"].isin(names)], text
 
 
 def check_figure(path: Path) -> None:
@@ -162,15 +150,11 @@ def plot(
         raise UserError("plot: --published works only with --figure curves")
     rows, studies = read("plot", directories)
     rows, notes = kind.prepare(rows, studies, leave_out_incomplete)
-    rows, left_out = drawable(rows)
     if rows.empty:
-        raise UserError(f"plot: there is nothing to draw for {left_out}")
-    if left_out:
-        notes.append(f"not drawn: {left_out}")
+        raise UserError(f"plot: there is nothing to draw; {'; '.join(notes)}")
     extra = {"published": paper_runs(rows, plots.datasets_of(studies))} if published else {}
     paths = style.save(kind.draw(rows, studies, **extra), out)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(notes)
     for path in paths:
         print(path)
 
@@ -183,7 +167,7 @@ def paper_runs(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame | None
 
     found, reasons = paper.matching_runs(rows, about)
     if reasons:
-        print(f"note: no published runs: {paper.format_reasons(reasons)}", file=sys.stderr)
+        print_notes([f"no published runs: {paper.format_reasons(reasons)}"])
     return pd.concat([match.rows for match in found.values()]) if found else None
 
 
@@ -201,9 +185,8 @@ def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> N
 
     check_figure(out)
     rows = paper.runs(figure)
-    for line in analysis.describe_incomplete(rows):
-        print(f"note: {line}", file=sys.stderr)
-    print("note: a point is the mean of a seed's evaluations in the 50 000 updates up to it", file=sys.stderr)
+    print_notes(analysis.describe_incomplete(rows))
+    print_notes(["a point is the mean of a seed's evaluations in the 50 000 updates up to it"])
     for path in style.save(curves.figure(rows, {"published": {"datasets": paper.datasets(figure)}}), out):
         print(path)
 
@@ -236,8 +219,7 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
             print(line)
     if reasons:
         print(f"not compared: {paper.format_reasons(reasons)}")
-    for line in analysis.describe_incomplete(rows):
-        print(f"note: {line}", file=sys.stderr)
+    print_notes(analysis.describe_incomplete(rows))
 
 
 def comparison_table(compared: pd.DataFrame) -> Table:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from ._terminal import print_notes
 from .results import read, write
 
 
@@ -34,8 +34,7 @@ def table(
     rows, left_out = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out_incomplete)
     table, notes = tables.collect(rows)
     text = tables.FORMATS[format](table)
-    for note in [*left_out, *notes]:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes([*left_out, *notes])
     if out is None:
         print(text, end="")
     else:

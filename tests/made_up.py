@@ -93,6 +93,7 @@ def write(folder: Path, of: pd.DataFrame, **protocol: Any) -> Path:
         file = path / "runs" / dataset / variant / f"seed-{seed}" / "rows.jsonl"
         file.parent.mkdir(parents=True)
         lines = run.astype(object).where(run.notna(), None).to_dict("records")
-        file.write_text("".join(json.dumps(line | {"metrics": {}, "evaluations": {}}) + "\n" for line in lines))
+        lines = [line | {"metrics": {}, "evaluations": {}} for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (path / "study.json").write_text(json.dumps(study(of, **protocol)))
     return path

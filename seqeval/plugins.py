@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from seqeval import loading
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
-from seqeval.replicated import replicated
+from seqeval.replicated import replicate
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
 RESERVED = ("algorithm", "code", "name")  # keys stored or given next to the settings of a variant
@@ -66,7 +66,7 @@ def find(name: str) -> type[Algorithm]:
     Raises UserError if there is none of this name, if it cannot be loaded, or if it is not an algorithm.
     """
     found = loading.load(ALGORITHMS, name)
-    return replicated(found) if issubclass(found, SingleAlgorithm) else found
+    return replicate(found) if issubclass(found, SingleAlgorithm) else found
 
 
 def split(text: str) -> tuple[str, str]:

@@ -54,7 +54,7 @@ class Trainer:
         self.study, self.study_name = job.study, study_name
         self.config: Config = job.variant.config
         self.device = torch.device(job.device)
-        self.updates = job.done
+        self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now
         self.environments: TrainingEnvironments | None = None
         self.points = {replica: job.points(replica) for replica in job.replicas}
@@ -87,8 +87,11 @@ class Trainer:
             yield from self._evaluate()
             yield from self._finished_rows(wait=self._must_wait())
             if self._pending is None and self.checkpoints.due():
-                self.checkpoints.save(self.updates, self._states(self.replicas))
+                self._save()
             yield from self._end_phases()
+        if self.replicas and self._saved_updates < self.updates:  # asked to stop since the last checkpoint
+            yield from self._finished_rows(wait=True)
+            self._save()
 
     def close(self) -> None:
         """Closes the training environments."""
@@ -281,6 +284,10 @@ class Trainer:
                 return
             pending, self._pending = self._pending, None
             yield from pending.rows(outcome, self.datasets[pending.replicas[0].dataset].reference)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.updates, self._states(self.replicas))
+        self._saved_updates = self.updates
 
     def _states(self, replicas: Sequence[Replica]) -> dict[Replica, State]:
         """Everything that the rest of these replicas' runs depends on."""

@@ -50,7 +50,7 @@ def training(
     dataset = small_dataset() if dataset is None else dataset
     made = Training(make_job(name, [(dataset, seeds)], protocol, online), [dataset])
     if delay is not None:
-        made._make_runner = partial(made.delayed, delay=delay)
+        made.make_runner = partial(made.delayed, delay=delay)
     return made
 
 

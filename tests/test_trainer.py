@@ -1,4 +1,4 @@
-"""The training loop in the regime `stream`: what is visible when, what rows say, and what has no influence."""
+"""The training loop in the regime `stream`: what is visible when, what rows say, and what has no effect."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ class MemoryCheckpoints:
 
 
 class Training:
-    """Trains a job as a worker does: runs that were interrupted resume from their checkpoints, and runs that are
-    left to a job of their own get one."""
+    """Trains a job as a worker does: interrupted runs resume from their checkpoints, and runs that a job leaves
+    to a job of their own get one."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Training:
         self.job, self.datasets = job, {dataset.name: dataset for dataset in datasets}
         self.checkpoints = MemoryCheckpoints()
         self.jobs: list[Job] = []  # that were started
-        self._make_runner = make_runner or self.in_process
+        self.make_runner: Callable[[Job], EvaluationRunner] = self.in_process
 
     def in_process(self, job: Job) -> EvaluationRunner:
         return InProcessRunner(self._setup(job).evaluators)
@@ -170,7 +170,7 @@ class Training:
             if saved is not None:
                 replicas = [replica for replica in job.replicas if replica.run == key]
                 states |= zip(replicas, saved.states, strict=True)
-        with closing(self._make_runner(job)) as runner:
+        with closing(self.make_runner(job)) as runner:
             trainer = Trainer(job, self.datasets, runner, self.checkpoints, "study", states or None)
             self.checkpoints.trainer = trainer
             with closing(trainer):
@@ -219,8 +219,8 @@ class Training:
 
 
 class DelayedRunner:
-    """Evaluates agents of its own, as a second process does; each outcome is there once it was asked for so many
-    times."""
+    """Evaluates agents of its own, as a second process does. An outcome is there once it has been asked for
+    `delay` times."""
 
     def __init__(self, setup: JobEvaluation, delay: int) -> None:
         self._setup, self._delay, self._left = setup, delay, 0

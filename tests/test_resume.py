@@ -219,7 +219,7 @@ def test_an_environment_that_does_not_repeat_itself_is_reported() -> None:
 
 
 def test_a_checkpoint_follows_the_rows_of_its_update() -> None:
-    """Checkpoints are due after every update; the rows that are stored by then are those up to that update."""
+    """Checkpoints are due after every update; by then the rows up to that update are stored."""
     made = training("iql")
     made.checkpoints.is_due = lambda updates: True
     stored = []

@@ -121,15 +121,10 @@ class MemoryCheckpoints:
 
 
 class Training:
-    """Trains a job as a worker does: interrupted runs resume from their checkpoints, and runs that a job leaves
-    to a job of their own get one."""
+    """Trains a job as a worker does: interrupted runs resume from their checkpoints, and runs that a job
+    leaves to a job of their own get one."""
 
-    def __init__(
-        self,
-        job: Job,
-        datasets: Sequence[Dataset],
-        make_runner: Callable[[Job], EvaluationRunner] | None = None,
-    ) -> None:
+    def __init__(self, job: Job, datasets: Sequence[Dataset]) -> None:
         self.job, self.datasets = job, {dataset.name: dataset for dataset in datasets}
         self.checkpoints = MemoryCheckpoints()
         self.jobs: list[Job] = []  # that were started

@@ -20,7 +20,7 @@ class ForgetsTheOptimizer(Good):
     "ForgetsThePolicy": (
         """
 class ForgetsThePolicy(Good):
-    def _parts(self):
+    def _stateful(self):
         return {}
 """,
         {"resumes_exactly"},
@@ -28,7 +28,7 @@ class ForgetsThePolicy(Good):
     "SingleForgetsTheOptimizer": (
         """
 class SingleForgetsTheOptimizer(GoodSingle):
-    def _parts(self):
+    def _stateful(self):
         return {"net": self.net}
 """,
         {"resumes_exactly"},

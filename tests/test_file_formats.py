@@ -19,7 +19,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, cli, datasets, environments
 from seqeval.collect.log import LoggingEnv, TransitionLog
 from seqeval.errors import UserError
 from seqeval.execution import jobs
@@ -600,7 +601,7 @@ def test_a_study_can_use_a_trusted_replay_buffer(buffer: Path, tmp_path: Path) -
         env=PENDULUM,
         trust_pickle=True,
     )
-    rows = trusting.run(tmp_path, jobs=1)
+    rows = seqeval.run(trusting, tmp_path, Execution(jobs=1))
     assert rows["samples"].max() == 6
 
 
@@ -610,7 +611,7 @@ def test_trust_pickle_is_not_part_of_the_study_definition(tmp_path: Path) -> Non
     for trust in (False, True):
         one = Study((str(path),), ("bc",), protocol=SHORT_RUN, env=PENDULUM, trust_pickle=trust)
         described.append(jobs.resolve(one).describe())
-        del described[-1]["runs"]
+        del described[-1]["invocations"]
     assert described[0] == described[1]
 
 

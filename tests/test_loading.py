@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -152,7 +153,7 @@ def refusal_of_all(*texts: str) -> str:
         ("folder.py:Linear", ("folder.py: Is a directory",)),
         ("linear.py:number", ("linear.py: number is not an Algorithm or a SingleAlgorithm",)),
         ("linear.py:NoAlgorithm", ("NoAlgorithm is not an Algorithm or a SingleAlgorithm",)),
-        ("linear.py:Settings", ("Settings is neither",)),
+        ("linear.py:Settings", ("Settings is not an Algorithm",)),
         ("linear.py:SingleAlgorithm", ("SingleAlgorithm has no act and no update",)),
         ("linear.py:Half", ("Half has no act",)),
         ("linear.py:Unstorable", ("must not have a field called name",)),
@@ -254,7 +255,7 @@ def test_a_study_of_a_file_runs_in_worker_processes_and_its_policy_acts(
     moved.write_text(CODE)
     capsys.readouterr()
     assert exit_code(tiny_study(out, f"{moved}:Linear:alpha=3")) == 0
-    assert "every cell is finished" in capsys.readouterr().err
+    assert "every run is finished" in capsys.readouterr().err
     changed = tmp_path / "changed.py"
     changed.write_text(CODE.replace("clip: float", "a_new_one: int = 1\n    clip: float"))
     assert exit_code(tiny_study(out, f"{changed}:Linear:alpha=3")) == 2
@@ -263,22 +264,19 @@ def test_a_study_of_a_file_runs_in_worker_processes_and_its_policy_acts(
 
 def test_a_file_that_changes_during_a_study_fails_only_its_job(linear_file: Path) -> None:
     from seqeval.execution import worker
-    from seqeval.execution.storage import RunDirectory
+    from seqeval.execution.storage import StudyDirectory
+    from seqeval.training.job import RunKey
 
-    cell = RunDirectory(linear_file.parent / "out").cell("data", "Linear", 0)
-    parcel = worker.Parcel("the job", (cell,), pickle.dumps(plugins.parse(f"{linear_file}:Linear")))
+    out, key = linear_file.parent / "out", RunKey("data", "Linear", 0)
+    job = pickle.dumps(plugins.parse(f"{linear_file}:Linear"))
+    payload = worker.JobPayload("the job", [key], job, "cpu", out, save_every=60.0, overlap_after=inf)
     loading.load_file.cache_clear()  # as in another process
     linear_file.write_text(CODE + "# a comment\n")
-    reports: list[worker.Report] = []
-    assert not list(
-        worker.do_parcel(0, parcel, linear_file.parent / "out", reports.append, lambda: False, 60.0, inf)
-    )
-    (report,) = reports
-    assert report.over
-    assert report.failure is not None
-    assert report.failure.users
-    assert report.failure.text.startswith("the job: Linear: ")
-    assert cell.error.read_text() == report.failure.text + "\n"
+    (failure,) = worker.run_payload(payload, threading.Event())
+    assert isinstance(failure, worker.Failure)
+    assert failure.fixable
+    assert failure.text.startswith("the job: Linear: ")
+    assert StudyDirectory(out).run(*key).error.read_text() == failure.text + "\n"
 
 
 # --- entry points ---

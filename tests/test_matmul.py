@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqeval import Evaluation, Protocol, Study, UserError
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, UserError
 from seqeval.execution import storage
 from seqeval.training import matmul
 from seqeval.training.matmul import MatmulBackend
@@ -98,13 +99,13 @@ def test_backend_that_the_machine_lacks_is_refused(monkeypatch) -> None:
 
 @needs_bfloat16
 def test_fast_precision_changes_the_numbers_and_is_required_to_resume(tmp_path: Path) -> None:
-    with_precision("fast").run(tmp_path / "fast", jobs=1)
+    seqeval.run(with_precision("fast"), tmp_path / "fast", Execution(jobs=1))
     assert recorded(tmp_path / "fast")["precision"] == "fast"
-    assert recorded(tmp_path / "fast")["arithmetic"]["cpu"]["operands"] == "bfloat16"
+    assert recorded(tmp_path / "fast")["matmul"]["cpu"]["operands"] == "bfloat16"
     with pytest.raises(UserError, match="fast: precision is 'fast' there and 'full' now"):
-        STUDY.run(tmp_path / "fast", jobs=1)
-    STUDY.run(tmp_path / "full", jobs=1)
-    assert recorded(tmp_path / "full")["arithmetic"]["cpu"]["operands"] == "float32"
+        seqeval.run(STUDY, tmp_path / "fast", Execution(jobs=1))
+    seqeval.run(STUDY, tmp_path / "full", Execution(jobs=1))
+    assert recorded(tmp_path / "full")["matmul"]["cpu"]["operands"] == "float32"
     fast, full = (storage.frame([tmp_path / name])["train/loss"].iloc[-1] for name in ("fast", "full"))
     assert fast != full
     assert fast == pytest.approx(full, rel=0.02)
@@ -113,7 +114,9 @@ def test_fast_precision_changes_the_numbers_and_is_required_to_resume(tmp_path: 
 @needs_bfloat16
 def test_subprocess_evaluator_uses_the_backend_of_training(tmp_path: Path) -> None:
     returns = [
-        with_precision("fast").run(tmp_path / overlap, jobs=1, overlap=overlap)["return_mean"].tolist()
+        seqeval.run(with_precision("fast"), tmp_path / overlap, Execution(jobs=1, overlap=overlap))[
+            "return_mean"
+        ].tolist()
         for overlap in ("off", "on")
     ]
     assert returns[0] == returns[1]
@@ -123,7 +126,7 @@ def test_fast_precision_without_bfloat16_is_noted(tmp_path: Path, monkeypatch) -
     from seqeval.execution.jobs import resolve
 
     monkeypatch.setattr(matmul, "has_bfloat16", lambda: False)
-    assert any("no products of bfloat16" in note for note in resolve(with_precision("fast")).notes)
+    assert any("does not support bfloat16" in note for note in resolve(with_precision("fast")).notes)
     assert not any("bfloat16" in note for note in resolve(STUDY).notes)
 
 
@@ -138,8 +141,8 @@ def test_resumed_study_keeps_its_kernels(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(matmul, "using", spy)
     monkeypatch.setattr(matmul, "processor_family", lambda: ("GenuineIntel", 6))
-    STUDY.run(tmp_path / "run", jobs=1)
+    seqeval.run(STUDY, tmp_path / "run", Execution(jobs=1))
     monkeypatch.setattr(matmul, "processor_family", lambda: ("AuthenticAMD", 26))
-    with_precision("full", seeds=(0, 1)).run(tmp_path / "run", jobs=1)
+    seqeval.run(with_precision("full", seeds=(0, 1)), tmp_path / "run", Execution(jobs=1))
     assert used == [MatmulBackend("blas")] * 2
-    assert recorded(tmp_path / "run")["arithmetic"] == {"cpu": {"kernels": "blas", "operands": "float32"}}
+    assert recorded(tmp_path / "run")["matmul"] == {"cpu": {"kernels": "blas", "operands": "float32"}}

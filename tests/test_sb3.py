@@ -22,7 +22,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, loading, plugins
+import seqeval
+from seqeval import Evaluation, Execution, Online, Protocol, Study, check, cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.seeding import stream
@@ -434,7 +435,7 @@ def test_study_learns_online_and_its_policy_acts(tmp_path: Path) -> None:
         online=Online(steps=30),
         evaluation=Evaluation(points=2, episodes=1),
     )
-    rows = study.run(out=tmp_path, jobs=1)
+    rows = seqeval.run(study, tmp_path, Execution(jobs=1))
     assert (rows["status"] == "ok").all()
     assert set(rows["algorithm"]) == {"sb3:DQN"}
     assert rows["updates"].max() == 30
@@ -456,7 +457,7 @@ def test_study_learns_offline_then_online(tmp_path: Path) -> None:
         online=Online(steps=10),
         evaluation=Evaluation(points=1, episodes=1),
     )
-    rows = study.run(out=tmp_path, jobs=1)
+    rows = seqeval.run(study, tmp_path, Execution(jobs=1))
     assert (rows["status"] == "ok").all()
     assert set(rows["phase"]) == {"offline", "online"}
     policy = load_policy(tmp_path, "pendulum-replay", "small", seed=0)
@@ -466,4 +467,4 @@ def test_study_learns_offline_then_online(tmp_path: Path) -> None:
 def test_discrete_algorithms_are_refused_for_continuous_actions(tmp_path: Path) -> None:
     study = Study(datasets=("pendulum-replay",), algorithms=("sb3:DQN",), seeds=(0,))
     with pytest.raises(UserError, match="sb3:DQN: learns discrete actions, and those of Pendulum-v1 are con"):
-        study.run(out=tmp_path, jobs=1)
+        seqeval.run(study, tmp_path, Execution(jobs=1))

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from conftest import Seqeval, make_dataset, refused
 
-from seqeval import Evaluation, Protocol, Study, datasets, environments, load_policy
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, datasets, environments, load_policy
 from seqeval.config import Online
 from seqeval.datasets import _write
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 from seqeval.replay.normalization import RewardScale
 from seqeval.types import Continuous, Environment
 
@@ -207,7 +208,7 @@ def test_conversion_is_refused_if_the_copy_could_not_be_loaded(tmp_path: Path, t
 
 def test_the_environment_survives_the_round_trip_through_json() -> None:
     own = environments.of(datasets.load(KITCHEN))
-    back = Environment.restored(json.loads(json.dumps(own.plain())))
+    back = Environment.from_json(json.loads(json.dumps(own.to_json())))
     assert (back.name, back.observation_size, back.time_limit) == ("kitchen-complete", 60, 280)
     np.testing.assert_array_equal(back.actions.low, own.actions.low)
     np.testing.assert_array_equal(back.actions.high, own.actions.high)
@@ -221,7 +222,7 @@ def test_the_environment_survives_the_round_trip_through_json() -> None:
 def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: str, regime: str) -> None:
     protocol = replace(SHORT, regime=regime)
     study = Study((name,), (BC,), (0, 1), protocol, evaluation=Evaluation(points=2))
-    rows = study.run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(study, tmp_path / "run", Execution(jobs=1))
     assert len(rows) == {"stream": 6, "retrain": 4, "warm": 4, "full": 2}[regime]
     assert (rows["status"] == "ok").all()
     assert rows[["return_mean", "score"]].isna().all(axis=None)
@@ -241,8 +242,8 @@ def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: s
 def test_weights_are_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
     """Training on the same data gives the same weights with and without an environment."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
-    without = settings.run(tmp_path / "without", jobs=1)
-    played = replace(settings, env="Plane-v0").run(tmp_path / "played", jobs=1)
+    without = seqeval.run(settings, tmp_path / "without", Execution(jobs=1))
+    played = seqeval.run(replace(settings, env="Plane-v0"), tmp_path / "played", Execution(jobs=1))
     assert without["train/loss"].tolist() == played["train/loss"].tolist()
     observations = np.random.default_rng(0).standard_normal((9, 4))
     np.testing.assert_array_equal(
@@ -255,11 +256,13 @@ def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> Non
     settings = Study(
         (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
     )
-    rows = replace(settings, evaluation=Evaluation(points=2, episodes=3)).run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(
+        replace(settings, evaluation=Evaluation(points=2, episodes=3)), tmp_path / "run", Execution(jobs=1)
+    )
     assert (rows["return_mean"] == 2).all()
     assert rows["score"].isna().all()
     assert rows["phase"].tolist() == ["offline"] * 3 + ["online"] * 2
-    about = RunDirectory(tmp_path / "run").study()["datasets"][MAZE]
+    about = StudyDirectory(tmp_path / "run").study()["datasets"][MAZE]
     assert (about["env_id"], about["logged_in"]["name"], about["reference"]) == (
         "Plane-v0",
         "maze2d-umaze",
@@ -273,7 +276,7 @@ def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> Non
 
 def test_a_seed_with_infinite_losses_fails_without_evaluation_too(tmp_path: Path) -> None:
     study = Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT)
-    rows = study.run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(study, tmp_path / "run", Execution(jobs=1))
     assert rows["status"].iloc[-1] == "failed"
 
 
@@ -286,18 +289,18 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     assert ended.code == 0
     told = " ".join(ended.err.split())
     assert told.count("no returns and no scores") == 1
-    assert told.index("no returns and no scores") < told.index("1 of 1 done")
+    assert told.index("no returns and no scores") < told.index("1 of 1 jobs ended")
     assert "failed" not in told
     header, *lines = ended.out.splitlines()
     assert header.split()[:4] == ["dataset", "algorithm", "phase", "unit"]
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
     assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
     assert "nan" not in ended.out
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "cells", "study.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "runs", "study.json"]
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
-    assert "every cell is finished" in again.err
+    assert "every run is finished" in again.err
     assert again.out == ended.out
     line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
     assert line.endswith(f"nothing to draw of {MAZE} (no environment, so no returns and no scores)\n")
@@ -325,7 +328,7 @@ def test_only_datasets_with_an_environment_are_drawn(seqeval: Seqeval, tmp_path:
 
 def test_an_online_phase_is_refused_in_one_line(seqeval: Seqeval, tmp_path: Path) -> None:
     line = refused(seqeval(*study(tmp_path / "run", MAZE), "--online.steps", 10))
-    assert f"{MAZE}: has no environment to go on in online; leave out online.steps" in line
+    assert f"{MAZE}: has no environment for an online phase; remove online.steps" in line
     assert not (tmp_path / "run").exists()
 
 

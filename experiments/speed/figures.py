@@ -24,7 +24,7 @@ from seqeval.training import matmul
 from seqeval.types import Reference, Row
 
 from .measuring import in_fresh_process
-from .options import EPISODES, SPEC, Options, Result
+from .options import EPISODES, Options, Result
 
 
 def drawing(options: Options) -> Iterator[Result]:
@@ -50,7 +50,7 @@ def drawing(options: Options) -> Iterator[Result]:
 
 def _seconds(work: str, cpu: float, wall: float, made: Path) -> Result:
     runs, rows = 0, 0
-    for file in made.glob("cells/*/*/*/rows.jsonl"):
+    for file in made.glob("runs/*/*/*/rows.jsonl"):
         runs, rows = runs + 1, rows + file.read_text().count("\n")
     return {"what": work, "cpu_seconds": cpu, "seconds": wall, "runs": runs, "rows": rows}
 
@@ -92,9 +92,9 @@ def write_study(out: Path, datasets: int, algorithms: int, seeds: int, points: i
         Protocol(grow_by=grow_by),
         evaluation=Evaluation(points=points - 1),
     )
-    specs = dict.fromkeys(abouts, SPEC)  # placeholders, since nothing is trained
     variants = plugins.parse_all(study.algorithms)
-    resolved = jobs.Resolved(study, abouts, specs, variants, "cpu", matmul.default_backend("cpu"))
+    backend = matmul.default_backend("cpu")
+    resolved = jobs.ResolvedStudy(study, abouts, {}, variants, "cpu", backend)  # nothing is trained
     directory = storage.StudyDirectory(out)
     directory.admit(resolved.describe())
     rng = np.random.default_rng(0)
@@ -105,12 +105,12 @@ def write_study(out: Path, datasets: int, algorithms: int, seeds: int, points: i
             for variant in resolved.variants:
                 level = rng.uniform(20, 100)
                 for seed in study.seeds:
-                    cell = directory.cell(name, variant.name, seed)
-                    cell.begin()
+                    run = directory.run(name, variant.name, seed)
+                    run.open(None)
                     for n in map(int, seen):
                         score = level * (1 - np.exp(-5 * n / size)) + rng.normal(0, 5, EPISODES)
                         returns = scale.minimum + score / 100 * (scale.maximum - scale.minimum)
-                        cell.append(
+                        run.append(
                             Row(
                                 study=out.name,
                                 dataset=name,
@@ -133,4 +133,4 @@ def write_study(out: Path, datasets: int, algorithms: int, seeds: int, points: i
                                 metrics={f"metric_{i}": rng.random() for i in range(5)},
                             )
                         )
-                    cell.finish({})
+                    run.finish({})

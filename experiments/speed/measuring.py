@@ -16,13 +16,15 @@ import torch
 from seqeval.algos._fast_cpu import onednn_linear
 
 from seqeval import environments, plugins
+from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
-from seqeval.replay.normalization import RewardScale
-from seqeval.replay.samplers import Minibatches
+from seqeval.replay.normalization import RewardScale, action_mapping
+from seqeval.replay.samplers import IndexSampler
 from seqeval.slicing import Steps
 from seqeval.training import matmul
-from seqeval.training.trainer import make_agents
-from seqeval.training.updater import Drawn, Meter, Share, make_updater
+from seqeval.training.agents import Agents
+from seqeval.training.metrics import MetricMeans
+from seqeval.training.updater import make_updater
 from seqeval.types import Dataset
 
 from .options import SPEC
@@ -79,23 +81,25 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     )
     algorithm_class, seeds = plugins.find(name), list(range(replicas))
     schedule = Steps((transitions,), 10**9, window=None)
-    agents = make_agents(
+    environment, target = environments.of(dataset), torch.device(device)
+    agents = Agents(
         algorithm_class,
         algorithm_class.Config(),
-        environments.of(dataset),
+        [environment] * replicas,
         seeds,
         schedule.updates,
-        torch.device(device),
+        target,
     )
     algorithm = agents.algorithm
-    buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
+    buffer = Buffer([dataset], [action_mapping(environment.actions, target)], target)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
-    minibatches = Minibatches(
-        algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+    sampler = IndexSampler(
+        target, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
-    draws = minibatches.until(schedule.updates)
-    updater = make_updater(algorithm, [Share(buffer, Meter(), replicas)])
-    return lambda: updater.update([Drawn(next(draws), agents.observations)])
+    rewards = [RewardScale()] * replicas
+    batches = BatchBuilder(buffer, algorithm.sampling, rewards, agents.normalizer, orders, [dataset])
+    updater = make_updater(algorithm, batches, MetricMeans(replicas))
+    return lambda: updater.update(sampler.draw())
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -37,7 +37,8 @@ def updates_can_be_replayed(subject: Subject) -> None:
                 if reason := operator.blocks_host():
                     got = f"{operator.overload}, which {reason}{subject.location(operator.line)}"
                     raise ContractError(f"expected an update that does not block the host, got {got}")
-            traces.append(Trace(recorder.operators, leaves(vars(batch))))
+            inputs = {name: value for name, value in leaves(vars(batch)).items() if value is not None}
+            traces.append(Trace(recorder.operators, inputs))
             if len(traces) > period:
                 expected = f"update {update + 1} to repeat update {update + 1 - period}"
                 if found := traces.pop(0).difference(traces[-1]):

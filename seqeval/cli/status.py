@@ -84,7 +84,7 @@ def run_statuses(directory: Path) -> list[RunStatus]:
                 totals |= {(dataset, variant, seed): total for seed in command["seeds"]}
     runs = []
     for (dataset, variant, seed), total in totals.items():
-        files = study_directory.cell(dataset, variant, seed)
+        files = study_directory.run(dataset, variant, seed)
         progress = files.told() or {"updates": 0, "of": total, "per_second": None}
         state = _state(files, locked, began, now)
         runs.append(
@@ -103,7 +103,7 @@ def run_statuses(directory: Path) -> list[RunStatus]:
     return runs
 
 
-def _state(files: Cell, locked: bool, began: float, now: float) -> State:
+def _state(files: Run, locked: bool, began: float, now: float) -> State:
     """The state of a run.
 
     `locked`: a `seqeval run` is working in the directory; the latest one started at `began`. Without a lock,

@@ -125,7 +125,7 @@ def _run_jobs(
     switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
     payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]
     monitors = [JobMonitor(job, directory) for job in jobs]
-    DriverState().write(out)
+    DriverState.remove(out)
     failures, running = list[Failure](), set(range(len(jobs)))
     with _stop_on_signals() as stop, Display(monitors, console) as display:
         launcher.submit(payloads, stop)
@@ -152,6 +152,8 @@ def _run_jobs(
         finally:  # a second Ctrl-C, or the caller wants no more rows
             if running:
                 launcher.cancel()
+            else:
+                DriverState.remove(out)
     if failures:
         text = "\n".join(failure.text for failure in failures)
         raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)

@@ -20,6 +20,10 @@ class DriverState:
     def write(self, out: Path) -> None:
         atomic_io.save_json(out / "driver.json", asdict(self))
 
+    @staticmethod
+    def remove(out: Path) -> None:
+        (out / "driver.json").unlink(missing_ok=True)
+
     @classmethod
     def read(cls, out: Path) -> DriverState:
         try:

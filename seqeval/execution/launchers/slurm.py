@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +143,7 @@ class Slurm(Launcher):
         ]
         if not ended:
             time.sleep(POLL)
-        outcomes = {place: self._failure(self._tasks.pop(place), self._payloads[place]) for place in ended}
-        if not self._tasks:
-            replace(DriverState.read(self.out), queued=()).write(self.out)
-        return outcomes
+        return {place: self._failure(self._tasks.pop(place), self._payloads[place]) for place in ended}
 
     def _failure(self, task: submitit.Job[Failure | None], payload: JobPayload) -> Failure | None:
         """Why a task that has ended failed, if it did."""

@@ -1,4 +1,4 @@
-# Every target sets itself up: a virtual environment in .venv with the pinned packages and this one, editable.
+# Every target first creates .venv, with the pinned packages and an editable install of seqeval.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,10 +1,10 @@
-"""Kills a study again and again, lets it go on each time, and compares it with one that was left in peace.
+"""Kill a study again and again, resume it each time, and compare it with an uninterrupted one.
 
     python experiments/chaos.py --kills 200 --algorithms td3_bc cql sb3:SAC --online.steps 500
 
-Every process of the study is killed with SIGKILL at random times, in either phase. OUT/whole is the study in
-peace and OUT/killed the other; both must have the same rows, but for their two columns of seconds, and the
-same policies, to the last bit. Exit code 1 where they have not.
+All processes of the study are killed with SIGKILL at random times of the offline and the online phase.
+OUT/uninterrupted and OUT/killed are the two study directories. Their rows, except for the columns of seconds,
+and their policies must be the same to the last bit; if not, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+from exact_comparison import differences, rows_of, run_folders
 from rich.console import Console
 
 from seqeval import Evaluation, Online, Protocol, Study, execution
 from seqeval.cli import handle_errors, plain_console
-from seqeval.execution.storage import RunDirectory
 
 STUDY = Study(
     datasets=("pendulum-replay",),
@@ -38,118 +39,59 @@ STUDY = Study(
 )
 
 
-@dataclass(frozen=True)
-class Kills:
-    """How often a study was killed, and how many of these kills found it in which phase."""
+def kill_and_resume(
+    study: Study, out: Path, kills: int, longest: float, seed: int, **options: Any
+) -> Counter[str]:
+    """Runs a study to its end, killing and resuming it up to `kills` times.
 
-    offline: int = 0
-    online: int = 0
-    between: int = 0  # before its first row, or after its last
-
-    @property
-    def all(self) -> int:
-        return self.offline + self.online + self.between
-
-
-def kill_and_go_on(
-    study: Study,
-    out: Path,
-    kills: int,
-    longest: float,
-    jobs: int,
-    save_every: float,
-    seed: int,
-    overlap: execution.Overlap = "auto",
-    group: bool = False,
-) -> Kills:
-    """Runs a study to its end, of which the first `kills` attempts are killed, each after up to `longest`
-    seconds of training."""
-    rng, found = random.Random(seed), {"offline": 0, "online": 0, "between": 0}
+    Each kill comes at a random time within `longest` seconds of training. `options` are those of `Study.run`.
+    Returns the number of kills in each phase; `between` is before the first row of a run or after its last.
+    """
+    rng, phases = random.Random(seed), Counter[str]()
     context = multiprocessing.get_context("fork")
     for attempt in range(kills + 1):
-        process = context.Process(target=_run, args=(study, out, jobs, save_every, overlap, group))
+        process = context.Process(target=_run, args=(study, out, options))
         process.start()
-        if attempt == kills:
+        if attempt < kills:
+            _wait_for_training(process, out)
+            process.join(rng.uniform(0, longest))
+        else:
             process.join()
-            if process.exitcode:
-                raise RuntimeError(f"the study ended with exit code {process.exitcode}")
-            break
-        _wait_for_training(process, out)
-        process.join(rng.uniform(0, longest))
         if process.exitcode is not None:
-            break  # it was over before it could be killed
-        os.killpg(process.pid, signal.SIGKILL)  # itself and its workers
+            break
+        os.killpg(process.pid, signal.SIGKILL)  # the process and its workers
         process.join()
-        found[_phase(out)] += 1
-    return Kills(**found)
+        phases[_phase(out)] += 1
+    if process.exitcode:
+        raise RuntimeError(f"the study ended with exit code {process.exitcode}")
+    return phases
 
 
-def _run(
-    study: Study, out: Path, jobs: int, save_every: float, overlap: execution.Overlap, group: bool
-) -> None:
+def _run(study: Study, out: Path, options: dict[str, Any]) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
-    with open(os.devnull, "w") as nowhere:
-        execution.run(study, out, jobs, Console(file=nowhere), save_every, overlap=overlap, group=group)
+    with open(os.devnull, "w") as null:
+        study.run(out, console=Console(file=null), **options)
 
 
-def _wait_for_training(process: Any, out: Path) -> None:
-    """Until a cell has been opened since the process began."""
+def _wait_for_training(process: BaseProcess, out: Path) -> None:
+    """Returns when a run has been started or resumed since the call, or when the process has ended."""
     began = time.time()
-    while process.is_alive():
-        if any(path.stat().st_mtime >= began for path in _progress(out)):
-            return
+    while process.is_alive() and not any(path.stat().st_mtime >= began for path in _progress_files(out)):
         time.sleep(0.005)
 
 
-def _progress(out: Path) -> list[Path]:
-    return list(out.glob("cells/*/*/*/progress.json"))
+def _progress_files(out: Path) -> list[Path]:
+    return list(out.glob("*/*/*/seed-*/progress.json"))
 
 
 def _phase(out: Path) -> str:
-    """Where the cell that was worked at last stands."""
-    newest = max(_progress(out), key=lambda path: path.stat().st_mtime, default=None)
+    """The phase of the run that was trained last."""
+    newest = max(_progress_files(out), key=lambda path: path.stat().st_mtime, default=None)
     rows = [] if newest is None else (newest.parent / "rows.jsonl").read_text().splitlines()
     if not rows or (newest.parent / "finished.json").exists():
         return "between"
     return "online" if '"phase": "online"' in rows[-1] else "offline"
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """What is not the same in two run directories, the columns of seconds aside."""
-    found = []
-    rows = [
-        [
-            {key: value for key, value in row.items() if not key.endswith("_seconds") and key != "study"}
-            for row in RunDirectory(path).rows()
-        ]
-        for path in (one, other)
-    ]
-    if len(rows[0]) != len(rows[1]):
-        found.append(f"{len(rows[0])} rows and {len(rows[1])}")
-    for number, (here, there) in enumerate(zip(*rows, strict=False)):
-        found += [
-            f"row {number}, {key}: {here[key]} and {there[key]}" for key in here if here[key] != there[key]
-        ]
-    names = [
-        {str(file.relative_to(path)) for file in path.glob("cells/*/*/*/policy.pt")} for path in (one, other)
-    ]
-    found += [f"{name} is in one alone" for name in sorted(names[0] ^ names[1])]
-    for name in sorted(names[0] & names[1]):
-        policies = [torch.load(path / name, weights_only=True) for path in (one, other)]
-        if not _same(*policies):
-            found.append(f"{name} differs")
-    return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
 
 
 def main(
@@ -165,31 +107,34 @@ def main(
 ) -> int:
     """
     Args:
-        out: Folder of both run directories; what is there of an earlier call is removed.
-        kills: How often.
-        longest: Seconds of training up to a kill, at most.
-        jobs: As of `seqeval run`.
-        save_every: As of `seqeval run`.
-        seed: Of the moments.
-        overlap: As of `seqeval run`, of the study that is killed; the one in peace has none.
-        group: Likewise.
+        out: Folder of the two study directories; those of an earlier call are removed.
+        kills: Number of kills.
+        longest: Seconds of training before a kill, at most.
+        jobs: As in `seqeval run`.
+        save_every: As in `seqeval run`.
+        seed: Seed of the random times.
+        overlap: As in `seqeval run`, for the killed study; the uninterrupted one runs with `off`.
+        group: As in `seqeval run`, for the killed study.
     """
     console = plain_console(stderr=False)
-    for name in ("whole", "killed"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    execution.run(study, out / "whole", jobs, Console(stderr=True), save_every, overlap="off")
+    uninterrupted, killed = out / "uninterrupted", out / "killed"
+    for folder in (uninterrupted, killed):
+        shutil.rmtree(folder, ignore_errors=True)
+    study.run(uninterrupted, jobs=jobs, save_every=save_every, overlap="off")
     began = time.monotonic()
-    count = kill_and_go_on(study, out / "killed", kills, longest, jobs, save_every, seed, overlap, group)
-    rows = len(list(RunDirectory(out / "killed").rows()))
+    options = {"jobs": jobs, "save_every": save_every, "overlap": overlap, "group": group}
+    phases = kill_and_resume(study, killed, kills, longest, seed, **options)
+    rows = sum(len(rows_of(run)) for run in run_folders(killed).values())
     console.print(
-        f"{count.all} kills in {time.monotonic() - began:.0f} s: {count.offline} offline, {count.online} "
-        f"online, {count.between} where no row was new; {rows} rows"
+        f"{phases.total()} kills in {time.monotonic() - began:.0f} s: {phases['offline']} offline, "
+        f"{phases['online']} online, {phases['between']} before the first row of a run or after its last; "
+        f"{rows} rows"
     )
-    wrong = differences(out / "whole", out / "killed")
-    for line in wrong[:20]:
+    found = differences(uninterrupted, killed)
+    for line in found[:20]:
         console.print(line, markup=False)
-    console.print("not the same" if wrong else "the same rows and policies, bit for bit")
-    return int(bool(wrong))
+    console.print("not the same" if found else "the same rows and policies, bit for bit")
+    return int(bool(found))
 
 
 if __name__ == "__main__":

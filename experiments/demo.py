@@ -1,9 +1,9 @@
-"""The suite in three minutes: BC, TD3+BC and IQL, three seeds each, on the embedded `pendulum-replay`.
+"""A three-minute demonstration: BC, TD3+BC and IQL, three seeds each, on the embedded `pendulum-replay`.
 
     make demo
 
-The data arrives four transitions at a time (γ = 4), with one update after each arrival; when it is used up
-the agents go on online. Every flag of `seqeval run` can be given to this script too.
+Four transitions arrive at a time (γ = 4), with one update after each arrival. When all the data has arrived,
+the same agents continue online. The script accepts every flag of `seqeval run` except --preset.
 """
 
 from __future__ import annotations

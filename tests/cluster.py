@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import os
 import sys
@@ -52,12 +52,8 @@ def silent() -> Console:
 
 def load_chaos() -> ModuleType:
     """`experiments/chaos.py`."""
-    path = Path(__file__).parents[1] / "experiments" / "chaos.py"
-    spec = importlib.util.spec_from_file_location("chaos", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["chaos"] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+    return importlib.import_module("chaos")
 
 
 def differences() -> Callable[[Path, Path], list[str]]:

@@ -1,4 +1,4 @@
-"""The scripts of experiments/, with little data."""
+"""The scripts in experiments/, on little data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from seqeval.cli.results import figures
 from seqeval.execution.jobs import processor
@@ -28,7 +30,7 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_k_gamma_runs_a_study_for_each_pair(tmp_path: Path) -> None:
+def test_k_gamma_runs_one_study_per_pair_and_draws_the_sensitivity(tmp_path: Path) -> None:
     values = ("--updates-per-growth", "1", "2", "--grow-by", "50", "100")
     done = script("k_gamma.py", *SMALL, *values, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -43,14 +45,14 @@ def test_k_gamma_runs_a_study_for_each_pair(tmp_path: Path) -> None:
     assert (tmp_path / "sensitivity.png").stat().st_size > 5000
 
 
-def test_k_gamma_refuses_what_means_nothing(tmp_path: Path) -> None:
+def test_k_gamma_refuses_zero_updates_per_growth(tmp_path: Path) -> None:
     done = script("k_gamma.py", *SMALL, "--updates-per-growth", "0", "--out", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "k_gamma: protocol.updates_per_growth: must be at least 1, not 0\n"
 
 
 @pytest.mark.parametrize("name", ["figure1", "finetune", "mixed"])
-def test_the_papers_figures_are_studies_whose_every_field_is_a_flag(name: str, tmp_path: Path) -> None:
+def test_each_figure_of_the_paper_is_a_study_that_flags_can_change(name: str, tmp_path: Path) -> None:
     small = ("--datasets", "pendulum-replay", "--protocol.grow-by", "50")
     online = ("--online.steps", "20") if name == "finetune" else ()
     done = script(f"{name}.py", *SMALL, *small, *online, "--out", str(tmp_path / name))
@@ -62,7 +64,7 @@ def test_the_papers_figures_are_studies_whose_every_field_is_a_flag(name: str, t
     assert [json.loads(row)["samples"] for row in rows] == [19_800, 20_000, 20_020][: 2 + bool(online)]
 
 
-def test_the_papers_third_figure_is_of_joined_data_that_arrives_in_turn(tmp_path: Path) -> None:
+def test_the_mixed_figure_of_the_paper_uses_segments_of_joined_datasets(tmp_path: Path) -> None:
     joined = "mix:pendulum-replay:100+pendulum-replay:1%,name=both"
     small = ("--datasets", joined, "--protocol.grow-by", "50", "--protocol.start", "50")
     done = script("mixed.py", *SMALL, *small, "--out", str(tmp_path))
@@ -73,14 +75,14 @@ def test_the_papers_third_figure_is_of_joined_data_that_arrives_in_turn(tmp_path
 
 
 @pytest.mark.parametrize(("name", "online"), [("figure1", 0), ("finetune", 500_000)])
-def test_the_papers_figures_are_of_twelve_datasets_and_five_algorithms(name: str, online: int) -> None:
+def test_figures_of_the_paper_default_to_twelve_datasets_and_five_algorithms(name: str, online: int) -> None:
     shown = script(f"{name}.py", "--help").stdout
     assert shown.count("-v2") == 12
     assert re.search(r"--online.steps INT.*?default:[^0-9]*(\d+)", shown, re.DOTALL)[1] == str(online)
     assert "awac bc cql iql td3_bc" in shown
 
 
-def test_the_demo_ends_with_a_table_and_the_figure(tmp_path: Path) -> None:
+def test_the_demo_prints_a_table_and_draws_the_curves(tmp_path: Path) -> None:
     done = script("demo.py", *SMALL, "--protocol.grow-by", "50", "--out", str(tmp_path / "demo"))
     assert done.returncode == 0, done.stderr
     assert "online" in done.stdout
@@ -96,14 +98,14 @@ BENCHMARK = [
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """What the benchmark writes of all its parts, and what it prints."""
+    """The JSON file and the standard output of a benchmark with all its parts."""
     out = tmp_path_factory.mktemp("benchmark") / "bench.json"
     done = script("benchmark.py", *BENCHMARK, "--out", str(out))
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text()), done.stdout
 
 
-def test_the_benchmark_heads_each_table_with_what_makes_it_again(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_prints_the_command_that_repeats_each_part(benchmark: tuple[Any, str]) -> None:
     found, printed = benchmark
     assert found["processor"] == processor()
     assert list(found["parts"]) == list("abcdefg")
@@ -112,7 +114,7 @@ def test_the_benchmark_heads_each_table_with_what_makes_it_again(benchmark: tupl
         assert len([line for line in printed.splitlines() if line.endswith(part["command"])]) == 1
 
 
-def test_the_benchmark_measures_updates_against_the_best_product(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_compares_updates_with_the_fastest_matrix_product(benchmark: tuple[Any, str]) -> None:
     results = [r for r in benchmark[0]["parts"]["a"]["results"] if r["device"] == "cpu"]
     assert [(r["algorithm"], r["replicas"]) for r in results] == [("bc", 2)]
     layers = 2 * 256 * (11 * 256 + 256 * 256 + 256 * 3)
@@ -129,7 +131,7 @@ def test_the_benchmark_measures_updates_against_the_best_product(benchmark: tupl
             assert 5e7 < result["peak_bytes"] < 5e9
 
 
-def test_the_benchmark_tells_how_long_the_papers_figure_would_take_on_a_gpu(monkeypatch) -> None:
+def test_the_benchmark_estimates_the_gpu_hours_of_the_first_figure_of_the_paper(monkeypatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     hours = importlib.import_module("speed.updates").figure_hours
     names = ("bc", "td3_bc", "iql", "awac", "cql")
@@ -144,7 +146,7 @@ def test_the_benchmark_tells_how_long_the_papers_figure_would_take_on_a_gpu(monk
     assert hours([result for result in found if result["device"] == "cpu"]) is None
 
 
-def test_the_benchmark_sets_two_processes_against_one(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_compares_two_processes_with_one(benchmark: tuple[Any, str]) -> None:
     (result,) = benchmark[0]["parts"]["g"]["results"]
     assert (result["algorithm"], result["replicas"], len(result["rounds"])) == ("bc", 5, 2)
     for turn in result["rounds"]:
@@ -152,7 +154,7 @@ def test_the_benchmark_sets_two_processes_against_one(benchmark: tuple[Any, str]
         assert 0.1 < turn["times"] < 4
 
 
-def test_the_benchmark_measures_evaluation_against_the_bare_environment(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_compares_evaluation_with_the_bare_environment(benchmark: tuple[Any, str]) -> None:
     results = benchmark[0]["parts"]["b"]["results"]
     measured = [(result["environment"].partition("?")[0], result["backend"]) for result in results]
     envpool = [("Hopper-v4", "envpool")] if importlib.util.find_spec("envpool") else []
@@ -165,7 +167,7 @@ def test_the_benchmark_measures_evaluation_against_the_bare_environment(benchmar
             assert turn["bare_steps_per_second"] > 100
 
 
-def test_the_benchmark_says_where_the_time_of_a_study_goes(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_splits_the_time_of_a_study_into_shares(benchmark: tuple[Any, str]) -> None:
     results = benchmark[0]["parts"]["c"]["results"]
     assert [result["what"] for result in results] == ["updates", "evaluation", "everything else"]
     assert sum(result["share"] for result in results) == pytest.approx(1)
@@ -174,18 +176,18 @@ def test_the_benchmark_says_where_the_time_of_a_study_goes(benchmark: tuple[Any,
     assert wall < 120
 
 
-def test_the_benchmark_compares_sizes_and_replicas_with_the_first(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_compares_larger_sizes_with_the_smallest(benchmark: tuple[Any, str]) -> None:
     results = [r for r in benchmark[0]["parts"]["d"]["results"] if r["device"] == "cpu"]
     small, large, replicas = results
     assert [r["along"] for r in results] == ["transitions", "transitions", "replicas"]
     assert [(r["replicas"], r["transitions"]) for r in results] == [(1, 1000), (1, 2000), (2, 100_000)]
     assert small["times_the_first"] == replicas["times_the_first"] == 1
-    ratios = [mine / first for mine, first in zip(large["rounds"], small["rounds"], strict=True)]
+    ratios = [seconds / first for seconds, first in zip(large["rounds"], small["rounds"], strict=True)]
     assert large["times_the_first"] == pytest.approx(sum(ratios) / 2)
     assert large["seconds_per_update"] == pytest.approx(sum(large["rounds"]) / 2)
 
 
-def test_the_benchmark_starts_processes_that_load_no_torch(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_checks_that_start_up_does_not_import_torch(benchmark: tuple[Any, str]) -> None:
     results = benchmark[0]["parts"]["e"]["results"]
     assert [(r["what"], r["target"]) for r in results] == [("seqeval --help", 0.5), ("import seqeval", 0.3)]
     for result in results:
@@ -194,7 +196,7 @@ def test_the_benchmark_starts_processes_that_load_no_torch(benchmark: tuple[Any,
         assert not result["loads_torch"]
 
 
-def test_the_benchmark_draws_every_figure_of_a_study_that_nobody_trained(benchmark: tuple[Any, str]) -> None:
+def test_the_benchmark_draws_every_figure_of_a_synthetic_study(benchmark: tuple[Any, str]) -> None:
     results = benchmark[0]["parts"]["f"]["results"]
     drawn = {r["what"].removeprefix("seqeval plot --figure ") for r in results if "--figure" in r["what"]}
     assert drawn == {"curves", *figures()}
@@ -204,5 +206,111 @@ def test_the_benchmark_draws_every_figure_of_a_study_that_nobody_trained(benchma
         assert (result["runs"], result["rows"]) == (2 * 2 * 2, 2 * 2 * 2 * 3)
         assert 0 < result["cpu_seconds"] < 60
         assert result["seconds"] > 0
-    whole = [r["cpu_seconds"] for r in results if r["what"].startswith("seqeval")]
-    assert min(whole) > 0.2  # a process that has imported pandas
+    commands = [r["cpu_seconds"] for r in results if r["what"].startswith("seqeval")]
+    assert min(commands) > 0.2  # a process that imports pandas
+
+
+@pytest.fixture
+def comparison(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    return importlib.import_module("exact_comparison")
+
+
+def write_study(path: Path, runs: str = "runs", names: tuple[str, str] = ("actor", "critic")) -> Path:
+    """A study directory with two runs of three rows each, and policies of two tensors with these names."""
+    for seed in (0, 1):
+        folder = path / runs / "data" / "bc" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        rows = [
+            {
+                "study": path.name,
+                "train_seconds": 0.5 + len(names[0]),
+                "eval_seconds": len(names[1]),
+                "seed": seed,
+                "samples": samples,
+                "score": 0.1 * samples,
+                "metrics": {"loss": 1e-7},
+            }
+            for samples in (1, 2, 3)
+        ]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        tensors = dict(zip(names, (torch.zeros(2, 3), torch.ones(())), strict=True))
+        torch.save({"updates": 7, "algorithm": tensors}, folder / "policy.pt")
+    return path
+
+
+def test_studies_that_differ_only_in_name_seconds_and_layout_are_the_same(
+    comparison: ModuleType, tmp_path: Path
+) -> None:
+    one, other = (write_study(tmp_path / name, runs=name) for name in ("cells", "runs"))
+    renamed = write_study(tmp_path / "renamed", names=("network", "q"))
+    assert comparison.differences(one, other) == []
+    assert comparison.differences(one, renamed, tensor_names=False) == []
+    assert comparison.differences(one, renamed) == [
+        f"data/bc/seed-{seed}: policy.pt differs" for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"score": 0.2,', '"score": 0.20000000000000004,', "score: 0.2 and 0.20000000000000004"),
+        ('"loss": 1e-07', '"loss": -0.0', "train/loss: 1e-07 and -0.0"),
+        ('"samples": 2,', '"samples": 2.0,', "samples: 2 and 2.0"),
+        ('"samples": 2, ', "", "samples: 2 and null"),
+    ],
+)
+def test_one_changed_value_is_found(
+    comparison: ModuleType, tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    one, other = write_study(tmp_path / "one"), write_study(tmp_path / "other")
+    file = other / "runs/data/bc/seed-1/rows.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    assert old in lines[1]
+    file.write_text(lines[0] + lines[1].replace(old, new) + lines[2])
+    assert comparison.differences(one, other) == [f"data/bc/seed-1, row 2, {expected}"]
+
+
+def test_columns_that_only_the_new_study_has_are_no_difference(
+    comparison: ModuleType, tmp_path: Path
+) -> None:
+    one, other = write_study(tmp_path / "one"), write_study(tmp_path / "other")
+    file = other / "runs/data/bc/seed-1/rows.jsonl"
+    file.write_text(file.read_text().replace('"samples"', '"new": null, "samples"'))
+    assert comparison.differences(one, other) == []
+
+
+def test_missing_runs_rows_and_policies_are_found(comparison: ModuleType, tmp_path: Path) -> None:
+    one, other = write_study(tmp_path / "one"), write_study(tmp_path / "other")
+    first, second = (other / f"runs/data/bc/seed-{seed}" for seed in (0, 1))
+    (first / "policy.pt").unlink()
+    assert comparison.differences(one, other) == ["data/bc/seed-0: policy.pt differs"]
+    lines = (first / "rows.jsonl").read_text().splitlines(keepends=True)
+    (first / "rows.jsonl").write_text("".join(lines[:2]))
+    assert comparison.differences(one, other)[0] == "data/bc/seed-0: 3 rows and 2"
+    (second / "rows.jsonl").unlink()
+    assert comparison.differences(one, other)[0] == f"data/bc/seed-1: only in {one}"
+    assert comparison.differences(other, one)[0] == f"data/bc/seed-1: only in {one}"
+
+
+@pytest.mark.parametrize("value", [1e-45, -0.0, float("nan")])
+def test_one_changed_bit_of_a_policy_is_found(comparison: ModuleType, tmp_path: Path, value: float) -> None:
+    one, other = write_study(tmp_path / "one"), write_study(tmp_path / "other")
+    file = other / "runs/data/bc/seed-0/policy.pt"
+    policy = torch.load(file, weights_only=True)
+    policy["algorithm"]["actor"][1, 2] = value
+    torch.save(policy, file)
+    for tensor_names in (True, False):
+        found = comparison.differences(one, other, tensor_names)
+        assert found == ["data/bc/seed-0: policy.pt differs"]
+
+
+def test_compare_checkouts_refuses_unknown_studies_and_checkouts_without_environment(tmp_path: Path) -> None:
+    unknown = script("compare_checkouts.py", str(tmp_path), str(tmp_path), "--only", "strem")
+    assert unknown.returncode == 2
+    assert unknown.stderr == "compare_checkouts: only: no study 'strem'; did you mean 'stream'?\n"
+    empty = script("compare_checkouts.py", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out"))
+    assert empty.returncode == 2
+    assert empty.stderr == (
+        f"compare_checkouts: {tmp_path}: no virtual environment; run `make install` in it\n"
+    )

@@ -108,8 +108,9 @@ def test_datasets_and_seeds_may_join_on_the_way(study: Study, whole: Path, tmp_p
 def test_killed_at_random_moments_it_ends_up_the_same(
     chaos: ModuleType, study: Study, whole: Path, tmp_path: Path
 ) -> None:
-    kills = chaos.kill_and_go_on(study, tmp_path / "study", 6, 0.6, 1, save_every=0.02, seed=0, group=True)
-    assert kills.all == 6
+    options = {"jobs": 1, "save_every": 0.02, "group": True}
+    kills = chaos.kill_and_resume(study, tmp_path / "study", 6, 0.6, seed=0, **options)
+    assert kills.total() == 6
     assert chaos.differences(whole, tmp_path / "study") == []
 
 

@@ -17,7 +17,8 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from seqeval import Evaluation, Protocol, Study, UserError, analysis, execution
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, UserError, analysis
 from seqeval.cli import plain_console
 from seqeval.cli.results import plot
 
@@ -45,7 +46,9 @@ def main(
             protocol = replace(study.protocol, updates_per_growth=k, grow_by=gamma)
             folder = out / f"K{k}-gamma{gamma}"
             folders.append(folder)
-            rows = execution.run(replace(study, protocol=protocol), folder, jobs, plain_console(stderr=True))
+            rows = seqeval.run(
+                replace(study, protocol=protocol), folder, Execution(jobs=jobs), plain_console(stderr=True)
+            )
             for line in analysis.final(rows).to_dict("records"):
                 spread = f"{line['low']:.1f} … {line['high']:.1f}"
                 seeds = f"{line['seeds']} of {line['of']}"

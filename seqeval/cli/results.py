@@ -23,11 +23,11 @@ FAILED_SEEDS = 3  # exit code: everything ran, but some seeds' numbers were not 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     """Prints the table of the last points, draws the figure, and returns the exit code."""
     from seqeval import analysis
-    from seqeval.execution.storage import RunDirectory
+    from seqeval.execution.storage import StudyDirectory
     from seqeval.plots import curves, style
 
     console = plain_console(stderr=False)
-    study = RunDirectory(out).study()
+    study = StudyDirectory(out).study()
     about, rows = study["datasets"], analysis.with_planned(rows, {out.resolve().name: study})
     console.print(final_table(analysis.final(rows), about, analysis.frozen(rows)))
     for line in analysis.shortfalls(rows):
@@ -105,12 +105,12 @@ def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[
     Raises UserError, which begins with the command's name, where there is no directory, and where a dataset's
     name stands for other data in another one.
     """
-    from seqeval.execution.storage import RunDirectory, frame
+    from seqeval.execution.storage import StudyDirectory, frame
 
     if not directories:
         raise UserError(f"{command}: name at least one run directory")
     rows = frame(directories)
-    studies = {directory.resolve().name: RunDirectory(directory).study() for directory in directories}
+    studies = {directory.resolve().name: StudyDirectory(directory).study() for directory in directories}
     data: dict[str, tuple[str, Path]] = {}
     for directory, study in zip(directories, studies.values(), strict=True):
         for name, dataset in study["datasets"].items():
@@ -217,11 +217,11 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
     """
     from seqeval import analysis
     from seqeval.analysis import published as paper
-    from seqeval.execution.storage import RunDirectory, frame
+    from seqeval.execution.storage import StudyDirectory, frame
 
     if not published:
         raise UserError("compare: say what with; --published is the paper's own runs")
-    rows, study = frame([directory]), RunDirectory(directory).study()
+    rows, study = frame([directory]), StudyDirectory(directory).study()
     table, without = paper.compare(rows, study["datasets"])
     plain_console(stderr=False).print(comparison_table(table))
     print(

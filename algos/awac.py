@@ -1,11 +1,11 @@
 """AWAC: Nair, Gupta, Dalal, Levine, *Accelerating Online Reinforcement Learning with Offline Datasets* (arXiv
 2006.09359).
 
-An off-policy critic, and an actor that imitates the data's actions in proportion to the exponential of their
-advantage. The weights are normalised over the minibatch, and the value of a state is that of one action of
-the policy, as in the authors' code. Departures: twin critics are summed and never averaged, samples of the
-policy are not squashed (its mean is), the actor's weight decay is decoupled (AdamW). Online, as in the
-paper, actions are drawn from the policy, and clipped to what the environment takes.
+An off-policy critic, and an actor that imitates the data's actions, weighted by the exponential of their
+advantage. As in the authors' code, the weights are normalized over the minibatch, and the value of a state is
+that of one sampled action. Departures: the losses of the twin critics are summed, not averaged; samples of
+the policy are not squashed (its mean is); the actor's weight decay is decoupled (AdamW). Online, as in the
+paper, actions are sampled from the policy, and clipped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import Adam, Critics, GaussianActor, follow, products, target_of
+from ._losses import softmax_weights, td_target, twin_critic_loss
+from ._networks import Critics, GaussianActor, matmul_flops
+from ._optim import Adam, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class Config(algorithm.Config):
 
     learning_rate: float = 3e-4  # of actor and critics
     discount: float = 0.99
-    target_rate: float = 0.005  # share of the way that targets move at an update
-    beta: float = 2.0  # temperature: advantages are divided by it
+    target_rate: float = 0.005  # Polyak averaging: weight of the new parameters
+    beta: float = 2.0  # temperature λ: advantages are divided by it
     weight_decay: float = 1e-4  # of the actor
     log_std_range: tuple[float, float] = (-10.0, 2.0)  # of the policy
     hidden: tuple[int, ...] = (256, 256)  # widths of the critics' hidden layers
-    actor_hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths of the actor's
+    actor_hidden: tuple[int, ...] = (256, 256, 256, 256)  # widths of the actor's hidden layers
 
 
 @final
@@ -60,9 +62,9 @@ class AWAC(Algorithm):
             [sizes[0], *config.actor_hidden, sizes[1]], seeds, device, config.log_std_range
         )
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
-        self.target_critics = target_of(self.critics)
-        self.actor_optimiser = Adam(self.actor, config.learning_rate, config.weight_decay)
-        self.critic_optimiser = Adam(self.critics, config.learning_rate)
+        self.target_critics = target_copy(self.critics)
+        self.actor_optimizer = Adam(self.actor, config.learning_rate, config.weight_decay)
+        self.critic_optimizer = Adam(self.critics, config.learning_rate)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -79,19 +81,19 @@ class AWAC(Algorithm):
         with torch.no_grad():
             next_actions = self.actor.sample(batch.next_observations, batch.noise["next_action"])
             next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+            target = td_target(batch, next_value, c.discount)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
-        self.critic_optimiser.descend(critic_loss)
-        follow([self.target_critics], [self.critics], c.target_rate)
+        critic_loss = twin_critic_loss(q, target)
+        self.critic_optimizer.minimize(critic_loss)
+        polyak_update([self.target_critics], [self.critics], c.target_rate)
 
         with torch.no_grad():
             actions = self.actor.sample(batch.observations, batch.noise["action"])
             value = self.critics(batch.observations, actions).amin(1)
             advantage = self.critics(batch.observations, batch.actions).amin(1) - value
-            weights = (advantage / c.beta).softmax(-1)
+            weights = softmax_weights(advantage, c.beta)
         actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).sum(-1)
-        self.actor_optimiser.descend(actor_loss)
+        self.actor_optimizer.minimize(actor_loss)
         return {
             "critic_loss": critic_loss.detach(),
             "actor_loss": actor_loss.detach(),
@@ -109,8 +111,8 @@ class AWAC(Algorithm):
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica."""
     b, o, a = config.batch_size, spec.observation_size, spec.action_size
-    actor, actor_inner = products(b, o, *config.actor_hidden, a)
-    critic, critic_inner = products(b, o + a, *config.hidden, 1)
-    of_targets, of_critics = actor + 2 * critic, 2 * (2 * critic + critic_inner)
-    of_advantages, of_actor = actor + 4 * critic, 2 * actor + actor_inner
-    return of_targets + of_critics + of_advantages + of_actor
+    actor, actor_inner = matmul_flops(b, o, *config.actor_hidden, a)
+    critic, critic_inner = matmul_flops(b, o + a, *config.hidden, 1)
+    target_flops, critic_flops = actor + 2 * critic, 2 * (2 * critic + critic_inner)
+    advantage_flops, actor_flops = actor + 4 * critic, 2 * actor + actor_inner
+    return target_flops + critic_flops + advantage_flops + actor_flops

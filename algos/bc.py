@@ -1,10 +1,10 @@
-"""Behavioural cloning: a deterministic policy regressed on the data's actions, or, of discrete ones, a
+"""Behavioral cloning: a deterministic policy by regression on the data's actions; for discrete actions, a
 classifier.
 
 Pomerleau, *ALVINN* (NeurIPS 1988). Learning rate 1e-3 and dropout 0.1 are those of the BC baseline in the
-code of IQL (arXiv 2110.06169), which maximises a likelihood; here the loss is the mean squared error, and the
-cross-entropy where actions are discrete. It does not learn online: there it would imitate itself. Its policy
-stays as it is when the data is used up, and its rows beyond are further evaluations of that.
+code of IQL (arXiv 2110.06169), which maximizes a likelihood; here the loss is the mean squared error, or the
+cross-entropy for discrete actions. BC does not learn online, where it would imitate itself: its online points
+re-evaluate the policy learned offline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, Adam, products
+from ._networks import MLP, matmul_flops
+from ._optim import Adam
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Config(algorithm.Config):
     limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
 
     learning_rate: float = 1e-3
-    decay_learning_rate: bool = False  # by a cosine; protocol.learning_rate_decay sets it
-    dropout: float = 0.1  # share of the hidden units that an update leaves out
+    decay_learning_rate: bool = False  # to 0 by a cosine; set by protocol.learning_rate_decay
+    dropout: float = 0.1  # probability of leaving out a hidden unit in an update
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
@@ -47,7 +48,7 @@ class BC(Algorithm):
         sizes = [spec.observation_size, *config.hidden, spec.action_size]
         self.actor = MLP("actor", sizes, seeds, device, "orthogonal")
         decay_over = total_updates if config.decay_learning_rate else None
-        self.optimiser = Adam(self.actor, config.learning_rate, decay_over=decay_over)
+        self.optimizer = Adam(self.actor, config.learning_rate, decay_over=decay_over)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -71,7 +72,7 @@ class BC(Algorithm):
             loss = (outputs.logsumexp(-1) - chosen).mean(-1)
         else:
             loss = (outputs.tanh() - batch.actions).square().mean((1, 2))
-        self.optimiser.descend(loss)
+        self.optimizer.minimize(loss)
         return {"loss": loss.detach()}
 
     def act(self, observations: Tensor) -> Tensor:
@@ -81,5 +82,5 @@ class BC(Algorithm):
 
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica."""
-    actor, inner = products(config.batch_size, spec.observation_size, *config.hidden, spec.action_size)
+    actor, inner = matmul_flops(config.batch_size, spec.observation_size, *config.hidden, spec.action_size)
     return 2 * actor + inner

@@ -1,11 +1,11 @@
 """CQL: Kumar, Zhou, Tucker, Levine, *Conservative Q-Learning for Offline RL* (arXiv 2006.04779).
 
 CQL(H) on soft actor-critic (Haarnoja et al., arXiv 1812.05905), with importance sampling as in the paper's
-appendix F: critics are lowered where the policy or chance would act and raised at the data's actions. As in
-the implementation that most papers run: the actions of the policy at s' are valued at s, the target has no
-entropy term, the policy's log std is scaled and shifted by two learnt numbers, all losses are taken with the
-weights before the update. Departures: actor and critics share one learning rate, no Lagrange multiplier.
-Online, actions are drawn from the policy as soft actor-critic does, and the conservative term stays.
+appendix F: Q is lowered at random actions and at the policy's, and raised at the data's actions. As in the
+implementation that most papers run: the policy's actions at s' are evaluated at s, the target has no entropy
+term, the policy's log std is scaled and shifted by two learned numbers, and all losses use the weights before
+the update. Departures: actor and critics share one learning rate; no Lagrange multiplier. Online, actions are
+sampled from the policy as in soft actor-critic, and the conservative term stays.
 """
 
 from __future__ import annotations
@@ -22,16 +22,9 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import (
-    Adam,
-    Critics,
-    PerReplica,
-    TanhGaussianActor,
-    follow,
-    products,
-    squashed_sample,
-    target_of,
-)
+from ._losses import td_target, twin_critic_loss
+from ._networks import Critics, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
+from ._optim import Adam, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -47,9 +40,9 @@ class Config(algorithm.Config):
 
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99
-    target_rate: float = 0.005  # share of the way that targets move at an update
+    target_rate: float = 0.005  # Polyak averaging: weight of the new parameters
     weight: float = 5.0  # of the conservative term
-    sampled_actions: int = 10  # in each state, of each: uniform, the policy at s, the policy at s'
+    sampled_actions: int = 10  # per state from each of: uniform, policy at s, policy at s'
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of the policy
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
@@ -68,11 +61,11 @@ class CQL(Algorithm):
             [sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range, last_gain=1e-2
         )
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal", last_gain=1e-2)
-        self.target_critics = target_of(self.critics)
-        self.log_temperature = PerReplica(0.0, seeds, device)
-        self.actor_optimiser = Adam(self.actor, config.learning_rate)
-        self.critic_optimiser = Adam(self.critics, config.learning_rate)
-        self.temperature_optimiser = Adam(self.log_temperature, config.learning_rate)
+        self.target_critics = target_copy(self.critics)
+        self.log_temperature = Scalar(0.0, seeds, device)
+        self.actor_optimizer = Adam(self.actor, config.learning_rate)
+        self.critic_optimizer = Adam(self.critics, config.learning_rate)
+        self.temperature_optimizer = Adam(self.log_temperature, config.learning_rate)
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -101,13 +94,13 @@ class CQL(Algorithm):
         entropy_gap = (log_prob.detach() - self.spec.action_size).mean(-1)  # the target entropy is -|A|
         temperature_loss = -self.log_temperature.value * entropy_gap
         temperature = self.log_temperature.value.detach().exp()
-        value = self.critics.frozen(batch.observations, actions).amin(1)
+        value = self.critics.forward_frozen(batch.observations, actions).amin(1)
         actor_loss = (temperature.unsqueeze(-1) * log_prob - value).mean(-1)
 
         with torch.no_grad():
             next_actions, _ = squashed_sample(next_mean, next_log_std, noise["next_action"])
             next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+            target = td_target(batch, next_value, c.discount)
             sampled, density = squashed_sample(mean.unsqueeze(2), log_std.unsqueeze(2), noise["sampled"])
             next_sampled, next_density = squashed_sample(
                 next_mean.unsqueeze(2), next_log_std.unsqueeze(2), noise["next_sampled"]
@@ -116,19 +109,19 @@ class CQL(Algorithm):
             uniform_density = torch.full_like(density, -self.spec.action_size * math.log(2))
             proposals = torch.cat([uniform, sampled, next_sampled, batch.actions.unsqueeze(2)], 2)
             densities = torch.cat([uniform_density, density, next_density], -1)
-        q_all = self.critics.of_sets(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
+        q_all = self.critics.forward_many_actions(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
         q = q_all[..., -1]
-        bellman = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
+        critic_loss = twin_critic_loss(q, target)
         soft_maximum = (q_all[..., :-1] - densities.unsqueeze(1)).logsumexp(-1)
-        conservative = (soft_maximum - q).mean(-1).sum(-1)
+        conservative_loss = (soft_maximum - q).mean(-1).sum(-1)
 
-        self.temperature_optimiser.descend(temperature_loss)
-        self.actor_optimiser.descend(actor_loss)
-        self.critic_optimiser.descend(bellman + c.weight * conservative)
-        follow([self.target_critics], [self.critics], c.target_rate)
+        self.temperature_optimizer.minimize(temperature_loss)
+        self.actor_optimizer.minimize(actor_loss)
+        self.critic_optimizer.minimize(critic_loss + c.weight * conservative_loss)
+        polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {
-            "critic_loss": bellman.detach(),
-            "conservative_loss": conservative.detach(),
+            "critic_loss": critic_loss.detach(),
+            "conservative_loss": conservative_loss.detach(),
             "actor_loss": actor_loss.detach(),
             "q": q.detach().mean((1, 2)),
             "entropy": -log_prob.detach().mean(-1),
@@ -145,11 +138,11 @@ class CQL(Algorithm):
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica."""
     b, o, a = config.batch_size, spec.observation_size, spec.action_size
-    actor, actor_inner = products(b, o, *config.hidden, 2 * a)
-    critic, _ = products(b, o + a, *config.hidden, 1)
-    of_actor = 2 * actor + actor_inner + actor  # at s with gradients, at s' without
-    of_values = 2 * critic + 2 * 2 * critic  # of the target, and of the actor's action with gradients to it
-    states, _ = products(b, o, config.hidden[0])
-    pairs, inner = products(b * (3 * config.sampled_actions + 1), a, *config.hidden, 1)
-    of_sets = 2 * (2 * states + 2 * pairs + inner)
-    return of_actor + of_values + of_sets
+    actor, actor_inner = matmul_flops(b, o, *config.hidden, 2 * a)
+    critic, _ = matmul_flops(b, o + a, *config.hidden, 1)
+    actor_flops = 2 * actor + actor_inner + actor  # at s with gradients, at s' without
+    value_flops = 2 * critic + 2 * 2 * critic  # of the target; of the actor's action, with gradients to it
+    states, _ = matmul_flops(b, o, config.hidden[0])
+    pairs, inner = matmul_flops(b * (3 * config.sampled_actions + 1), a, *config.hidden, 1)
+    critic_flops = 2 * (2 * states + 2 * pairs + inner)
+    return actor_flops + value_flops + critic_flops

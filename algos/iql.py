@@ -1,10 +1,10 @@
 """IQL: Kostrikov, Nair, Levine, *Offline Reinforcement Learning with Implicit Q-Learning* (arXiv 2110.06169).
 
 Values by expectile regression on the data's actions, a policy by advantage-weighted regression. As in the
-authors' code: the policy is normal with a tanh mean and a std that no state changes, the updates follow each
-other (value, actor, critics, targets) and each sees the value before it. Departures: the actor's learning
-rate decays only if asked to, nothing drops out. For AntMaze the paper takes `expectile` 0.9 and
-`temperature` 10. Online, as in the authors' code, actions are drawn from the policy.
+authors' code: the policy is normal with a tanh mean and a std that does not depend on the state, and value,
+actor, critics and targets are updated in this order, each using the ones before it. Departures: by default
+the actor's learning rate does not decay; no dropout. For AntMaze the paper uses `expectile` 0.9 and
+`temperature` 10. Online, as in the authors' code, actions are sampled from the policy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._networks import MLP, Adam, Critics, GaussianActor, follow, products, target_of
+from ._losses import expectile_loss, exponential_weights, td_target, twin_critic_loss
+from ._networks import MLP, Critics, GaussianActor, matmul_flops
+from ._optim import Adam, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Config(algorithm.Config):
 
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics
-    decay_learning_rate: bool = False  # of the actor by a cosine; protocol.learning_rate_decay sets it
+    decay_learning_rate: bool = False  # of the actor, to 0 by a cosine; set by protocol.learning_rate_decay
     discount: float = 0.99
-    target_rate: float = 0.005  # share of the way that targets move at an update
-    expectile: float = 0.7  # of Q that the value regresses to
-    temperature: float = 3.0  # inverse: advantages are multiplied by it
-    max_weight: float = 100.0  # cap of the imitation weights
+    target_rate: float = 0.005  # Polyak averaging: weight of the new parameters
+    expectile: float = 0.7  # of Q that V estimates
+    temperature: float = 3.0  # inverse temperature β: advantages are multiplied by it
+    max_weight: float = 100.0  # upper bound of the imitation weights
     log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
@@ -60,11 +62,11 @@ class IQL(Algorithm):
         self.value = MLP("value", [sizes[0], *config.hidden, 1], seeds, device, "orthogonal")
         self.actor = GaussianActor([sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range)
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
-        self.target_critics = target_of(self.critics)
+        self.target_critics = target_copy(self.critics)
         decay_over = total_updates if config.decay_learning_rate else None
-        self.value_optimiser = Adam(self.value, config.learning_rate)
-        self.actor_optimiser = Adam(self.actor, config.learning_rate, decay_over=decay_over)
-        self.critic_optimiser = Adam(self.critics, config.learning_rate)
+        self.value_optimizer = Adam(self.value, config.learning_rate)
+        self.actor_optimizer = Adam(self.actor, config.learning_rate, decay_over=decay_over)
+        self.critic_optimizer = Adam(self.critics, config.learning_rate)
 
     @classmethod
     def counts_down(cls, config: Config) -> bool:
@@ -77,25 +79,23 @@ class IQL(Algorithm):
             target_q = self.target_critics(batch.observations, batch.actions).amin(1)
 
         value = self.value(batch.observations).squeeze(-1)
-        error = target_q - value
-        asymmetry = (c.expectile - (error.detach() < 0).to(error.dtype)).abs()
-        value_loss = (asymmetry * error.square()).mean(-1)
-        self.value_optimiser.descend(value_loss)
+        value_loss = expectile_loss(target_q - value, c.expectile)
+        self.value_optimizer.minimize(value_loss)
 
         with torch.no_grad():
             new_value = self.value(batch.observations).squeeze(-1)
             advantage = target_q - new_value
-            weights = (c.temperature * advantage).exp().clamp(max=c.max_weight)
+            weights = exponential_weights(advantage, c.temperature, c.max_weight)
         actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
-        self.actor_optimiser.descend(actor_loss)
+        self.actor_optimizer.minimize(actor_loss)
 
         with torch.no_grad():
             next_value = self.value(batch.next_observations).squeeze(-1)
-            target = batch.rewards + c.discount * (1 - batch.terminated) * next_value
+            target = td_target(batch, next_value, c.discount)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
-        self.critic_optimiser.descend(critic_loss)
-        follow([self.target_critics], [self.critics], c.target_rate)
+        critic_loss = twin_critic_loss(q, target)
+        self.critic_optimizer.minimize(critic_loss)
+        polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {
             "value_loss": value_loss.detach(),
             "actor_loss": actor_loss.detach(),
@@ -114,9 +114,9 @@ class IQL(Algorithm):
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica."""
     b, o, a = config.batch_size, spec.observation_size, spec.action_size
-    value, value_inner = products(b, o, *config.hidden, 1)
-    actor, actor_inner = products(b, o, *config.hidden, a)
-    critic, critic_inner = products(b, o + a, *config.hidden, 1)
-    of_value, of_actor = 2 * value + value_inner, 2 * actor + actor_inner
-    of_critics, of_targets = 2 * (2 * critic + critic_inner), 2 * critic + 2 * value
-    return of_value + of_actor + of_critics + of_targets
+    value, value_inner = matmul_flops(b, o, *config.hidden, 1)
+    actor, actor_inner = matmul_flops(b, o, *config.hidden, a)
+    critic, critic_inner = matmul_flops(b, o + a, *config.hidden, 1)
+    value_flops, actor_flops = 2 * value + value_inner, 2 * actor + actor_inner
+    critic_flops, target_flops = 2 * (2 * critic + critic_inner), 2 * critic + 2 * value
+    return value_flops + actor_flops + critic_flops + target_flops

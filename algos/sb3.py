@@ -1,20 +1,19 @@
-"""The off-policy algorithms of Stable-Baselines3 (Raffin et al., JMLR 22(268), 2021) and, where it is
-installed, of its contrib package: a family, `sb3:SAC` and so on.
+"""The off-policy algorithms of Stable-Baselines3 (Raffin et al., JMLR 22(268), 2021) and, if installed, of
+sb3-contrib: `sb3:SAC`, `sb3:TD3` and so on.
 
 SAC (Haarnoja et al., arXiv 1801.01290 and 1812.05905), TD3 (Fujimoto et al., arXiv 1802.09477), DDPG
 (Lillicrap et al., arXiv 1509.02971) and DQN (Mnih et al., Nature 518, 2015); contrib's TQC (Kuznetsov et al.,
 arXiv 2005.04269), CrossQ (Bhatt et al., ICLR 2024) and QR-DQN (Dabney et al., arXiv 1710.10044). Networks,
-losses and optimisers are SB3's own, and so are the defaults; the minibatches are this suite's. An update is
-`train` for one gradient step, and then what SB3 does at each environment step: the target network and the
-exploration rate of DQN and QR-DQN. Both go by updates here: `target_update_interval` counts updates, of which
-SB3 makes one in four environment steps, and the exploration rate falls over a share of all updates of a run,
-those made offline included.
+losses, optimizers and defaults are those of SB3; the minibatches come from seqeval. An update calls SB3's
+`train` for one gradient step, and then does what SB3 does at each environment step: update the target network
+and the exploration rate of DQN and QR-DQN. Both count updates here: `target_update_interval` is a number of
+updates, of which SB3 makes one per four environment steps, and the exploration rate falls over a share of all
+updates of a run, offline updates included.
 
-The protocol decides what SB3's `learning_starts`, `train_freq` and `gradient_steps` would, and it scales
-observations and rewards instead of `VecNormalize`; there are no n-step returns, no gSDE and no action noise
-but this: TD3 and DDPG explore with normal noise of std `exploration_noise`, 0.1 as in TD3's paper, where SB3
-has none unless it is given some. `target_update_interval` of SAC and TQC, which counts within a call of
-`train`, would do nothing and is not there.
+The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
+and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
+normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
+`target_update_interval` here: it counts within a call of `train`, so it would have no effect.
 """
 
 from __future__ import annotations
@@ -46,27 +45,27 @@ from torch.distributions import Distribution
 from seqeval import algorithm
 from seqeval.algorithm import Batch, SingleAlgorithm, Spec, UserError, Vector
 
-IN_CONTRIB = ("TQC", "CrossQ", "QRDQN")  # to be told of where the package is missing
+CONTRIB = ("TQC", "CrossQ", "QRDQN")  # for the message that sb3-contrib is not installed
 
 
 class Setting(NamedTuple):
-    """A parameter of SB3's constructors that means something where minibatches are fed."""
+    """A parameter of SB3's constructors that still applies when minibatches come from seqeval."""
 
     comment: str
-    limits: tuple[float, float] | None = None  # None where it need not be a number
+    limits: tuple[float, float] | None = None  # None: not checked
 
 
-OF_ALL = {
+COMMON = {
     "learning_rate": Setting("of all networks", (0, inf)),
-    "tau": Setting("share of the way that targets move when they do", (0, 1)),
+    "tau": Setting("Polyak averaging: weight of the new parameters", (0, 1)),
     "gamma": Setting("discount", (0, 1)),
 }
 
 
-class _Member(SingleAlgorithm):
-    """A model of SB3 that is fed minibatches; subclasses differ in how they explore."""
+class _SB3Algorithm(SingleAlgorithm):
+    """An SB3 model trained on given minibatches; subclasses explore differently."""
 
-    made_of: ClassVar[type[OffPolicyAlgorithm]]
+    model_class: ClassVar[type[OffPolicyAlgorithm]]
     settings: ClassVar[Mapping[str, Setting]]
 
     def __init__(self, spec: Spec, config: Any, seed: int, total_updates: int, device: torch.device) -> None:
@@ -74,17 +73,15 @@ class _Member(SingleAlgorithm):
         net_arch: Any = list(config.net_arch)
         if hasattr(config, "critic_net_arch"):
             net_arch = {"pi": net_arch, "qf": list(config.critic_net_arch)}
-        given = {name: getattr(config, name) for name in self.settings if hasattr(config, name)}
-        policy = {"net_arch": net_arch}
-        self.model = _build(
-            self.made_of, spec, device, policy_kwargs=policy, batch_size=config.batch_size, **given
-        )
-        self.model.replay_buffer = self._feed = _Feed()
-        self.model.policy.set_training_mode(False)  # as CrossQ's normalisation must be whenever it acts
+        options = {name: getattr(config, name) for name in self.settings if hasattr(config, name)}
+        options |= {"policy_kwargs": {"net_arch": net_arch}, "batch_size": config.batch_size}
+        self.model = _build(self.model_class, spec, device, **options)
+        self.model.replay_buffer = self._buffer = _MinibatchBuffer()
+        self.model.policy.set_training_mode(False)  # CrossQ's batch normalization requires it to act
 
     def update(self, batch: Batch) -> dict[str, float | Tensor]:
         self.updates += 1
-        self._feed.samples = ReplayBufferSamples(
+        self._buffer.samples = ReplayBufferSamples(
             observations=batch.observations,
             actions=batch.actions.unsqueeze(-1) if self.spec.discrete else batch.actions,
             next_observations=batch.next_observations,
@@ -92,7 +89,7 @@ class _Member(SingleAlgorithm):
             rewards=batch.rewards.unsqueeze(-1),
         )
         self.model._update_current_progress_remaining(self.updates, self.total_updates)
-        with _unvalidated():
+        with _without_validation():
             self.model.train(gradient_steps=1, batch_size=len(batch.rewards))
         self.model.policy.set_training_mode(False)
         self.model._on_step()
@@ -101,18 +98,18 @@ class _Member(SingleAlgorithm):
             for name, value in self.model.logger.name_to_value.items()
             if name.startswith("train/") and name not in ("train/n_updates", "train/learning_rate")
         }
-        self.model.logger.dump()  # nowhere: it forgets them
+        self.model.logger.dump()  # clears the values
         return recorded
 
     def act(self, observations: Tensor) -> Tensor:
         return self._policy(observations, deterministic=True)
 
     def _policy(self, observations: Tensor, deterministic: bool) -> Tensor:
-        with _unvalidated():
+        with _without_validation():
             return self.model.policy._predict(observations, deterministic)
 
     def state_dict(self) -> dict[str, Any]:
-        _, variables = self.model._get_torch_save_params()  # the entropy's weight
+        _, variables = self.model._get_torch_save_params()  # the entropy coefficient
         return {
             "updates": self.updates,
             "parameters": self.model.get_parameters(),
@@ -120,7 +117,7 @@ class _Member(SingleAlgorithm):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        # SB3's counters follow: a call of `train` and of `_on_step` to each update.
+        # SB3's counters: each update calls `train` and `_on_step` once.
         self.updates = self.model._n_updates = self.model._n_calls = state["updates"]
         self.model._update_current_progress_remaining(self.updates, self.total_updates)
         self.model.set_parameters(state["parameters"])
@@ -130,10 +127,10 @@ class _Member(SingleAlgorithm):
 
 
 @dataclass(frozen=True)
-class _SamplingConfig(algorithm.Config):
+class _StochasticConfig(algorithm.Config):
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not _is_weight(self.ent_coef):
+        if not _is_entropy_coefficient(self.ent_coef):
             raise UserError(
                 f"ent_coef must be auto, auto_0.1 or the like, or a number, not {self.ent_coef!r}"
             )
@@ -141,24 +138,24 @@ class _SamplingConfig(algorithm.Config):
             raise UserError(f"target_entropy must be auto or a number, not {self.target_entropy!r}")
 
 
-def _is_weight(value: str | float) -> bool:
-    """Whether SB3 takes it for the weight of the entropy, whose logarithm it learns where it is a word."""
+def _is_entropy_coefficient(value: str | float) -> bool:
+    """Whether SB3 accepts it: a number, or `auto` to learn its logarithm, or `auto_` and an initial value."""
     if not isinstance(value, str):
         return value >= 0
-    word = re.fullmatch(r"auto(?:_(\d*\.?\d+(?:e-?\d+)?))?", value)
-    return word is not None and float(word[1] or 1) > 0
+    match = re.fullmatch(r"auto(?:_(\d*\.?\d+(?:e-?\d+)?))?", value)
+    return match is not None and float(match[1] or 1) > 0
 
 
-class _Sampling(_Member):
-    """Explores by drawing from its policy."""
+class _Stochastic(_SB3Algorithm):
+    """Explores by sampling from its policy."""
 
-    Config = _SamplingConfig
-    settings = OF_ALL | {
-        "ent_coef": Setting("weight of the entropy; auto learns it, auto_0.1 begins with 0.1"),
-        "target_entropy": Setting("that auto aims at; auto: less the size of an action"),
-        "policy_delay": Setting("critic updates to one of the actor", (1, inf)),
+    Config = _StochasticConfig
+    settings = COMMON | {
+        "ent_coef": Setting("entropy coefficient; auto learns it, auto_0.1 starts at 0.1"),
+        "target_entropy": Setting("target of auto; auto is minus the action size"),
+        "policy_delay": Setting("critic updates per update of the actor", (1, inf)),
         "top_quantiles_to_drop_per_net": Setting(
-            "the highest of each critic's 25, left out of targets", (0, 24)
+            "highest of each critic's 25 quantiles, left out of the target", (0, 24)
         ),
     }
 
@@ -173,12 +170,12 @@ class _NoisyConfig(algorithm.Config):
     exploration_noise: float = 0.1  # std of the noise on actions online
 
 
-class _Noisy(_Member):
-    """Explores with noise on its actions."""
+class _Noisy(_SB3Algorithm):
+    """Explores by adding noise to its actions."""
 
     Config = _NoisyConfig
-    settings = OF_ALL | {
-        "policy_delay": Setting("critic updates to one of actor and targets", (1, inf)),
+    settings = COMMON | {
+        "policy_delay": Setting("critic updates per update of actor and targets", (1, inf)),
         "target_policy_noise": Setting("std of the noise on the target action", (0, inf)),
         "target_noise_clip": Setting("bound of that noise", (0, inf)),
     }
@@ -188,66 +185,68 @@ class _Noisy(_Member):
         return (actions + self.config.exploration_noise * torch.randn_like(actions)).clamp(-1, 1)
 
 
-class _Greedy(_Member):
-    """Explores by random actions now and then, ever more rarely."""
+class _Greedy(_SB3Algorithm):
+    """Explores by random actions, whose probability falls over the updates (ε-greedy)."""
 
     action_spaces = ("discrete",)
-    settings = OF_ALL | {
-        "target_update_interval": Setting("updates from one move of the target to the next", (1, inf)),
-        "exploration_fraction": Setting("share of all updates in which exploration falls", (1e-9, 1)),
-        "exploration_initial_eps": Setting("share of random actions online, at first", (0, 1)),
-        "exploration_final_eps": Setting("share of random actions online, in the end", (0, 1)),
-        "max_grad_norm": Setting("bound of the gradient's norm", (0, inf)),
+    settings = COMMON | {
+        "target_update_interval": Setting("updates between two updates of the target network", (1, inf)),
+        "exploration_fraction": Setting("share of all updates over which exploration falls", (1e-9, 1)),
+        "exploration_initial_eps": Setting("initial probability of random actions online", (0, 1)),
+        "exploration_final_eps": Setting("final probability of random actions online", (0, 1)),
+        "max_grad_norm": Setting("upper bound of the gradient's norm", (0, inf)),
     }
 
     def explore(self, observations: Tensor) -> Tensor:
-        # As SB3's own `exploration_rate`, which is not there before the first update.
+        # SB3's `exploration_rate`, which is not set before the first update.
         rate = self.model.exploration_schedule(self.model._current_progress_remaining)
         greedy = self.act(observations)
-        at_random = torch.rand(greedy.shape, device=self.device) < rate
-        return torch.where(at_random, torch.randint_like(greedy, self.spec.action_size), greedy)
+        random = torch.rand(greedy.shape, device=self.device) < rate
+        return torch.where(random, torch.randint_like(greedy, self.spec.action_size), greedy)
 
 
 def names() -> list[str]:
-    return [name for name, found in _installed().items() if issubclass(found, OffPolicyAlgorithm)]
+    return [name for name, model_class in _installed().items() if issubclass(model_class, OffPolicyAlgorithm)]
 
 
 @cache
 def find(name: str) -> type[SingleAlgorithm] | None:
-    """A member of the family; None where SB3 has no algorithm of that name.
+    """The algorithm that trains SB3's of this name; None if SB3 has none.
 
-    Raises UserError for one that learns from its own episodes alone, and for one that is not installed.
+    Raises UserError if it is on-policy or not installed.
     """
-    made_of = _installed().get(name)
-    if made_of is None:
-        if name in IN_CONTRIB:
-            raise UserError(f"sb3:{name} is in sb3-contrib; pip install 'seqeval-rl[contrib]' installs it")
+    model_class = _installed().get(name)
+    if model_class is None:
+        if name in CONTRIB:
+            raise UserError(
+                f"sb3:{name} is in sb3-contrib, which is not installed; run pip install 'seqeval-rl[contrib]'"
+            )
         return None
-    if not issubclass(made_of, OffPolicyAlgorithm):
+    if not issubclass(model_class, OffPolicyAlgorithm):
         raise UserError(
-            f"sb3:{name} cannot learn from logged data: it is on-policy, and learns from its own policy's "
-            f"episodes alone; there are {', '.join(f'sb3:{other}' for other in names())}"
+            f"sb3:{name} cannot learn from logged data: it is on-policy; use one of "
+            f"{', '.join(f'sb3:{other}' for other in names())}"
         )
-    parameters = inspect.signature(made_of).parameters
-    kind: type[_Member] = _Noisy
+    parameters = inspect.signature(model_class).parameters
+    base: type[_SB3Algorithm] = _Noisy
     if "exploration_final_eps" in parameters:
-        kind = _Greedy
+        base = _Greedy
     elif "ent_coef" in parameters:
-        kind = _Sampling
-    # Its own text, before it tells of parameters.
-    about = inspect.cleandoc(made_of.__doc__ or name).partition("\n:param")[0].strip()
+        base = _Stochastic
+    # SB3's docstring up to its list of parameters.
+    summary = inspect.cleandoc(model_class.__doc__ or name).partition("\n:param")[0].strip()
     parts = {
         "__module__": __name__,
-        "__doc__": f"{about}\n\n{__doc__}",
-        "Config": _config(made_of, kind),
-        "made_of": made_of,
+        "__doc__": f"{summary}\n\n{__doc__}",
+        "Config": _config(model_class, base),
+        "model_class": model_class,
     }
-    return type(name, (kind,), parts)
+    return type(name, (base,), parts)
 
 
 @cache
 def _installed() -> dict[str, type[BaseAlgorithm]]:
-    """SB3's algorithms by name."""
+    """The installed algorithms of SB3 and sb3-contrib, by name."""
     packages = [stable_baselines3]
     if importlib.util.find_spec("sb3_contrib"):
         packages.append(importlib.import_module("sb3_contrib"))
@@ -259,37 +258,39 @@ def _installed() -> dict[str, type[BaseAlgorithm]]:
     }
 
 
-def _config(made_of: type[OffPolicyAlgorithm], kind: type[_Member]) -> type[algorithm.Config]:
-    """A config of what SB3's constructor takes, with its defaults."""
-    parameters = inspect.signature(made_of).parameters
-    made: list[tuple[str, Any, Any]] = [("batch_size", int, parameters["batch_size"].default)]
+def _config(model_class: type[OffPolicyAlgorithm], base: type[_SB3Algorithm]) -> type[algorithm.Config]:
+    """A config with the parameters of SB3's constructor and their defaults."""
+    parameters = inspect.signature(model_class).parameters
+    config_fields: list[tuple[str, Any, Any]] = [("batch_size", int, parameters["batch_size"].default)]
     limits = {}
-    for name, setting in kind.settings.items():
+    for name, setting in base.settings.items():
         if name not in parameters:
             continue
-        plain, default = _plain(parameters[name].annotation), parameters[name].default
-        default = float(default) if plain is float else default
-        made.append((name, plain, field(default=default, metadata={"comment": setting.comment})))
+        hint, default = _without_schedules(parameters[name].annotation), parameters[name].default
+        default = float(default) if hint is float else default
+        config_fields.append((name, hint, field(default=default, metadata={"comment": setting.comment})))
         if setting.limits and default is not None:
             limits[name] = setting.limits
-    for name, (widths, comment) in _widths(made_of, kind).items():
-        made.append((name, tuple[int, ...], field(default=widths, metadata={"comment": comment})))
+    for name, (widths, comment) in _widths(model_class, base).items():
+        config_fields.append((name, tuple[int, ...], field(default=widths, metadata={"comment": comment})))
         limits[name] = (1, inf)
     parts = {"__module__": __name__, "limits": limits}
-    return make_dataclass("Config", made, bases=(kind.Config,), frozen=True, namespace=parts)
+    return make_dataclass("Config", config_fields, bases=(base.Config,), frozen=True, namespace=parts)
 
 
-def _plain(hint: Any) -> Any:
-    """A parameter's type without the functions of progress that SB3 takes too."""
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind in (int, float, str, NoneType)]
-    return reduce(or_, kinds)
+def _without_schedules(hint: Any) -> Any:
+    """The type of a parameter without the schedules (functions) that SB3 also accepts."""
+    types = [value for value in get_args(hint) or (hint,) if value in (int, float, str, NoneType)]
+    return reduce(or_, types)
 
 
-def _widths(made_of: type[OffPolicyAlgorithm], kind: type[_Member]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """SB3's own widths of hidden layers, told by a model that has them; each with a comment."""
+def _widths(
+    model_class: type[OffPolicyAlgorithm], base: type[_SB3Algorithm]
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """SB3's default widths of hidden layers, read from a model; each with a comment."""
     with torch.random.fork_rng([]):
-        spec = Spec(Vector(1), 1, discrete="discrete" in kind.action_spaces)
-        net_arch = _build(made_of, spec, torch.device("cpu")).policy.net_arch
+        spec = Spec(Vector(1), 1, discrete="discrete" in base.action_spaces)
+        net_arch = _build(model_class, spec, torch.device("cpu")).policy.net_arch
     if not isinstance(net_arch, dict):
         return {"net_arch": (tuple(net_arch), "widths of the hidden layers")}
     return {
@@ -298,24 +299,23 @@ def _widths(made_of: type[OffPolicyAlgorithm], kind: type[_Member]) -> dict[str,
     }
 
 
-def _build(made_of: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **given: Any) -> Any:
-    """A model of SB3. Without SB3's `seed`, which would seed the whole process: torch's random state is our
-    own."""
-    model = made_of("MlpPolicy", _StandIn(spec), buffer_size=1, device=device, **given)
+def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
+    """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
+    model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
 
 
-class _StandIn(gymnasium.Env):
-    """What SB3 takes for an environment: the spaces alone."""
+class _Spaces(gymnasium.Env):
+    """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
         self.observation_space = Box(-inf, inf, (spec.observation_size,))
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
 
 
-class _Feed:
-    """What SB3 takes for a replay buffer: whatever it is asked for, it gives the minibatch at hand."""
+class _MinibatchBuffer:
+    """A replay buffer for SB3 that returns the minibatch of the current update."""
 
     samples: ReplayBufferSamples
 
@@ -324,8 +324,8 @@ class _Feed:
 
 
 @contextmanager
-def _unvalidated() -> Iterator[None]:
-    """torch's distributions take NaN: it fails its own seed and does not stop the others."""
+def _without_validation() -> Iterator[None]:
+    """torch's distributions accept NaN, which fails one run and must not stop the others."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:

@@ -1,29 +1,28 @@
-"""How fast the suite is, against what the machine allows.
+"""Measure the speed of seqeval, relative to what the machine can do.
 
     python experiments/benchmark.py [--parts a b] [--algorithms td3_bc] [--out bench.json]
 
-Seven parts, each a table headed by the command that makes it again, and all of it as JSON:
+Seven parts. Each prints a table under the command that reproduces it; all results are written as JSON:
 
-(a) updates: seed-updates per second of R replicas at Hopper's sizes, drawing the minibatches and their noise
-    included; FLOPs of an update's matrix products; the rate that these make, as a share of the machine's; and
-    the most memory that the process held (on a GPU, the most that torch did). On a GPU it also prints how
-    long the updates of the paper's first figure would take there, each algorithm's at the best R measured.
-(b) evaluation: steps per second of R × E episodes in Gymnasium's environments, and in EnvPool's where it is
-    installed and has them, against those of Gymnasium's bare environment that is given the same actions.
-    Every episode has the same length, and the policy is a fresh TD3+BC actor. EnvPool has threads on as many
-    processors as there are: its steps per second of wall time stand beside.
-(c) end to end: `seqeval run` on a small study; what of its time are updates, evaluation, everything else.
-(d) growth: seconds of a seed-update against the dataset's size, all of it visible, and against R.
-(e) start-up: `seqeval --help` and `import seqeval`, the best of some processes, and whether torch is loaded.
-(f) statistics: every figure, the table and the report of a large study that nobody trained, each as a whole
-    process; and in one process its rows loaded, the IQM along x with 500 repetitions, and this drawn. Once.
-(g) cores: seed-updates per second of wall time of two processes at once, against one's alone.
+(a) updates: updates per second, summed over R replicas, at Hopper's sizes, including minibatch and noise
+    sampling; FLOPs of the matrix products in an update; their rate as a share of the machine's peak; and peak
+    memory of the process (on a GPU, of torch). On a GPU also the time that the updates of the paper's first
+    figure would take there, with the best R measured for each algorithm.
+(b) evaluation: steps per second of R × E episodes with Gymnasium, and with EnvPool if it is installed and has
+    the environment, relative to stepping Gymnasium's environment with the same actions. All episodes have the
+    same length; the policy is an untrained TD3+BC actor. EnvPool has one thread per processor, so its steps
+    per second of wall time are given too.
+(c) end to end: `seqeval run` on a small study; its time in updates, in evaluation and in everything else.
+(d) growth: seconds per update against the size of the dataset, all of it visible, and against R.
+(e) start-up: `seqeval --help` and `import seqeval`, the fastest of several runs; whether torch is loaded.
+(f) statistics: every figure, the table and the report of a large synthetic study, each in its own process;
+    and in one process: loading its rows, the IQM along x with 500 resamples, drawing it. Measured once.
+(g) cores: updates per second of wall time of two parallel processes, relative to one process.
 
-The machine's rate is that of the best float32 product that torch has by any path: `torch.mm` and oneDNN's
-operator, each at a small and a large size. It is measured in turns with the updates, so that both see the
-same machine, and a share is the median of the turns' shares. One thread; on the CPU the seconds of (a), (b)
-and (d) are those that the process computed in, so that turns of other processes are not counted.
-In (c) evaluation does not overlap training, so that shares of time add up.
+The machine's peak is the rate of the fastest float32 product in torch: `torch.mm` and oneDNN's operator, each
+at a small and a large size. It is measured in turns with the updates, since the load of the machine varies; a
+share is the median over the turns. One thread. On the CPU, (a), (b) and (d) count CPU seconds, so that other
+processes matter little. In (c) evaluation does not overlap training, so the shares of time add up.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from speed.updates import FIGURE, cores, figure_hours, growth, updates
 from seqeval.cli import plain_console
 from seqeval.execution import jobs
 
-# Of each part: its name, how it is measured, and the columns of its table.
+# Each part: title, function that measures it, and columns of its table.
 Column = tuple[str, Callable[[Result], str]]
 WORK: tuple[Column, ...] = (
     ("algorithm", lambda r: r["algorithm"]),
@@ -56,14 +55,14 @@ WORK: tuple[Column, ...] = (
 SHARE: Column = ("share", lambda r: f"{r['share']:.0%}")
 PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column, ...]]] = {
     "a": (
-        "updates, one seed's each",
+        "updates",
         updates,
         (
             *WORK,
             ("updates/s", lambda r: f"{r['updates_per_second']:.0f}"),
-            ("MFLOP each", lambda r: f"{r['flops_per_update'] / 1e6:.0f}"),
+            ("MFLOP per update", lambda r: f"{r['flops_per_update'] / 1e6:.0f}"),
             ("GFLOP/s", lambda r: f"{r['updates_per_second'] * r['flops_per_update'] / 1e9:.0f}"),
-            ("the machine's", lambda r: f"{r['machine_flops_per_second'] / 1e9:.0f}"),
+            ("machine's peak", lambda r: f"{r['machine_flops_per_second'] / 1e9:.0f}"),
             SHARE,
             ("peak MB", lambda r: "" if r["peak_bytes"] is None else f"{r['peak_bytes'] / 1e6:.0f}"),
         ),
@@ -78,7 +77,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
             ("steps/s", lambda r: f"{r['steps_per_second']:.0f}"),
             ("bare steps/s", lambda r: f"{r['bare_steps_per_second']:.0f}"),
             SHARE,
-            ("of wall time", lambda r: f"{r['steps_per_second_of_wall_time']:.0f}"),
+            ("steps/s of wall time", lambda r: f"{r['steps_per_second_of_wall_time']:.0f}"),
         ),
     ),
     "c": (
@@ -90,11 +89,11 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
         "growth",
         growth,
         (
-            ("along", lambda r: r["along"]),
+            ("against", lambda r: r["along"]),
             *WORK,
             ("transitions", lambda r: f"{r['transitions']}"),
-            ("µs per seed-update", lambda r: f"{r['seconds_per_update'] * 1e6:.0f}"),
-            ("times the first", lambda r: f"{r['times_the_first']:.2f}"),
+            ("µs per update", lambda r: f"{r['seconds_per_update'] * 1e6:.0f}"),
+            ("relative to the first", lambda r: f"{r['times_the_first']:.2f}"),
         ),
     ),
     "e": (
@@ -120,21 +119,21 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
         ),
     ),
     "g": (
-        "two processes at once",
+        "two parallel processes",
         cores,
         (
             ("algorithm", lambda r: r["algorithm"]),
             ("R", lambda r: str(r["replicas"])),
-            ("updates/s alone", lambda r: f"{r['alone']:.0f}"),
-            ("both", lambda r: f"{r['together']:.0f}"),
-            ("times", lambda r: f"{r['times']:.2f}"),
+            ("updates/s of one", lambda r: f"{r['alone']:.0f}"),
+            ("updates/s of two", lambda r: f"{r['together']:.0f}"),
+            ("speedup", lambda r: f"{r['times']:.2f}"),
         ),
     ),
 }
 
 
 def command(part: str, options: Options) -> str:
-    """What makes a part's numbers again."""
+    """The command that reproduces a part."""
     words = ["python experiments/benchmark.py --parts", part]
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -147,18 +146,20 @@ def command(part: str, options: Options) -> str:
 def measure(part: str, options: Options, console: Console) -> Result:
     title, measurements, columns = PARTS[part]
     table = Table(box=None, header_style="bold")
-    for place, (header, _) in enumerate(columns):
-        table.add_column(header, justify="right" if place else "left")
+    for index, (header, _) in enumerate(columns):
+        table.add_column(header, justify="right" if index else "left")
     load, results = os.getloadavg()[0], []
     with console.status(f"({part}) {title}") as status:
         for result in measurements(options):
             results.append(result)
-            table.add_row(*(shown(result) for _, shown in columns))
+            table.add_row(*(show(result) for _, show in columns))
             status.update(f"({part}) {title}: {len(results)} measured")
-    made_by = command(part, options)
-    console.print(f"({part}) {title}; load {load:.1f} before it: {made_by}", highlight=False, soft_wrap=True)
+    reproduce = command(part, options)
+    console.print(
+        f"({part}) {title}; load {load:.1f} at the start: {reproduce}", highlight=False, soft_wrap=True
+    )
     console.print(table)
-    return {"command": made_by, "load": load, "results": results}
+    return {"command": reproduce, "load": load, "results": results}
 
 
 def main() -> None:
@@ -171,13 +172,13 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about["parts"] = {}
     for part in options.parts:
-        found = about["parts"][part] = measure(part, options, console)
-        if part == "a" and (hours := figure_hours(found["results"])) is not None:
-            found["figure_hours"] = hours
+        measured = about["parts"][part] = measure(part, options, console)
+        if part == "a" and (hours := figure_hours(measured["results"])) is not None:
+            measured["figure_hours"] = hours
             figure = f"the {FIGURE / 1e6:.0f} million updates of the paper's first figure"
-            console.print(f"{figure}, on this GPU: {hours:.1f} h", highlight=False)
+            console.print(f"{figure} take {hours:.1f} h on this GPU", highlight=False)
         options.out.write_text(json.dumps(about, indent=2) + "\n")
-    console.print(f"all of it: {options.out}", highlight=False)
+    console.print(f"results: {options.out}", highlight=False)
 
 
 if __name__ == "__main__":

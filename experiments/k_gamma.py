@@ -17,8 +17,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-import seqeval
-from seqeval import Evaluation, Execution, Protocol, Study, UserError, analysis
+from seqeval import Evaluation, Execution, Protocol, Study, UserError, analysis, run
 from seqeval.cli import plain_console
 from seqeval.cli.results import plot
 
@@ -46,7 +45,7 @@ def main(
             protocol = replace(study.protocol, updates_per_growth=k, grow_by=gamma)
             folder = out / f"K{k}-gamma{gamma}"
             folders.append(folder)
-            rows = seqeval.run(
+            rows = run(
                 replace(study, protocol=protocol), folder, Execution(jobs=jobs), plain_console(stderr=True)
             )
             for line in analysis.final(rows).to_dict("records"):

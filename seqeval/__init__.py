@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from seqeval.config import Evaluation, Execution, Online, Protocol, Ray, Slurm, Study
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
-    from seqeval.execution import rows, run
+    from seqeval.execution.driver import rows, run
     from seqeval.policy import load_policy
 
 __all__ = [
@@ -31,8 +31,8 @@ _MODULES = {
     "UserError": "errors",
     "load_dataset": "datasets",
     "load_policy": "policy",
-    "rows": "execution",
-    "run": "execution",
+    "rows": "execution.driver",
+    "run": "execution.driver",
 }
 
 

@@ -46,8 +46,8 @@ __all__ = [
 class Config:
     """The settings that the suite itself reads; every algorithm's own `Config` extends it.
 
-    `limits` gives the lowest and highest value of a number, or of each number of a tuple. Raises UserError for
-    a value outside them.
+    `limits` gives the lowest and highest value of a number, or of each number of a tuple. Raises UserError
+    for a value outside them.
     """
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"batch_size": (1, inf)}
@@ -188,7 +188,8 @@ class Algorithm(_Contract, ABC):
         return select_replica(self.state_dict(), replica)
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Loads R states from `state_of`, saved after equal numbers of updates, in the order of the replicas."""
+        """Loads R states from `state_of`, saved after equal numbers of updates, in the order of the
+        replicas."""
         self.load_state_dict(join_replicas(states))
 
 

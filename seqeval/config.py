@@ -1,4 +1,5 @@
-"""The settings of a study and of its execution: frozen, validated dataclasses, which the command line uses too.
+"""The settings of a study and of its execution: frozen, validated dataclasses, which the command line uses
+too.
 
 This module imports neither torch nor data.
 """
@@ -41,8 +42,8 @@ class Protocol:
     counted_from_zero: bool = False
     """K⌈N/γ⌉ updates instead of K(A + 1); the additional ones follow once all data is visible (stream)."""
     normalizer: Literal["visible", "full"] = "visible"
-    """Data that an algorithm's observation normaliser is computed from. full is a leak, which the paper's code
-    has."""
+    """Data that an algorithm's observation normaliser is computed from. full is a leak, which the paper's
+    code has."""
     reward_scale: Literal["reference", "full"] = "reference"
     """What IQL's rewards are scaled by: the reference returns, or the best and worst episode of the full
     dataset, which is a leak that the paper's code has."""
@@ -74,8 +75,8 @@ class Protocol:
         """Notes for the user, printed once per study."""
         if self.regime == "stream" and self.updates_per_growth * batch_size < self.grow_by:
             return [
-                f"{self.grow_by} transitions arrive at a time but only {self.updates_per_growth} × {batch_size}"
-                " are sampled before the next arrival: some may never be used"
+                f"{self.grow_by} transitions arrive at a time but only {self.updates_per_growth} × "
+                f"{batch_size} are sampled before the next arrival: some may never be used"
             ]
         return []
 
@@ -189,8 +190,8 @@ class Execution:
     """Jobs to run in parallel (default: one per core; one on a GPU; all that a Ray cluster has room for; all
     jobs at once in Slurm)."""
     group: bool = False
-    """Train an algorithm's replicas on all datasets with equal observation and action sizes in one job, to use
-    a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
+    """Train an algorithm's replicas on all datasets with equal observation and action sizes in one job, to
+    use a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
     save_every: float = 60.0
     """Seconds between two checkpoints of each job."""
     launcher: str = "local"
@@ -199,8 +200,8 @@ class Execution:
     slurm: Slurm = field(default_factory=Slurm)
     overlap: Overlap = "auto"
     """on: each job evaluates in a second process, on the CPU, while it trains. auto: on a GPU; on a CPU if
-    there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has more
-    than one CPU."""
+    there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has
+    more than one CPU."""
     log: Literal["tensorboard"] | None = None
     """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
 

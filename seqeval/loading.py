@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
+import inspect
 import pkgutil
 import re
 import sys
@@ -39,6 +40,26 @@ class Kind:
     group: str  # of entry points, such as "seqeval.algorithms"
     defined_in: Callable[[ModuleType], Mapping[str, Any]]  # objects of the kind in a module, by name
     fault: Callable[[Any], str | None]  # why an object is not usable: "has no act"; None if it is
+
+
+def class_kind(noun: str, package: str, group: str, base: Any, contract: str) -> Kind:
+    """A kind whose objects are concrete subclasses of `base`; `contract` says so in messages."""
+
+    def is_subclass(value: Any) -> bool:
+        return isinstance(value, type) and issubclass(value, base)
+
+    def defined_in(module: ModuleType) -> dict[str, Any]:
+        found = vars(module).items()
+        return {k: v for k, v in found if is_subclass(v) and v.__module__ == module.__name__}
+
+    def fault(value: Any) -> str | None:
+        if not is_subclass(value):
+            return f"is not {contract}"
+        if inspect.isabstract(value):
+            return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
+        return None
+
+    return Kind(noun, package, group, defined_in, fault)
 
 
 def names(kind: Kind) -> list[str]:

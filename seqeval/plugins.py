@@ -9,17 +9,16 @@ registers in the entry-point group `seqeval.algorithms`. A variant adds settings
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seqeval import loading
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
-from seqeval.replicated import replicated
+from seqeval.replicated import replicate
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
 RESERVED = ("algorithm", "code", "name")  # keys stored or given next to the settings of a variant
@@ -47,25 +46,13 @@ class Variant:
         return restore, (self.name, self.settings())
 
 
-def _defined_in(module: ModuleType) -> dict[str, type]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type)
-        and issubclass(value, Algorithm | SingleAlgorithm)
-        and value.__module__ == module.__name__
-    }
-
-
-def _fault(value: Any) -> str | None:
-    if not (isinstance(value, type) and issubclass(value, Algorithm | SingleAlgorithm)):
-        return "is neither an Algorithm nor a SingleAlgorithm of seqeval.algorithm"
-    if inspect.isabstract(value):
-        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
-    return None
-
-
-ALGORITHMS = loading.Kind("algorithm", "seqeval.algos", "seqeval.algorithms", _defined_in, _fault)
+ALGORITHMS = loading.class_kind(
+    "algorithm",
+    "seqeval.algos",
+    "seqeval.algorithms",
+    Algorithm | SingleAlgorithm,
+    "an Algorithm or a SingleAlgorithm of seqeval.algorithm",
+)
 
 
 def names() -> list[str]:
@@ -79,7 +66,7 @@ def find(name: str) -> type[Algorithm]:
     Raises UserError if there is none of this name, if it cannot be loaded, or if it is not an algorithm.
     """
     found = loading.load(ALGORITHMS, name)
-    return replicated(found) if issubclass(found, SingleAlgorithm) else found
+    return replicate(found) if issubclass(found, SingleAlgorithm) else found
 
 
 def split(text: str) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from seqeval.types import Environment
 
 
 class Policy:
-    """One agent's deterministic policy, in the units of the environment; `env_id` is None if no environment fits."""
+    """One agent's deterministic policy, in the units of the environment; `env_id` is None if no environment
+    fits."""
 
     def __init__(self, agents: Agents, env_id: str | None) -> None:
         self.env_id = env_id

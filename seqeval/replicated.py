@@ -1,4 +1,4 @@
-"""R agents that know nothing of replicas, as one algorithm with a replica axis."""
+"""R instances of a `SingleAlgorithm` as one `Algorithm` with a replica axis."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from seqeval.types import Batch, Spec
 
 
 class Replicated(Algorithm):
-    """A `SingleAlgorithm` for each seed, updated one after the other.
+    """One `SingleAlgorithm` per seed, updated one after the other.
 
-    Each has torch's global random state to itself, so that its numbers are the same in whatever company it
-    learns. `replicated` makes the subclass for a single algorithm.
+    Each agent has its own copy of torch's global random state, so its numbers do not depend on the other
+    replicas. `replicate` makes the subclass for a single algorithm.
     """
 
     single: ClassVar[type[SingleAlgorithm]]
@@ -49,11 +49,11 @@ class Replicated(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         metrics = []
         for replica, agent in enumerate(self._agents):
-            with self._own_random_state(replica):
-                found = agent.update(_of_replica(batch, replica))
-            metrics.append({k: torch.as_tensor(v, device=self.device).detach() for k, v in found.items()})
+            with self._random_state_of(replica):
+                values = agent.update(_select_batch(batch, replica))
+            metrics.append({k: torch.as_tensor(v, device=self.device).detach() for k, v in values.items()})
         self.updates = self._agents[0].updates
-        return {key: torch.stack([found[key] for found in metrics]) for key in metrics[0]}
+        return {key: torch.stack([values[key] for values in metrics]) for key in metrics[0]}
 
     def act(self, observations: Tensor) -> Tensor:
         return torch.stack([agent.act(o) for agent, o in zip(self._agents, observations, strict=True)])
@@ -61,13 +61,13 @@ class Replicated(Algorithm):
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         actions = []
         for replica, agent in enumerate(self._agents):
-            with self._own_random_state(replica):
+            with self._random_state_of(replica):
                 actions.append(agent.explore(observations[replica]))
         return torch.stack(actions)
 
     @contextmanager
-    def _own_random_state(self, replica: int) -> Iterator[None]:
-        """torch's global random state is the replica's, and goes on from where it was left."""
+    def _random_state_of(self, replica: int) -> Iterator[None]:
+        """Use the replica's random state as torch's global one, and keep what it becomes."""
         with _fork(self.device):
             _set_random_state(self._random[replica], self.device)
             yield
@@ -83,9 +83,9 @@ class Replicated(Algorithm):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = state["updates"]
         for replica, saved in enumerate(state["replicas"]):
-            # Copied: torch's optimisers keep the tensors that they are given, and change them in place.
+            # Copied, because torch's optimizers keep the tensors they load and change them in place.
             self._agents[replica].load_state_dict(copy.deepcopy(saved["agent"]))
-            # A state from another kind of device has no random state of this one; then its own goes on.
+            # A state saved on another kind of device lacks this one's random state, which then stays.
             self._random[replica] = self._random[replica] | saved["random"]
 
     def state_of(self, replica: int) -> dict[str, Any]:
@@ -98,14 +98,14 @@ class Replicated(Algorithm):
 
 
 @cache
-def replicated(single: type[SingleAlgorithm]) -> type[Algorithm]:
-    """The algorithm that runs R of these. It has their name, module, docstring and config."""
+def replicate(single: type[SingleAlgorithm]) -> type[Algorithm]:
+    """The `Algorithm` of R instances of `single`, with its name, module, docstring and config."""
     names = {"__module__": single.__module__, "__doc__": single.__doc__, "__qualname__": single.__qualname__}
     same = {name: getattr(single, name) for name in ("Config", "action_spaces", "learns_online")}
     return type(single.__name__, (Replicated,), {**names, **same, "single": single})
 
 
-def _of_replica(batch: Batch, replica: int) -> Batch:
+def _select_batch(batch: Batch, replica: int) -> Batch:
     """One replica's part of a batch, without the replica axis."""
     values = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "noise"}
     return Batch(
@@ -116,7 +116,7 @@ def _of_replica(batch: Batch, replica: int) -> Batch:
 
 @contextmanager
 def _fork(device: torch.device) -> Iterator[None]:
-    """torch's global random state is afterwards as it was before."""
+    """Restore torch's global random state at the end."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 

@@ -1,4 +1,4 @@
-"""One replica's updates in NumPy with hand-written gradients: no torch, no autograd, no replicas."""
+"""The algorithms for one agent in NumPy, with hand-written gradients: no torch, no autograd."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Net:
-    """Linear layers with ReLU between; remembers what its backward pass needs."""
+    """Linear layers with ReLU between them; keeps the inputs of its last call for the backward pass."""
 
     def __init__(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> None:
         self.parameters = [np.array(p, np.float64) for p in (*weights, *biases)]
@@ -14,7 +14,7 @@ class Net:
 
     @classmethod
     def of(cls, mlp, *index: int) -> Net:
-        """A copy of one network out of a replica-batched one."""
+        """A copy of one network of a replica-batched one."""
         return cls(
             [w[index].detach().numpy() for w in mlp.weights], [b[index].detach().numpy() for b in mlp.biases]
         )
@@ -44,7 +44,7 @@ class Net:
     def copy(self) -> Net:
         return Net(self.parameters[: self.layers], self.parameters[self.layers :])
 
-    def follow(self, other: Net, rate: float) -> None:
+    def polyak_update(self, other: Net, rate: float) -> None:
         self.parameters = [p + rate * (q - p) for p, q in zip(self.parameters, other.parameters, strict=True)]
 
 
@@ -67,7 +67,7 @@ class Adam:
         return out
 
 
-def step(net: Net, adam: Adam, grad_out: np.ndarray) -> None:
+def minimize(net: Net, adam: Adam, grad_out: np.ndarray) -> None:
     grads, _ = net.backward(grad_out)
     net.parameters = adam(net.parameters, grads)
 
@@ -80,7 +80,7 @@ class BC:
         keep = [b["keep_0"] / 0.9, b["keep_1"] / 0.9]
         actions = np.tanh(self.actor(b["observations"], keep))
         error = actions - b["actions"]
-        step(self.actor, self.adam, 2 * error / error.size * (1 - actions**2))
+        minimize(self.actor, self.adam, 2 * error / error.size * (1 - actions**2))
         return {"loss": (error**2).mean()}
 
     def networks(self) -> dict[str, Net]:
@@ -98,8 +98,8 @@ class TD3BC:
         self.count += 1
         size = len(b["rewards"])
         noise = np.clip(0.2 * b["target_action"], -0.5, 0.5)
-        following = np.clip(np.tanh(self.target_actor(b["next_observations"])) + noise, -1, 1)
-        x = np.concatenate([b["next_observations"], following], 1)
+        next_actions = np.clip(np.tanh(self.target_actor(b["next_observations"])) + noise, -1, 1)
+        x = np.concatenate([b["next_observations"], next_actions], 1)
         value = np.minimum(*(q(x)[:, 0] for q in self.targets))
         target = b["rewards"] + 0.99 * (1 - b["terminated"]) * value
         x = np.concatenate([b["observations"], b["actions"]], 1)
@@ -108,7 +108,7 @@ class TD3BC:
             q = critic(x)[:, 0]
             losses.append(((q - target) ** 2).mean())
             values.append(q.mean())
-            step(critic, adam, (2 * (q - target) / size)[:, None])
+            minimize(critic, adam, (2 * (q - target) / size)[:, None])
         metrics = {"critic_loss": sum(losses), "q": np.mean(values)}
         if self.count % 2 == 0:
             actions = np.tanh(self.actor(b["observations"]))
@@ -117,10 +117,10 @@ class TD3BC:
             error = actions - b["actions"]
             _, grad = self.critics[0].backward(np.full((size, 1), -scale / size))
             grad = grad[:, b["observations"].shape[1] :] + 2 * error / error.size
-            step(self.actor, self.actor_adam, grad * (1 - actions**2))
-            self.target_actor.follow(self.actor, 0.005)
+            minimize(self.actor, self.actor_adam, grad * (1 - actions**2))
+            self.target_actor.polyak_update(self.actor, 0.005)
             for t, q_net in zip(self.targets, self.critics, strict=True):
-                t.follow(q_net, 0.005)
+                t.polyak_update(q_net, 0.005)
             metrics |= {"actor_loss": (error**2).mean() - scale * q.mean(), "imitation": (error**2).mean()}
         return metrics
 
@@ -143,8 +143,8 @@ class AWAC:
 
     def update(self, b: dict[str, np.ndarray]) -> dict[str, float]:
         size, observations = len(b["rewards"]), b["observations"]
-        following = self.sample(b["next_observations"], b["next_action"])
-        x = np.concatenate([b["next_observations"], following], 1)
+        next_actions = self.sample(b["next_observations"], b["next_action"])
+        x = np.concatenate([b["next_observations"], next_actions], 1)
         target = b["rewards"] + 0.99 * (1 - b["terminated"]) * np.minimum(*(q(x)[:, 0] for q in self.targets))
         x = np.concatenate([observations, b["actions"]], 1)
         losses, values = [], []
@@ -152,8 +152,8 @@ class AWAC:
             q = critic(x)[:, 0]
             losses.append(((q - target) ** 2).mean())
             values.append(q.mean())
-            step(critic, adam, (2 * (q - target) / size)[:, None])
-            target_net.follow(critic, 0.005)
+            minimize(critic, adam, (2 * (q - target) / size)[:, None])
+            target_net.polyak_update(critic, 0.005)
 
         sampled = np.concatenate([observations, self.sample(observations, b["action"])], 1)
         value = np.minimum(*(q(sampled)[:, 0] for q in self.critics))
@@ -216,7 +216,7 @@ class CQL:
         count = proposals.shape[1]
         pairs = np.concatenate([np.repeat(s[:, None], count, 1), proposals], 2).reshape(size * count, -1)
 
-        # The actor, by way of the critics before their step.
+        # The actor's loss uses the critics before their update.
         action, log_prob = self.squash(mean, log_std, b["action"])
         x = np.concatenate([s, action], 1)
         both = np.stack([q(x)[:, 0] for q in self.critics])
@@ -237,7 +237,7 @@ class CQL:
         grads, _ = self.actor.backward(grad_out)
         grads += [np.array([(grad_log_std * raw).sum()]), np.array([grad_log_std.sum()])]
 
-        losses, gaps, values, of_critics = [], [], [], []
+        losses, gaps, values, critic_grads = [], [], [], []
         data = np.concatenate([s, b["actions"]], 1)
         for critic in self.critics:
             q_all = critic(pairs)[:, 0].reshape(size, count) - densities
@@ -246,7 +246,7 @@ class CQL:
             from_pairs, _ = critic.backward(5 * share.reshape(-1, 1) / size)
             q = critic(data)[:, 0]
             from_data, _ = critic.backward(((2 * (q - target) - 5) / size)[:, None])
-            of_critics.append([m + n for m, n in zip(from_pairs, from_data, strict=True)])
+            critic_grads.append([m + n for m, n in zip(from_pairs, from_data, strict=True)])
             losses.append(((q - target) ** 2).mean())
             gaps.append((soft - q).mean())
             values.append(q.mean())
@@ -258,10 +258,10 @@ class CQL:
             [*self.actor.parameters, self.scale, self.offset], grads
         )
         for critic, target_net, adam, grads in zip(
-            self.critics, self.targets, self.critic_adams, of_critics, strict=True
+            self.critics, self.targets, self.critic_adams, critic_grads, strict=True
         ):
             critic.parameters = adam(critic.parameters, grads)
-            target_net.follow(critic, 0.005)
+            target_net.polyak_update(critic, 0.005)
         return {
             "critic_loss": sum(losses),
             "conservative_loss": sum(gaps),
@@ -292,7 +292,7 @@ class IQL:
 
         error = target_q - self.value(b["observations"])[:, 0]
         weight = np.where(error < 0, 0.3, 0.7)
-        step(self.value, self.value_adam, (-2 * weight * error / size)[:, None])
+        minimize(self.value, self.value_adam, (-2 * weight * error / size)[:, None])
 
         advantage = target_q - self.value(b["observations"])[:, 0]
         imitate = np.minimum(np.exp(3 * advantage), 100)
@@ -312,9 +312,9 @@ class IQL:
             q = critic(x)[:, 0]
             losses.append(((q - target) ** 2).mean())
             values.append(q.mean())
-            step(critic, adam, (2 * (q - target) / size)[:, None])
+            minimize(critic, adam, (2 * (q - target) / size)[:, None])
         for t, q_net in zip(self.targets, self.critics, strict=True):
-            t.follow(q_net, 0.005)
+            t.polyak_update(q_net, 0.005)
         return {
             "value_loss": (weight * error**2).mean(),
             "actor_loss": -(imitate * log_prob).mean(),

@@ -1,4 +1,4 @@
-"""Every algorithm against NumPy, against itself alone, and against a poisoned neighbour."""
+"""Every algorithm: against NumPy, independent replicas, checkpoints, FLOPs, initial weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import reference
 import torch
+from seqeval.algos import _fast_cpu
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.replay.samplers import draw_noise
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Spec, Vector
 
-SPEC = Spec(observation_size=5, action_size=2)
+SPEC = Spec(Vector(5), 2)
 SEEDS = [0, 1, 7, 3, 12]
 NAMES = [name for name in plugins.names() if ":" not in name]
 
@@ -29,15 +30,15 @@ def make(name: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
 
 
 def batches(algorithm: Algorithm, count: int) -> list[Batch]:
-    """Batches that each replica gets the same whoever runs beside it."""
-    size, found = algorithm.config.batch_size, []
+    """Random batches; a replica's part depends on its seed only."""
+    size, made = algorithm.config.batch_size, []
     for update in range(count):
         rngs = [stream(seed, "test", update) for seed in algorithm.seeds]
 
         def tensor(draw, rngs=rngs):
             return torch.from_numpy(np.stack([draw(rng) for rng in rngs])).to(torch.get_default_dtype())
 
-        found.append(
+        made.append(
             Batch(
                 observations=tensor(lambda r: r.standard_normal((size, 5))),
                 actions=tensor(lambda r: r.uniform(-1, 1, (size, 2))),
@@ -47,7 +48,7 @@ def batches(algorithm: Algorithm, count: int) -> list[Batch]:
                 noise={k: tensor(lambda r, n=n: draw_noise(n, 1, r)[0]) for k, n in algorithm.noise.items()},
             )
         )
-    return found
+    return made
 
 
 def of_replica(batch: Batch, replica: int) -> dict[str, np.ndarray]:
@@ -57,16 +58,17 @@ def of_replica(batch: Batch, replica: int) -> dict[str, np.ndarray]:
 
 
 def parameters(algorithm: Algorithm, name: str, replica: int) -> list[np.ndarray]:
+    """Weights and biases of one network; a digit at the end of its path selects one of the critics."""
     path, _, index = name.partition(".") if name[-1].isdigit() else (name, "", "")
     module = algorithm
     for part in path.split("."):
         module = getattr(module, part)
-    where = (replica, int(index)) if index else (replica,)
-    return [p[where].detach().numpy() for p in (*module.weights, *module.biases)]
+    position = (replica, int(index)) if index else (replica,)
+    return [p[position].detach().numpy() for p in (*module.weights, *module.biases)]
 
 
 @pytest.mark.parametrize(
-    ("name", "worked_out"),
+    ("name", "numpy_algorithm"),
     [
         ("bc", reference.BC),
         ("td3_bc", reference.TD3BC),
@@ -75,24 +77,28 @@ def parameters(algorithm: Algorithm, name: str, replica: int) -> list[np.ndarray
         ("cql", reference.CQL),
     ],
 )
-def test_updates_are_those_worked_out_in_numpy(name: str, worked_out: type, float64: None) -> None:
+@pytest.mark.parametrize("private_operators", [True, False])
+def test_updates_equal_those_in_numpy(
+    name: str, numpy_algorithm: type, private_operators: bool, float64: None, monkeypatch
+) -> None:
+    monkeypatch.setattr(_fast_cpu, "PRIVATE_OPERATORS", private_operators)
     algorithm = make(name)
-    by_hand = [worked_out(algorithm, replica) for replica in range(len(SEEDS))]
+    references = [numpy_algorithm(algorithm, replica) for replica in range(len(SEEDS))]
     for batch in batches(algorithm, 4):
         metrics = algorithm.update(batch)
-        for replica, hand in enumerate(by_hand):
-            expected = hand.update(of_replica(batch, replica))
+        for replica, numpy_agent in enumerate(references):
+            expected = numpy_agent.update(of_replica(batch, replica))
             assert metrics.keys() == expected.keys()
             for key, value in expected.items():
                 assert metrics[key][replica].item() == pytest.approx(value, rel=1e-10, abs=1e-12), key
-            for net_name, net in hand.networks().items():
-                for ours, theirs in zip(
+            for net_name, net in numpy_agent.networks().items():
+                for actual, desired in zip(
                     parameters(algorithm, net_name, replica), net.parameters, strict=True
                 ):
-                    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11, err_msg=net_name)
+                    np.testing.assert_allclose(actual, desired, rtol=0, atol=1e-11, err_msg=net_name)
     if name in ("awac", "iql"):
-        ours = algorithm.actor.log_std[:, 0].detach().numpy()
-        np.testing.assert_allclose(ours, [hand.log_std for hand in by_hand], rtol=0, atol=1e-11)
+        log_stds = algorithm.actor.log_std[:, 0].detach().numpy()
+        np.testing.assert_allclose(log_stds, [agent.log_std for agent in references], rtol=0, atol=1e-11)
 
 
 def train(algorithm: Algorithm, count: int = 20, poison: int | None = None) -> dict:
@@ -111,26 +117,26 @@ def flat(state) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_five_replicas_are_five_separate_runs(name: str, float64: None) -> None:
-    together = train(make(name))
+def test_five_batched_replicas_equal_five_solo_runs(name: str, float64: None) -> None:
+    batched = train(make(name))
     for replica, seed in enumerate(SEEDS):
-        alone = flat(train(make(name, [seed])))
-        mine = flat(select_replica(together, replica))
-        assert len(mine) == len(alone) > 5
-        for ours, theirs in zip(mine, alone, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+        solo = flat(train(make(name, [seed])))
+        selected = flat(select_replica(batched, replica))
+        assert len(selected) == len(solo) > 5
+        for actual, expected in zip(selected, solo, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_five_replicas_on_the_cpu_are_five_separate_runs_to_the_last_bit(name: str) -> None:
-    together = train(make(name))
+def test_five_batched_replicas_equal_five_solo_runs_to_the_last_bit_on_the_cpu(name: str) -> None:
+    batched = train(make(name))
     for replica, seed in enumerate(SEEDS):
-        alone = flat(train(make(name, [seed])))
-        assert all(map(torch.equal, flat(select_replica(together, replica)), alone))
+        solo = flat(train(make(name, [seed])))
+        assert all(map(torch.equal, flat(select_replica(batched, replica)), solo))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nan_in_one_replica_leaves_the_others_as_they_were(name: str) -> None:
+def test_nan_in_one_replica_does_not_change_the_others(name: str) -> None:
     clean, poisoned = train(make(name)), train(make(name), poison=2)
     for replica in range(len(SEEDS)):
         pairs = zip(
@@ -142,7 +148,7 @@ def test_nan_in_one_replica_leaves_the_others_as_they_were(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metrics_are_one_number_a_replica_and_actions_stay_inside(name: str) -> None:
+def test_metrics_are_one_number_per_replica_and_actions_are_within_bounds(name: str) -> None:
     algorithm = make(name)
     for batch in batches(algorithm, 2):
         for value in algorithm.update(batch).values():
@@ -156,17 +162,17 @@ def test_metrics_are_one_number_a_replica_and_actions_stay_inside(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_and_loaded_it_goes_on_identically(name: str) -> None:
-    straight, first, second = make(name), make(name), make(name, [seed + 1 for seed in SEEDS])
-    steps = batches(straight, 10)
+def test_loaded_state_continues_identically(name: str) -> None:
+    uninterrupted, saved, resumed = make(name), make(name), make(name, [seed + 1 for seed in SEEDS])
+    steps = batches(uninterrupted, 10)
     for batch in steps:
-        straight.update(batch)
+        uninterrupted.update(batch)
     for batch in steps[:5]:
-        first.update(batch)
-    second.load_state_dict(first.state_dict())
+        saved.update(batch)
+    resumed.load_state_dict(saved.state_dict())
     for batch in steps[5:]:
-        second.update(batch)
-    assert all(map(torch.equal, flat(straight.state_dict()), flat(second.state_dict())))
+        resumed.update(batch)
+    assert all(map(torch.equal, flat(uninterrupted.state_dict()), flat(resumed.state_dict())))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,7 +186,7 @@ def test_an_update_does_not_change_its_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_flops_are_those_that_torch_counts(name: str, float64: None) -> None:
+def test_flops_equal_those_that_torch_counts(name: str, float64: None) -> None:
     algorithm = make(name)
     steps = batches(algorithm, 4)
     with FlopCounterMode(display=False) as counter:
@@ -190,39 +196,40 @@ def test_flops_are_those_that_torch_counts(name: str, float64: None) -> None:
     assert counter.get_total_flops() == len(SEEDS) * 4 * module.flops(SPEC, algorithm.config)
 
 
-def test_td3_bc_moves_actor_and_targets_at_every_second_update_only() -> None:
+def test_td3_bc_updates_the_actor_at_every_second_update_only() -> None:
     algorithm = make("td3_bc")
-    frozen = [p.clone() for p in algorithm.actor.parameters()]
-    one, two = batches(algorithm, 2)
-    assert "actor_loss" not in algorithm.update(one)
-    assert all(map(torch.equal, algorithm.actor.parameters(), frozen))
-    assert "actor_loss" in algorithm.update(two)
-    assert not any(map(torch.equal, algorithm.actor.parameters(), frozen))
+    initial = [p.clone() for p in algorithm.actor.parameters()]
+    first, second = batches(algorithm, 2)
+    assert "actor_loss" not in algorithm.update(first)
+    assert all(map(torch.equal, algorithm.actor.parameters(), initial))
+    assert "actor_loss" in algorithm.update(second)
+    assert not any(map(torch.equal, algorithm.actor.parameters(), initial))
 
 
-def test_bc_of_discrete_actions_is_a_classifier(float64: None) -> None:
+def test_bc_is_a_classifier_for_discrete_actions(float64: None) -> None:
     found = plugins.find("bc")
     config = found.Config(batch_size=64, dropout=0.0, hidden=(24,))
-    one, two = (
-        found(Spec(5, 3, discrete=True), config, seeds, 100, torch.device("cpu")) for seeds in ([0, 1], [1])
+    pair, solo = (
+        found(Spec(Vector(5), 3, discrete=True), config, seeds, 100, torch.device("cpu"))
+        for seeds in ([0, 1], [1])
     )
     observations = torch.from_numpy(stream(0, "test").standard_normal((2, 64, 5)))
     chosen = observations[..., :3].argmax(-1)
     zeros = torch.zeros(2, 64)
-    whole = Batch(observations, chosen, zeros, observations, zeros)
-    half = Batch(observations[1:], chosen[1:], zeros[1:], observations[1:], zeros[1:])
+    batch = Batch(observations, chosen, zeros, observations, zeros)
+    second_half = Batch(observations[1:], chosen[1:], zeros[1:], observations[1:], zeros[1:])
 
-    logits = one.actor(observations).detach().numpy()
+    logits = pair.actor(observations).detach().numpy()
     density = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = -np.log(np.take_along_axis(density, chosen.numpy()[..., None], -1)).mean((1, 2))
-    np.testing.assert_allclose(one.update(whole)["loss"], expected, rtol=1e-12)
-    two.update(half)
+    np.testing.assert_allclose(pair.update(batch)["loss"], expected, rtol=1e-12)
+    solo.update(second_half)
     for _ in range(300):
-        one.update(whole)
-        two.update(half)
-    assert torch.equal(one.act(observations)[1], two.act(observations[1:])[0])
-    assert one.act(observations).dtype == torch.int64
-    assert (one.act(observations) == chosen).double().mean() > 0.95
+        pair.update(batch)
+        solo.update(second_half)
+    assert torch.equal(pair.act(observations)[1], solo.act(observations[1:])[0])
+    assert pair.act(observations).dtype == torch.int64
+    assert (pair.act(observations) == chosen).double().mean() > 0.95
 
 
 def test_orthogonal_weights_are_orthogonal_and_differ_between_seeds() -> None:
@@ -233,8 +240,8 @@ def test_orthogonal_weights_are_orthogonal_and_differ_between_seeds() -> None:
         assert not torch.allclose(weight[0], weight[1])
 
 
-def test_uniform_weights_are_torchs_default_in_distribution() -> None:
-    ours = make("td3_bc", hidden=(400, 400)).actor.weights[1].detach()
+def test_uniform_weights_have_the_distribution_of_torchs_default() -> None:
+    weights = make("td3_bc", hidden=(400, 400)).actor.weights[1].detach()
     default = torch.nn.Linear(400, 400).weight.detach()
-    assert ours.abs().max() <= 1 / 20
-    assert ours.std().item() == pytest.approx(default.std().item(), rel=0.01)
+    assert weights.abs().max() <= 1 / 20
+    assert weights.std().item() == pytest.approx(default.std().item(), rel=0.01)

@@ -13,7 +13,7 @@ import pytest
 from seqeval import atomic_io
 from seqeval.atomic_io import is_locked, locked
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 
 HOLD = (
     "import sys, pathlib; from seqeval.atomic_io import locked\n"
@@ -81,7 +81,7 @@ def test_an_interrupted_write_leaves_the_previous_file(tmp_path: Path) -> None:
 
 
 def test_a_study_directory_with_nothing_but_a_lock_file_can_be_used(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "study")
+    directory = StudyDirectory(tmp_path / "study")
     for _ in range(2):
         with directory.locked():
             assert [path.name for path in directory.path.iterdir()] == [".lock"]

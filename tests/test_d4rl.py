@@ -19,11 +19,11 @@ import h5py
 import numpy as np
 import pytest
 import requests
+from seqeval.evaluation.gymnasium import Evaluator
 
 from seqeval import cli, datasets, environments, references
 from seqeval.datasets import _download, d4rl, embedded
 from seqeval.errors import UserError
-from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.types import Dataset
 
 HOPPER = "hopper-medium-v2"

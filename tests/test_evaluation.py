@@ -5,8 +5,8 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-
 from seqeval.evaluation.gymnasium import Evaluator
+
 from seqeval.seeding import stream
 
 SEEDS, EPISODES = [3, 8], 25

@@ -60,7 +60,7 @@ def test_each_figure_of_the_paper_is_a_study_that_flags_can_change(name: str, tm
     study = json.loads((tmp_path / name / "study.json").read_text())
     assert study["online"]["steps"] == (20 if online else 0)
     assert (tmp_path / name / "curves.png").stat().st_size > 5000
-    rows = (tmp_path / name / "cells/pendulum-replay/bc/seed-1/rows.jsonl").read_text().splitlines()
+    rows = (tmp_path / name / "runs/pendulum-replay/bc/seed-1/rows.jsonl").read_text().splitlines()
     assert [json.loads(row)["samples"] for row in rows] == [19_800, 20_000, 20_020][: 2 + bool(online)]
 
 

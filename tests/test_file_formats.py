@@ -19,7 +19,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from seqeval import Evaluation, Protocol, Study, cli, datasets, environments
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, cli, datasets, environments
 from seqeval.collect.log import LoggingEnv, TransitionLog
 from seqeval.errors import UserError
 from seqeval.execution import jobs
@@ -600,7 +601,7 @@ def test_a_study_can_use_a_trusted_replay_buffer(buffer: Path, tmp_path: Path) -
         env=PENDULUM,
         trust_pickle=True,
     )
-    rows = trusting.run(tmp_path, jobs=1)
+    rows = seqeval.run(trusting, tmp_path, Execution(jobs=1))
     assert rows["samples"].max() == 6
 
 

@@ -1,4 +1,4 @@
-"""Imports go one way, downward through the floors of the house."""
+"""Imports go one way: from the command line down to the data types."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = [
-    {"errors", "signals", "streams"},
-    {"disk", "operators"},
-    {"types", "slicing"},
-    {"settings", "scores", "environments", "arithmetic"},
-    {"algorithm", "scaling", "storage", "aggregate", "behaviour", "card"},
-    {"buffer", "published", "tables"},
-    {"agents", "sampling", "replicas", "datasets"},
-    {"evaluation", "online", "updater"},
-    {"lockstep", "plugins"},
-    {"protocol"},
-    {"study", "policy", "check"},
-    {"launch"},
+LAYERS = [  # a part may import from the layers above it in this list only
+    {"errors", "signals", "seeding"},
+    {"atomic_io", "loading", "types", "slicing"},
+    {"algorithm", "config", "references", "environments"},
+    {"replay", "analysis", "evaluation", "datasets", "replicated", "collect"},
+    {"plugins"},
+    {"training"},
+    {"check", "execution"},
+    {"policy"},
     {"cli"},
 ]
-UPWARD = {"settings": {"launch"}}  # a study of its own accord: study.run(out) is what people write
-HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
+HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+# Within a layer, in this direction only.
+BESIDE = {"types": {"loading"}, "collect": {"datasets"}, "evaluation": {"replay"}}
 HEAVY = (
     *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
     *("ray", "submitit", "tensorboard", "envpool"),
@@ -34,16 +31,19 @@ HEAVY = (
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it, but for those that only type checkers see."""
+    """Every module that a file imports anywhere, relative imports included, except for type checkers only."""
     found: set[str] = set()
+    package = module_name(path).rpartition(".")[0] if path.name != "__init__.py" else module_name(path)
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+        if isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - (node.level - 1)] if node.level else []
+            name = ".".join(filter(None, [*parents, node.module]))
+            found.update({name, *(f"{name}.{alias.name}" for alias in node.names)})
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -51,55 +51,74 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def rooms(path: Path) -> set[str]:
+def module_name(path: Path) -> str:
+    """The name under which a file is imported; algos/ and plots/ are installed inside the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "seqeval" else ("seqeval", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def parts(path: Path) -> set[str]:
     """The parts of seqeval that a file imports."""
     return {name.split(".")[1] for name in imports(path) if name.startswith("seqeval.")} & HEIGHT.keys()
 
 
+def test_relative_imports_are_counted() -> None:
+    assert "seqeval.algos._networks" in imports(ROOT / "algos" / "iql.py")
+    assert "seqeval.cli._terminal" in imports(ROOT / "seqeval" / "cli" / "__init__.py")
+
+
+def test_every_part_has_a_layer() -> None:
+    names = {path.relative_to(ROOT / "seqeval").parts[0] for path in ROOT.glob("seqeval/**/*.py")}
+    assert {name.removesuffix(".py") for name in names} - {"__init__"} == HEIGHT.keys()
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("seqeval/**/*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_file_imports_from_a_floor_above_or_its_own(path: Path) -> None:
-    room = path.relative_to(ROOT / "seqeval").parts[0].removesuffix(".py")
-    if room == "__init__":
+def test_files_import_from_lower_layers_only(path: Path) -> None:
+    part = path.relative_to(ROOT / "seqeval").parts[0].removesuffix(".py")
+    if part == "__init__":
         return
-    allowed = {room, *UPWARD.get(room, ())}
-    wrong = {other for other in rooms(path) - allowed if HEIGHT[other] >= HEIGHT[room]}
-    assert not wrong, f"{path.name} reaches up to {wrong}"
+    allowed = {part, *BESIDE.get(part, ())}
+    wrong = {other for other in parts(path) - allowed if HEIGHT[other] >= HEIGHT[part]}
+    assert not wrong, f"{path.relative_to(ROOT)} must not import {wrong}"
 
 
-def test_algorithms_know_only_the_contract_and_the_suite_knows_no_algorithm() -> None:
+def test_algorithms_import_the_contract_only_and_the_suite_imports_no_algorithm() -> None:
     for path in ROOT.glob("algos/*.py"):
-        of_products = {"arithmetic"} if path.name == "_mlp.py" else set()
-        assert rooms(path) <= {"algorithm", "types"} | of_products, path.name
+        extra = {"training"} if path.name == "_fast_cpu.py" else set()  # the matmul backend
+        assert parts(path) <= {"algorithm", "types"} | extra, path.name
     for path in ROOT.glob("seqeval/**/*.py"):
         assert not any(name.startswith("seqeval.algos.") for name in imports(path)), path.name
 
 
-def test_plots_know_nothing_of_torch_and_only_the_top_draws() -> None:
+def test_the_configuration_imports_no_launcher() -> None:
+    assert parts(ROOT / "seqeval" / "config.py") == {"errors", "slicing", "types"}
+
+
+def test_plots_import_no_torch_and_are_imported_by_the_command_line_only() -> None:
     for path in ROOT.glob("plots/**/*.py"):
-        assert rooms(path) <= {"aggregate", "card", "disk", "errors", "tables", "types"}, path.name
+        assert parts(path) <= {"analysis", "atomic_io", "errors", "loading", "types"}, path.name
     for path in ROOT.glob("seqeval/**/*.py"):
         if any(name.startswith("seqeval.plots") for name in imports(path)):
             assert path.parent.name == "cli", path.name
 
 
+def loaded(code: str) -> set[str]:
+    """The top-level modules that some code loads."""
+    command = [sys.executable, "-c", f"import sys, {code}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_importing_the_package_and_its_command_line_loads_nothing_heavy() -> None:
-    code = "import sys, seqeval, seqeval.cli; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not set(HEAVY) & set(loaded)
+    assert not set(HEAVY) & loaded("seqeval, seqeval.cli")
 
 
-def test_a_card_is_worked_out_with_numpy_alone() -> None:
-    path = ROOT / "seqeval" / "card.py"
+def test_a_card_is_computed_with_numpy_alone() -> None:
+    path = ROOT / "seqeval" / "analysis" / "card.py"
     packages = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
     assert packages == {"numpy", "seqeval"}
-    assert rooms(path) == {"types"}
+    assert parts(path) == {"types"}
 
 
 def test_drawing_loads_no_torch() -> None:
-    code = "import sys, seqeval.plots.card, seqeval.plots.curves, seqeval.plots.report; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert "torch" not in loaded
+    assert "torch" not in loaded("seqeval.plots.card, seqeval.plots.curves, seqeval.plots.report")

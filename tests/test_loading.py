@@ -21,7 +21,7 @@ from seqeval import cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.execution.storage import frame
-from seqeval.types import Spec
+from seqeval.types import Spec, Vector
 
 # --- a class in a file ---
 
@@ -116,7 +116,7 @@ def test_a_class_in_a_file_is_loaded_once_and_can_be_built(linear_file: Path) ->
     assert plugins.find(f"{linear_file}:Linear") is found
     assert issubclass(found, Algorithm)
     assert found.__name__ == "Linear"
-    algorithm = found(Spec(3, 2), found.Config(), [4, 5], 10, torch.device("cpu"))
+    algorithm = found(Spec(Vector(3), 2), found.Config(), [4, 5], 10, torch.device("cpu"))
     assert algorithm.act(torch.zeros(2, 7, 3)).shape == (2, 7, 2)
     module = sys.modules[found.__module__]
     assert module.__file__ == str(linear_file)
@@ -150,8 +150,8 @@ def refusal_of_all(*texts: str) -> str:
         ("nowhere.py:Linear", ("nowhere.py: No such file",)),
         ("nowhere.py", ("nowhere.py: No such file",)),
         ("folder.py:Linear", ("folder.py: Is a directory",)),
-        ("linear.py:number", ("linear.py: number is neither an Algorithm nor a SingleAlgorithm",)),
-        ("linear.py:NoAlgorithm", ("NoAlgorithm is neither an Algorithm nor a SingleAlgorithm",)),
+        ("linear.py:number", ("linear.py: number is not an Algorithm or a SingleAlgorithm",)),
+        ("linear.py:NoAlgorithm", ("NoAlgorithm is not an Algorithm or a SingleAlgorithm",)),
         ("linear.py:Settings", ("Settings is neither",)),
         ("linear.py:SingleAlgorithm", ("SingleAlgorithm has no act and no update",)),
         ("linear.py:Half", ("Half has no act",)),
@@ -263,9 +263,9 @@ def test_a_study_of_a_file_runs_in_worker_processes_and_its_policy_acts(
 
 def test_a_file_that_changes_during_a_study_fails_only_its_job(linear_file: Path) -> None:
     from seqeval.execution import worker
-    from seqeval.execution.storage import RunDirectory
+    from seqeval.execution.storage import StudyDirectory
 
-    cell = RunDirectory(linear_file.parent / "out").cell("data", "Linear", 0)
+    cell = StudyDirectory(linear_file.parent / "out").run("data", "Linear", 0)
     parcel = worker.Parcel("the job", (cell,), pickle.dumps(plugins.parse(f"{linear_file}:Linear")))
     loading.load_file.cache_clear()  # as in another process
     linear_file.write_text(CODE + "# a comment\n")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_dataset
 from recorded import replay
+from seqeval.training.lockstep import Due, in_lockstep
 from test_algos import flat
 from test_protocol import LABELS, timeless
 from test_resume import SHORT, learnt, through_a_file
@@ -18,10 +19,9 @@ from seqeval import environments, plugins
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.check.subject import SPECS, Subject
 from seqeval.config import Evaluation, Online, Protocol
-from seqeval.replicated import replicated
+from seqeval.replicated import replicate
 from seqeval.training import lockstep, trainer
 from seqeval.training.agents import Agents
-from seqeval.training.lockstep import Due, in_lockstep
 from seqeval.training.trainer import Moment
 from seqeval.training.updater import Updater
 from seqeval.types import Continuous, Dataset, Environment, Reference, Row
@@ -92,7 +92,7 @@ class Member:
 
     def begin(self) -> None:
         """As after a crash: it goes on from what was saved."""
-        found = replicated(Noisy) if self.name == "noisy" else plugins.find(self.name)
+        found = replicate(Noisy) if self.name == "noisy" else plugins.find(self.name)
         widths = {"noisy": {}, "sb3:TD3": {"net_arch": (16, 16)}}.get(self.name, {"hidden": (16, 16)})
         config = replace(found.Config(), batch_size=8, **widths, **(self.changes or {}))
         seeds = [seed for seed, _ in trainer.replicas(self.how, self.seeds, len(self.data))]
@@ -290,4 +290,4 @@ def test_an_algorithm_that_does_not_count_down_does_the_same_whatever_is_to_come
                 algorithm.update(subject.batch(algorithm, update))
             states.append([tensor.numpy().tobytes() for tensor in flat(algorithm.state_dict())])
         assert (states[0] != states[1]) == bool(changes) == found.counts_down(config)
-    assert replicated(Noisy).counts_down(Config())
+    assert replicate(Noisy).counts_down(Config())

@@ -19,11 +19,11 @@ from conftest import PER_TRANSITION, make_dataset
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
+from seqeval.evaluation.gymnasium import Evaluator
 
 from seqeval import cli, datasets, environments
 from seqeval.datasets import _write
 from seqeval.errors import UserError
-from seqeval.evaluation.gymnasium import Evaluator
 from seqeval.types import Dataset
 
 

@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from seqeval import Evaluation, Protocol, Study, datasets
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, datasets
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 from seqeval.slicing import arrival_order
 
 LENGTH = 5
@@ -121,7 +122,7 @@ def test_a_study_of_mixed_data_records_its_segments(files: tuple[str, str], tmp_
         protocol=Protocol(start=5, grow_by=5, order="segments", window=10),
         evaluation=Evaluation(points=1, episodes=1),
     )
-    rows = study.run(tmp_path / "out", jobs=1)
+    rows = seqeval.run(study, tmp_path / "out", Execution(jobs=1))
     assert rows["samples"].tolist() == [5, 35]
-    about = RunDirectory(tmp_path / "out").study()["datasets"]["both"]
+    about = StudyDirectory(tmp_path / "out").study()["datasets"]["both"]
     assert (about["segments"], about["segments_in_turn"]) == ([20, 15], ["low-a", "high-a"])

@@ -24,7 +24,7 @@ from seqeval.analysis.published import comparison
 from seqeval.analysis.published.runs import START, seen, updates_at
 from seqeval.config import PRESETS, Evaluation, Online, Protocol
 from seqeval.errors import UserError
-from seqeval.execution.storage import Cell
+from seqeval.execution.storage import Run
 from seqeval.types import Reference, Row
 
 ROOT = Path(__file__).parents[1]
@@ -359,7 +359,7 @@ def write(out: Path, curves: Curves, about: dict[str, dict[str, Any]] = ABOUT) -
         },
     )
     for (dataset, algorithm, seed), points in curves.items():
-        cell = Cell(out, dataset, algorithm, seed)
+        cell = Run(out, dataset, algorithm, seed)
         cell.begin()
         for n, score in points.items():
             cell.append(

@@ -140,14 +140,14 @@ def test_the_papers_reward_scale_is_of_the_full_dataset() -> None:
 
 
 def test_a_decaying_adam_is_torchs_with_a_schedule(float64: None) -> None:
-    from seqeval.algos._networks import Adam, cosine_decay
+    from seqeval.algos._optim import Adam, cosine_decay
 
     mine, its = (torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2))
     ours = Adam(mine, 0.1, decay_over=5)
     theirs = torch.optim.Adam(its.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(theirs, lambda made: cosine_decay(made + 1, 5))
     for step in range(5):
-        ours.descend((mine[0] - step).square().sum(1))
+        ours.minimize((mine[0] - step).square().sum(1))
         theirs.zero_grad()
         (its[0] - step).square().sum().backward()
         theirs.step()
@@ -157,7 +157,7 @@ def test_a_decaying_adam_is_torchs_with_a_schedule(float64: None) -> None:
 
 @pytest.mark.parametrize("name", ["bc", "iql"])
 def test_learning_rates_decay_by_a_cosine_to_nothing(name: str) -> None:
-    from seqeval.algos._networks import cosine_decay
+    from seqeval.algos._optim import cosine_decay
 
     assert [cosine_decay(u, 4) for u in (1, 3)] == [1.0, pytest.approx(0.5)]
     assert cosine_decay(1000, 1000) < 1e-5

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
-from seqeval import cli, execution, plugins
+from seqeval import cli, execution, loading
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve

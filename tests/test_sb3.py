@@ -1,4 +1,4 @@
-"""Stable-Baselines3's algorithms: fed by hand they are SB3's own, to the bit, and they keep the contract."""
+"""Algorithms of Stable-Baselines3: updates equal SB3's to the last bit, and the contract is fulfilled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from seqeval import Evaluation, Online, Protocol, Study, check, cli, load_policy, loading, plugins
+import seqeval
+from seqeval import Evaluation, Execution, Online, Protocol, Study, check, cli, load_policy, loading, plugins
 from seqeval.algorithm import Algorithm
 from seqeval.errors import UserError
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Spec, Vector
 
-CONTINUOUS, DISCRETE = Spec(observation_size=5, action_size=2), Spec(5, 3, discrete=True)
-MEMBERS = [f"sb3:{name}" for name in sb3.names()]
+CONTINUOUS, DISCRETE = Spec(Vector(5), 2), Spec(Vector(5), 3, discrete=True)
+NAMES = [f"sb3:{name}" for name in sb3.names()]
 SMALL = {"net_arch": (12, 10), "critic_net_arch": (14,), "batch_size": 8}
 SEEDS = (3, 0, 7)
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def make(name: str, seeds: tuple[int, ...] = SEEDS, total_updates: int = 100, **
 
 
 def batch(algorithm: Algorithm, update: int) -> Batch:
-    """A batch in which each replica's numbers are those of its seed."""
+    """A random batch; a replica's part depends on its seed only."""
     spec, size = algorithm.spec, algorithm.config.batch_size
     rngs = [stream(seed, "test", update) for seed in algorithm.seeds]
 
@@ -69,13 +70,13 @@ def flat(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
-    return [tensor for each in inside for tensor in flat(each)]
+    return [tensor for part in inside for tensor in flat(part)]
 
 
 def same(one: Any, other: Any) -> bool:
-    ours, theirs = flat(one), flat(other)
-    assert len(ours) == len(theirs) > 0
-    return all(map(torch.equal, ours, theirs))
+    left, right = flat(one), flat(other)
+    assert len(left) == len(right) > 0
+    return all(map(torch.equal, left, right))
 
 
 def observations(algorithm: Algorithm, states: int = 50) -> Tensor:
@@ -85,7 +86,9 @@ def observations(algorithm: Algorithm, states: int = 50) -> Tensor:
 
 
 def explore(algorithm: Algorithm, states: int = 50) -> Tensor:
-    noise = torch.full((len(algorithm.seeds), states, algorithm.spec.action_size), torch.nan)  # for others
+    noise = torch.full(
+        (len(algorithm.seeds), states, algorithm.spec.action_size), torch.nan
+    )  # not used by SB3
     with torch.no_grad():
         return algorithm.explore(observations(algorithm, states), noise)
 
@@ -98,8 +101,8 @@ def act(algorithm: Algorithm) -> Tensor:
 # --- the contract ---
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_every_member_keeps_the_contract(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_algorithm_passes_seqeval_check(name: str) -> None:
     small = "net_arch=(12,10)" + (",critic_net_arch=(14,)" if name == "sb3:CrossQ" else "")
     results = list(check.examine(f"{name}:{small}"))
     assert [result.name for result in results] == list(check.RULES)
@@ -107,30 +110,30 @@ def test_every_member_keeps_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sb3.names())
-def test_three_together_are_three_alone_to_the_last_bit(name: str) -> None:
-    together = make(name)
-    found, explored = train(together), explore(together)
+def test_three_batched_agents_equal_three_solo_runs_to_the_last_bit(name: str) -> None:
+    batched = make(name)
+    metrics, explored = train(batched), explore(batched)
     for replica, seed in enumerate(SEEDS):
-        alone = make(name, (seed,))
-        torch.rand(5)  # what others draw between them is nothing to it
-        for mine, theirs in zip(train(alone), found, strict=True):
-            assert all(torch.equal(mine[key][0], theirs[key][replica]) for key in theirs)
-        assert torch.equal(explore(alone)[0], explored[replica])
-        assert same(alone.state_of(0), together.state_of(replica))
+        solo = make(name, (seed,))
+        torch.rand(5)  # other code may draw random numbers in between
+        for actual, expected in zip(train(solo), metrics, strict=True):
+            assert all(torch.equal(actual[key][0], expected[key][replica]) for key in expected)
+        assert torch.equal(explore(solo)[0], explored[replica])
+        assert same(solo.state_of(0), batched.state_of(replica))
 
 
 @pytest.mark.parametrize("name", sb3.names())
-def test_a_saved_state_goes_on_as_if_nothing_had_been(name: str) -> None:
-    straight, resumed = make(name, target_update_interval=4), make(name, target_update_interval=4)
-    train(straight, 0, 3)
+def test_resumed_agent_equals_an_uninterrupted_one(name: str) -> None:
+    uninterrupted, resumed = make(name, target_update_interval=4), make(name, target_update_interval=4)
+    train(uninterrupted, 0, 3)
     file = io.BytesIO()
-    torch.save(straight.state_dict(), file)
+    torch.save(uninterrupted.state_dict(), file)
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(explore(straight), explore(resumed))
-    assert same(train(straight, 3), train(resumed, 3))
-    assert torch.equal(explore(straight), explore(resumed))
-    assert same(straight.state_dict(), resumed.state_dict())
+    assert torch.equal(explore(uninterrupted), explore(resumed))
+    assert same(train(uninterrupted, 3), train(resumed, 3))
+    assert torch.equal(explore(uninterrupted), explore(resumed))
+    assert same(uninterrupted.state_dict(), resumed.state_dict())
 
 
 # --- as in SB3 ---
@@ -144,42 +147,42 @@ class Spaces(gymnasium.Env):
 
 
 @pytest.mark.parametrize("name", sb3.names())
-def test_updates_are_sb3s_own_to_the_last_bit(name: str) -> None:
+def test_updates_equal_sb3s_to_the_last_bit(name: str) -> None:
     adapter = make(name, (4,), learning_rate=1e-2, target_update_interval=8)
     discrete = adapter.spec.discrete
-    # The random state that a study gives to an agent.
+    # The random state that `Replicated` gives to an agent.
     torch.manual_seed(int(stream(4, "torch").integers(2**63)))
     widths: Any = {"pi": [12, 10], "qf": [14]} if name == "CrossQ" else [12, 10]
-    every = {"target_update_interval": 8} if discrete else {}
-    plain = sb3.find(name).made_of(
+    options = {"target_update_interval": 8} if discrete else {}
+    plain = sb3.find(name).model_class(
         "MlpPolicy",
         Spaces(discrete),
         learning_rate=1e-2,
         batch_size=8,
         buffer_size=10,
         policy_kwargs={"net_arch": widths},
-        **every,
+        **options,
     )
     plain.set_logger(Logger(None, []))
     weights = dict(adapter._agents[0].model.policy.state_dict())
     assert same(dict(plain.policy.state_dict()), weights)
     before = [weight.clone() for weight in weights.values()]
     for update in range(20):
-        one = batch(adapter, update)
+        minibatch = batch(adapter, update)
 
-        def sample(size: int, env: object, one: Batch = one) -> ReplayBufferSamples:
-            actions = one.actions[0, :, None] if discrete else one.actions[0]
-            dones, rewards = one.terminated[0, :, None], one.rewards[0, :, None]
-            return ReplayBufferSamples(one.observations[0], actions, one.next_observations[0], dones, rewards)
+        def sample(size: int, env: object, b: Batch = minibatch) -> ReplayBufferSamples:
+            actions = b.actions[0, :, None] if discrete else b.actions[0]
+            dones, rewards = b.terminated[0, :, None], b.rewards[0, :, None]
+            return ReplayBufferSamples(b.observations[0], actions, b.next_observations[0], dones, rewards)
 
         plain.replay_buffer.sample = sample
         plain.train(gradient_steps=1, batch_size=8)
-        plain._on_step()  # as where it collects
+        plain._on_step()  # called by SB3 at each environment step
         plain.policy.set_training_mode(False)
-        recorded, found = dict(plain.logger.name_to_value), adapter.update(one)
+        recorded, metrics = dict(plain.logger.name_to_value), adapter.update(minibatch)
         plain.logger.dump()
-        assert found.keys() <= {key.removeprefix("train/") for key in recorded}
-        assert all(value.item() == np.float32(recorded[f"train/{key}"]) for key, value in found.items())
+        assert metrics.keys() <= {key.removeprefix("train/") for key in recorded}
+        assert all(value.item() == np.float32(recorded[f"train/{key}"]) for key, value in metrics.items())
     weights = dict(adapter._agents[0].model.policy.state_dict())
     assert not all(map(torch.equal, before, weights.values()))
     assert same(dict(plain.policy.state_dict()), weights)
@@ -188,10 +191,10 @@ def test_updates_are_sb3s_own_to_the_last_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ("DQN", "QRDQN") if name in sb3.names()])
-def test_a_target_network_moves_every_so_many_updates(name: str) -> None:
+def test_target_network_is_updated_at_its_interval(name: str) -> None:
     algorithm = make(name, target_update_interval=4)
     attribute = {"DQN": "q_net", "QRDQN": "quantile_net"}[name]
-    moved = []
+    changed = []
     for update in range(9):
         models = [agent.model for agent in algorithm._agents]
         before = [[p.clone() for p in getattr(model, f"{attribute}_target").parameters()] for model in models]
@@ -199,13 +202,13 @@ def test_a_target_network_moves_every_so_many_updates(name: str) -> None:
         for model, old in zip(models, before, strict=True):
             target = list(getattr(model, f"{attribute}_target").parameters())
             if not all(map(torch.equal, old, target)):
-                moved.append(update + 1)
+                changed.append(update + 1)
                 assert all(map(torch.equal, target, getattr(model, attribute).parameters()))
-    assert moved == [4, 4, 4, 8, 8, 8]
+    assert changed == [4, 4, 4, 8, 8, 8]
 
 
 @pytest.mark.parametrize("name", sb3.names())
-def test_networks_are_never_left_as_they_are_while_they_train(name: str) -> None:
+def test_networks_are_in_evaluation_mode_between_updates(name: str) -> None:
     algorithm = make(name, SEEDS[:1])
     policy = algorithm._agents[0].model.policy
     assert not any(module.training for module in policy.modules())
@@ -213,54 +216,54 @@ def test_networks_are_never_left_as_they_are_while_they_train(name: str) -> None
     assert not any(module.training for module in policy.modules())
 
 
-def test_metrics_are_what_sb3_records_at_an_update() -> None:
+def test_metrics_are_those_that_sb3_records() -> None:
     entropy = {"ent_coef", "ent_coef_loss"}
-    assert [found.keys() for found in train(make("SAC"), 0, 2)] == 2 * [
+    assert [metrics.keys() for metrics in train(make("SAC"), 0, 2)] == 2 * [
         {"actor_loss", "critic_loss"} | entropy
     ]
-    assert [set(found) for found in train(make("TD3"), 0, 2)] == [
+    assert [set(metrics) for metrics in train(make("TD3"), 0, 2)] == [
         {"critic_loss"},
-        {"critic_loss", "actor_loss"},  # one that is recorded now and then is not told again in between
+        {"critic_loss", "actor_loss"},  # recorded at every second update only
     ]
-    assert [set(found) for found in train(make("DQN"), 0, 1)] == [{"loss"}]
+    assert [set(metrics) for metrics in train(make("DQN"), 0, 1)] == [{"loss"}]
     assert train(make("SAC", ent_coef=0.25), 0, 1)[0]["ent_coef"].tolist() == [0.25] * 3
 
 
-def test_nothing_random_outside_of_torchs_own_state_is_touched() -> None:
+def test_global_random_states_do_not_change() -> None:
     before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    ours = torch.get_rng_state()
-    sb3.find.__wrapped__("SAC")  # as for the first time
+    torch_before = torch.get_rng_state()
+    sb3.find.__wrapped__("SAC")  # without the cache
     algorithm = make("SAC")
     train(algorithm)
     explore(algorithm)
     explore(make("DQN"))
     assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    assert torch.equal(torch.get_rng_state(), ours)
+    assert torch.equal(torch.get_rng_state(), torch_before)
 
 
 # --- exploration ---
 
 
 @pytest.mark.parametrize("name", sb3.names())
-def test_exploration_is_not_the_policy_and_is_the_same_again(name: str) -> None:
-    one, other = make(name), make(name)
-    found = explore(one)
-    assert not torch.equal(found, act(one))
-    assert not torch.equal(found, explore(one))  # its random state goes on
-    assert torch.equal(found, explore(other))
-    assert found.dtype == act(one).dtype
-    assert found.min() >= (0 if one.spec.discrete else -1)
+def test_exploration_is_random_and_reproducible(name: str) -> None:
+    first, second = make(name), make(name)
+    actions = explore(first)
+    assert not torch.equal(actions, act(first))
+    assert not torch.equal(actions, explore(first))  # the random state advances
+    assert torch.equal(actions, explore(second))
+    assert actions.dtype == act(first).dtype
+    assert actions.min() >= (0 if first.spec.discrete else -1)
 
 
-def test_noise_on_actions_is_as_wide_as_it_is_set() -> None:
-    for width in (0.0, 0.05):
-        algorithm = make("TD3", exploration_noise=width)
+def test_exploration_noise_has_the_configured_std() -> None:
+    for std in (0.0, 0.05):
+        algorithm = make("TD3", exploration_noise=std)
         noise = explore(algorithm) - act(algorithm)
-        assert noise.std().item() == pytest.approx(width, rel=0.15)
+        assert noise.std().item() == pytest.approx(std, rel=0.15)
     assert explore(make("DDPG", exploration_noise=5.0)).abs().max() == 1
 
 
-def test_random_actions_become_fewer_over_the_updates_of_the_run() -> None:
+def test_random_actions_become_rarer_over_the_updates_of_the_run() -> None:
     rates = {"exploration_fraction": 0.5, "exploration_initial_eps": 1.0, "exploration_final_eps": 0.1}
     algorithm = make("DQN", total_updates=20, **rates)
 
@@ -279,7 +282,7 @@ def test_random_actions_become_fewer_over_the_updates_of_the_run() -> None:
     assert share() == pytest.approx(0.1, abs=0.03)
 
 
-def test_without_probability_exploration_is_greedy() -> None:
+def test_exploration_with_probability_zero_is_greedy() -> None:
     greedy = make("DQN", exploration_initial_eps=0.0, exploration_final_eps=0.0)
     assert torch.equal(explore(greedy), act(greedy))
 
@@ -294,8 +297,8 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
-def test_the_members_are_algorithms_by_name() -> None:
-    assert {"sb3:SAC", "sb3:TD3", "sb3:DDPG", "sb3:DQN"} <= set(MEMBERS) <= set(plugins.names())
+def test_algorithms_are_found_by_name() -> None:
+    assert {"sb3:SAC", "sb3:TD3", "sb3:DDPG", "sb3:DQN"} <= set(NAMES) <= set(plugins.names())
     assert "sb3" not in plugins.names()
     assert plugins.find("sb3:SAC") is plugins.find("sb3:SAC")
     assert plugins.find("sb3:SAC").__name__ == "SAC"
@@ -316,7 +319,7 @@ def test_the_members_are_algorithms_by_name() -> None:
         ("sb3:DQN:net_arch=(8,),max_grad_norm=1,name=x", "x", {"net_arch": (8,), "max_grad_norm": 1.0}),
     ],
 )
-def test_settings_are_taken_from_a_text_and_come_back(text: str, name: str, changes: dict[str, Any]) -> None:
+def test_settings_survive_parsing_and_storing(text: str, name: str, changes: dict[str, Any]) -> None:
     variant = plugins.parse(text)
     assert (variant.name, variant.algorithm) == (name, ":".join(text.split(":")[:2]))
     assert variant.config == plugins.find(variant.algorithm).Config(**changes)
@@ -325,28 +328,28 @@ def test_settings_are_taken_from_a_text_and_come_back(text: str, name: str, chan
     assert pickle.loads(pickle.dumps(variant)) == variant
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_the_defaults_are_sb3s_own(name: str) -> None:
-    made_of = sb3.find(name.removeprefix("sb3:")).made_of
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_those_of_sb3(name: str) -> None:
+    model_class = sb3.find(name.removeprefix("sb3:")).model_class
     config = plugins.find(name).Config()
-    parameters = inspect.signature(made_of).parameters
-    ours = {"normalize_observations", "scale_rewards", "net_arch", "critic_net_arch", "exploration_noise"}
+    parameters = inspect.signature(model_class).parameters
+    added = {"normalize_observations", "scale_rewards", "net_arch", "critic_net_arch", "exploration_noise"}
     for field in dataclasses.fields(config):
-        if field.name not in ours:
+        if field.name not in added:
             assert getattr(config, field.name) == parameters[field.name].default, field.name
-    # What is left out, so that whatever a new version of SB3 adds is looked at.
+    # The parameters left out are listed, so that additions by a new version of SB3 are noticed.
     left_out = parameters.keys() - {field.name for field in dataclasses.fields(config)}
-    of_its_own_loop = {
+    of_training_loop = {
         "policy", "env", "buffer_size", "learning_starts", "train_freq", "gradient_steps", "action_noise",
         "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps", "policy_kwargs",
         "stats_window_size", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model",
     }  # fmt: skip
     sde = {"use_sde", "sde_sample_freq", "use_sde_at_warmup"}
-    no_use = {"target_update_interval"} if "ent_coef" in parameters else set()
-    assert left_out - of_its_own_loop <= sde | no_use
+    without_effect = {"target_update_interval"} if "ent_coef" in parameters else set()
+    assert left_out - of_training_loop <= sde | without_effect
 
 
-def test_the_widths_of_networks_are_sb3s_own_unless_they_are_set() -> None:
+def test_network_widths_are_those_of_sb3_unless_set() -> None:
     widths = {"SAC": (256, 256), "TD3": (400, 300), "DDPG": (400, 300), "DQN": (64, 64), "QRDQN": (64, 64)}
     for name, expected in widths.items():
         if name in sb3.names():
@@ -359,7 +362,7 @@ def test_the_widths_of_networks_are_sb3s_own_unless_they_are_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("sb3:SACC", "algorithm 'sb3:SACC' is not known; did you mean 'sb3:SAC'"),
         ("sb3", "algorithm 'sb3' is not known; did you mean 'sb3:"),
@@ -383,11 +386,11 @@ def test_the_widths_of_networks_are_sb3s_own_unless_they_are_set() -> None:
         ("sb3:TD3:exploration_noise=-1", "exploration_noise must be at least 0"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(text: str, told: str) -> None:
-    assert told in refusal(text)
+def test_invalid_settings_are_refused_in_one_line(text: str, message: str) -> None:
+    assert message in refusal(text)
 
 
-def test_without_contrib_its_algorithms_are_told_where_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_without_contrib_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {"SAC": stable_baselines3.SAC, "PPO": stable_baselines3.PPO}
     monkeypatch.setattr(sb3, "_installed", lambda: plain)
     sb3.find.cache_clear()
@@ -401,8 +404,8 @@ def test_a_package_that_registers_the_familys_name_is_refused(monkeypatch: pytes
     assert "other:Thing" in refusal("sb3:SAC")
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_it_is_shown_with_sb3s_words_and_a_comment_on_each_setting(
+@pytest.mark.parametrize("name", NAMES)
+def test_algorithms_show_prints_sb3s_docstring_and_a_comment_on_each_setting(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -422,7 +425,7 @@ def test_it_is_shown_with_sb3s_words_and_a_comment_on_each_setting(
 # --- in a study ---
 
 
-def test_a_study_learns_offline_and_online_and_its_policy_acts(tmp_path: Path) -> None:
+def test_study_learns_online_and_its_policy_acts(tmp_path: Path) -> None:
     small = "net_arch=(8,8),batch_size=8,name=small"
     study = Study(
         datasets=("none",),
@@ -432,7 +435,7 @@ def test_a_study_learns_offline_and_online_and_its_policy_acts(tmp_path: Path) -
         online=Online(steps=30),
         evaluation=Evaluation(points=2, episodes=1),
     )
-    rows = study.run(out=tmp_path, jobs=1)
+    rows = seqeval.run(study, tmp_path, Execution(jobs=1))
     assert (rows["status"] == "ok").all()
     assert set(rows["algorithm"]) == {"sb3:DQN"}
     assert rows["updates"].max() == 30
@@ -444,7 +447,7 @@ def test_a_study_learns_offline_and_online_and_its_policy_acts(tmp_path: Path) -
     assert policy([0.0, 0.0, 0.1, 0.0]).shape == ()  # one observation, one number
 
 
-def test_a_study_of_logged_data_goes_on_online(tmp_path: Path) -> None:
+def test_study_learns_offline_then_online(tmp_path: Path) -> None:
     small = "net_arch=(8,8),batch_size=8,name=small"
     study = Study(
         datasets=("pendulum-replay",),
@@ -454,14 +457,14 @@ def test_a_study_of_logged_data_goes_on_online(tmp_path: Path) -> None:
         online=Online(steps=10),
         evaluation=Evaluation(points=1, episodes=1),
     )
-    rows = study.run(out=tmp_path, jobs=1)
+    rows = seqeval.run(study, tmp_path, Execution(jobs=1))
     assert (rows["status"] == "ok").all()
     assert set(rows["phase"]) == {"offline", "online"}
     policy = load_policy(tmp_path, "pendulum-replay", "small", seed=0)
     assert policy(np.ones((3, 3), np.float32)).shape == (3, 1)
 
 
-def test_discrete_algorithms_are_refused_where_actions_are_continuous(tmp_path: Path) -> None:
+def test_discrete_algorithms_are_refused_for_continuous_actions(tmp_path: Path) -> None:
     study = Study(datasets=("pendulum-replay",), algorithms=("sb3:DQN",), seeds=(0,))
     with pytest.raises(UserError, match="sb3:DQN: learns discrete actions, and those of Pendulum-v1 are con"):
-        study.run(out=tmp_path, jobs=1)
+        seqeval.run(study, tmp_path, Execution(jobs=1))

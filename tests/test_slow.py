@@ -13,14 +13,14 @@ from test_algos import NAMES, batches, flat
 from seqeval import Evaluation, Protocol, Study, plugins
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.training import matmul
-from seqeval.types import Precision, Spec
+from seqeval.types import Precision, Spec, Vector
 
 pytestmark = pytest.mark.slow
 
 
 def full_size(name: str, seeds: list[int]) -> Algorithm:
     found = plugins.find(name)
-    return found(Spec(observation_size=5, action_size=2), found.Config(), seeds, 100, torch.device("cpu"))
+    return found(Spec(Vector(5), 2), found.Config(), seeds, 100, torch.device("cpu"))
 
 
 def trained(name: str, seeds: list[int]) -> dict:

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from conftest import Seqeval, make_dataset, refused
 
-from seqeval import Evaluation, Protocol, Study, datasets, environments, load_policy
+import seqeval
+from seqeval import Evaluation, Execution, Protocol, Study, datasets, environments, load_policy
 from seqeval.config import Online
 from seqeval.datasets import _write
 from seqeval.errors import UserError
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 from seqeval.replay.normalization import RewardScale
 from seqeval.types import Continuous, Environment
 
@@ -221,7 +222,7 @@ def test_the_environment_survives_the_round_trip_through_json() -> None:
 def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: str, regime: str) -> None:
     protocol = replace(SHORT, regime=regime)
     study = Study((name,), (BC,), (0, 1), protocol, evaluation=Evaluation(points=2))
-    rows = study.run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(study, tmp_path / "run", Execution(jobs=1))
     assert len(rows) == {"stream": 6, "retrain": 4, "warm": 4, "full": 2}[regime]
     assert (rows["status"] == "ok").all()
     assert rows[["return_mean", "score"]].isna().all(axis=None)
@@ -241,8 +242,8 @@ def test_every_regime_trains_without_evaluation_episodes(tmp_path: Path, name: s
 def test_weights_are_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
     """Training on the same data gives the same weights with and without an environment."""
     settings = Study((MAZE,), (BC,), (3,), SHORT, evaluation=Evaluation(points=2))
-    without = settings.run(tmp_path / "without", jobs=1)
-    played = replace(settings, env="Plane-v0").run(tmp_path / "played", jobs=1)
+    without = seqeval.run(settings, tmp_path / "without", Execution(jobs=1))
+    played = seqeval.run(replace(settings, env="Plane-v0"), tmp_path / "played", Execution(jobs=1))
     assert without["train/loss"].tolist() == played["train/loss"].tolist()
     observations = np.random.default_rng(0).standard_normal((9, 4))
     np.testing.assert_array_equal(
@@ -255,11 +256,13 @@ def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> Non
     settings = Study(
         (MAZE,), ("td3_bc:hidden=(8,8),batch_size=16,name=td3",), (0,), SHORT, Online(steps=3), env="Plane-v0"
     )
-    rows = replace(settings, evaluation=Evaluation(points=2, episodes=3)).run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(
+        replace(settings, evaluation=Evaluation(points=2, episodes=3)), tmp_path / "run", Execution(jobs=1)
+    )
     assert (rows["return_mean"] == 2).all()
     assert rows["score"].isna().all()
     assert rows["phase"].tolist() == ["offline"] * 3 + ["online"] * 2
-    about = RunDirectory(tmp_path / "run").study()["datasets"][MAZE]
+    about = StudyDirectory(tmp_path / "run").study()["datasets"][MAZE]
     assert (about["env_id"], about["logged_in"]["name"], about["reference"]) == (
         "Plane-v0",
         "maze2d-umaze",
@@ -273,7 +276,7 @@ def test_a_given_environment_yields_returns_but_no_scores(tmp_path: Path) -> Non
 
 def test_a_seed_with_infinite_losses_fails_without_evaluation_too(tmp_path: Path) -> None:
     study = Study((MAZE,), ("bc:hidden=(8,8),learning_rate=1e30,name=bc",), (0,), SHORT)
-    rows = study.run(tmp_path / "run", jobs=1)
+    rows = seqeval.run(study, tmp_path / "run", Execution(jobs=1))
     assert rows["status"].iloc[-1] == "failed"
 
 

@@ -1,1 +1,1 @@
-"""What `benchmark.py` measures: a file for each kind of work."""
+"""The measurements of `benchmark.py`, one file per kind of work."""

@@ -1,4 +1,4 @@
-"""Part f: statistics and figures of a large study."""
+"""Part f: statistics and figures of a large synthetic study."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ from seqeval.execution import jobs, storage
 from seqeval.training import matmul
 from seqeval.types import Reference, Row
 
-from .measuring import alone
-from .options import EPISODES, SPEC, Options, Result
+from .measuring import in_fresh_process
+from .options import EPISODES, Options, Result
 
 
 def drawing(options: Options) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         made, slower, out = (Path(folder) / name for name in ("made-up", "slower", "out"))
-        make_up(made, *options.shape, grow_by=1)
-        make_up(slower, *options.shape, grow_by=2)
-        for what, cpu, wall in alone(_stages, made, out):
-            yield _seconds(what, cpu, wall, made)
+        write_study(made, *options.shape, grow_by=1)
+        write_study(slower, *options.shape, grow_by=2)
+        for step, cpu, wall in in_fresh_process(_stages, made, out):
+            yield _seconds(step, cpu, wall, made)
         commands: dict[str, list[Path | str]] = {
             f"plot --figure {name}": [made, "--out", out / f"{name}.png"] for name in names()
         }
-        commands["plot --figure sensitivity"].insert(1, slower)  # which compares studies
+        commands["plot --figure sensitivity"].insert(1, slower)  # it compares studies
         commands |= {"table": [made], "report": [made, "--out", out / "page.html"]}
-        for what, arguments in commands.items():
-            child = [sys.executable, "-m", "seqeval.cli", *what.split(), *map(str, arguments)]
+        for command, arguments in commands.items():
+            child = [sys.executable, "-m", "seqeval.cli", *command.split(), *map(str, arguments)]
             before, began = os.times(), time.perf_counter()
             subprocess.run(child, stdout=subprocess.DEVNULL, check=True)
             wall, after = time.perf_counter() - began, os.times()
             cpu = after.children_user + after.children_system - before.children_user - before.children_system
-            yield _seconds(f"seqeval {what}", cpu, wall, made)
+            yield _seconds(f"seqeval {command}", cpu, wall, made)
 
 
-def _seconds(what: str, cpu: float, wall: float, made: Path) -> Result:
+def _seconds(work: str, cpu: float, wall: float, made: Path) -> Result:
     runs, rows = 0, 0
-    for file in made.glob("cells/*/*/*/rows.jsonl"):
+    for file in made.glob("runs/*/*/*/rows.jsonl"):
         runs, rows = runs + 1, rows + file.read_text().count("\n")
-    return {"what": what, "cpu_seconds": cpu, "seconds": wall, "runs": runs, "rows": rows}
+    return {"what": work, "cpu_seconds": cpu, "seconds": wall, "runs": runs, "rows": rows}
 
 
 def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
-    """CPU seconds and seconds of what makes up a figure, in turn."""
-    found = []
+    """Name, CPU seconds and wall seconds of each step of drawing a figure."""
+    times = []
 
-    def timed(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         cpu, began = time.process_time(), time.perf_counter()
-        result = work(*arguments)
-        found.append((what, time.process_time() - cpu, time.perf_counter() - began))
+        result = function(*arguments)
+        times.append((step, time.process_time() - cpu, time.perf_counter() - began))
         return result
 
-    sizes = style.dataset_sizes({"": storage.RunDirectory(made).study()})
+    sizes = style.dataset_sizes({"": storage.StudyDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
     table = timed("IQM along x", analysis.along, rows, sizes, ["iqm"])
     styles = style.line_styles_over_datasets(rows)
@@ -75,42 +75,42 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
         style.save(figure, out / "iqm.png")
 
     timed("draw it", draw)
-    return found
+    return times
 
 
-def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, grow_by: int) -> None:
-    """A run directory as if a study on D4RL's datasets had been run: its curves rise, with noise."""
+def write_study(out: Path, datasets: int, algorithms: int, seeds: int, points: int, grow_by: int) -> None:
+    """Write the study directory of a synthetic study on D4RL datasets, whose curves rise with noise."""
     abouts = {
         name: about
         | {"name": name, "given": name, "logged_in": None, "episodes": 1000, "digest": name, "notes": []}
         for name, about in list(published.datasets("fig1").items())[:datasets]
     }
-    asked = Study(
+    study = Study(
         tuple(abouts),
         ("bc", "td3_bc", "iql", "awac", "cql")[:algorithms],
         tuple(range(seeds)),
         Protocol(grow_by=grow_by),
         evaluation=Evaluation(points=points - 1),
     )
-    specs = dict.fromkeys(abouts, SPEC)  # nobody trains on them
-    variants = plugins.parse_all(asked.algorithms)
-    resolved = jobs.Resolved(asked, abouts, specs, variants, "cpu", matmul.of_this_machine("cpu"))
-    directory = storage.RunDirectory(out)
+    variants = plugins.parse_all(study.algorithms)
+    backend = matmul.default_backend("cpu")
+    resolved = jobs.ResolvedStudy(study, abouts, {}, variants, "cpu", backend)  # nothing is trained
+    directory = storage.StudyDirectory(out)
     directory.admit(resolved.describe())
     rng = np.random.default_rng(0)
-    with mock.patch.object(os, "fsync"):  # it may be lost in a power cut
+    with mock.patch.object(os, "fsync"):  # for speed: a power failure may lose this study
         for name, about in abouts.items():
             scale, size = Reference(**about["reference"]), about["transitions"]
             seen = 5000 + np.rint(np.linspace(0, 1, points) * (size - 5000)).astype(int)
             for variant in resolved.variants:
                 level = rng.uniform(20, 100)
-                for seed in asked.seeds:
-                    cell = directory.cell(name, variant.name, seed)
-                    cell.begin()
+                for seed in study.seeds:
+                    run = directory.run(name, variant.name, seed)
+                    run.open(None)
                     for n in map(int, seen):
                         score = level * (1 - np.exp(-5 * n / size)) + rng.normal(0, 5, EPISODES)
                         returns = scale.minimum + score / 100 * (scale.maximum - scale.minimum)
-                        cell.append(
+                        run.append(
                             Row(
                                 study=out.name,
                                 dataset=name,
@@ -133,4 +133,4 @@ def make_up(out: Path, datasets: int, algorithms: int, seeds: int, points: int, 
                                 metrics={f"metric_{i}": rng.random() for i in range(5)},
                             )
                         )
-                    cell.finish({})
+                    run.finish({})

@@ -1,4 +1,4 @@
-"""Speeds of the machine and of updates, as several parts measure them."""
+"""Measurements that several parts use: of updates, of the machine, of memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from seqeval.algos._fast_cpu import onednn_linear
 
 from seqeval import environments, plugins
+from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
-from seqeval.replay.normalization import RewardScale
-from seqeval.replay.samplers import Minibatches
+from seqeval.replay.normalization import RewardScale, action_mapping
+from seqeval.replay.samplers import IndexSampler
 from seqeval.slicing import Steps
 from seqeval.training import matmul
-from seqeval.training.trainer import make_agents
-from seqeval.training.updater import Drawn, Meter, Share, make_updater
+from seqeval.training.agents import Agents
+from seqeval.training.metrics import MetricMeans
+from seqeval.training.updater import make_updater
 from seqeval.types import Dataset
 
 from .options import SPEC
@@ -30,7 +33,7 @@ PRODUCTS = {"cpu": (256, 1024), "cuda": (1024, 8192)}  # sizes of the square mat
 
 
 def rate(work: Callable[[], Any], seconds: float, device: str = "cpu") -> float:
-    """How often the work is done in a second; two at a time, since TD3+BC's actor learns every other time."""
+    """Calls per second of `work`; in pairs, since TD3+BC updates its actor at every second call."""
     clock = time.perf_counter if device == "cuda" else time.process_time
     began, count = clock(), 0
     while not count or clock() - began < seconds:
@@ -43,23 +46,21 @@ def rate(work: Callable[[], Any], seconds: float, device: str = "cpu") -> float:
 
 
 def machine(seconds: float, device: str) -> dict[str, float]:
-    """FLOP/s of float32 matrix products, by path and size."""
-    onednn = matmul.ONEDNN and device == "cpu"
+    """FLOP/s of float32 matrix products, by operator and size."""
     rates = {}
     for size in PRODUCTS[device]:
         a, b, c = (torch.randn(size, size, device=device) for _ in range(3))
-        paths: dict[str, Callable[[], Any]] = {"torch.mm": partial(torch.mm, a, b, out=c)}
-        if onednn:
-            multiply = torch.ops.mkldnn._linear_pointwise
-            paths["oneDNN"] = partial(multiply, a, b, None, "none", [], "")
-        for path, work in paths.items():
+        operators: dict[str, Callable[[], Any]] = {"torch.mm": partial(torch.mm, a, b, out=c)}
+        if matmul.HAS_ONEDNN and device == "cpu":
+            operators["oneDNN"] = partial(onednn_linear, a, b)
+        for operator, work in operators.items():
             work()
-            rates[f"{path} {size}"] = 2.0 * size**3 * rate(work, seconds, device)
+            rates[f"{operator} {size}"] = 2.0 * size**3 * rate(work, seconds, device)
     return rates
 
 
 def training(name: str, replicas: int, transitions: int, device: str) -> Callable[[], None]:
-    """One update of R replicas as the protocol makes it, its minibatch drawn from all of a random dataset."""
+    """One update of R replicas as in a study, with minibatches from a random dataset, all of it visible."""
     rng = np.random.default_rng(0)
     normal = rng.standard_normal((2, transitions, SPEC.observation_size), np.float32)
     dataset = Dataset(
@@ -78,24 +79,31 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
         reference=None,
         digest="",
     )
-    found, seeds = plugins.find(name), list(range(replicas))
+    algorithm_class, seeds = plugins.find(name), list(range(replicas))
     schedule = Steps((transitions,), 10**9, window=None)
-    agents = make_agents(
-        found, found.Config(), environments.of(dataset), seeds, schedule.updates, torch.device(device)
+    environment, target = environments.of(dataset), torch.device(device)
+    agents = Agents(
+        algorithm_class,
+        algorithm_class.Config(),
+        [environment] * replicas,
+        seeds,
+        schedule.updates,
+        target,
     )
     algorithm = agents.algorithm
-    buffer = Buffer(dataset, agents.actions, RewardScale(), algorithm.device)
+    buffer = Buffer([dataset], [action_mapping(environment.actions, target)], target)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
-    minibatches = Minibatches(
-        algorithm.device, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+    sampler = IndexSampler(
+        target, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
-    draws = minibatches.until(schedule.updates)
-    updater = make_updater(algorithm, [Share(buffer, Meter(), replicas)])
-    return lambda: updater.update([Drawn(next(draws), agents.observations)])
+    rewards = [RewardScale()] * replicas
+    batches = BatchBuilder(buffer, algorithm.sampling, rewards, agents.normalizer, orders, [dataset])
+    updater = make_updater(algorithm, batches, MetricMeans(replicas))
+    return lambda: updater.update(sampler.draw())
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function returns in a fresh process with one thread: no other part's memory is in its way."""
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the function in a new process with one thread, so that no other part's memory affects it."""
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -105,7 +113,7 @@ def devices() -> list[str]:
 
 
 def peak_bytes(device: str) -> int | None:
-    """The most that this process has held, or torch on its GPU; None where the platform does not tell."""
+    """Peak memory of this process, or of torch on its GPU; None if the platform does not report it."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")

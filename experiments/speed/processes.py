@@ -1,4 +1,4 @@
-"""Parts c and e: whole processes of the command line, a study and mere starting."""
+"""Parts c and e: processes of the command line: a study, and start-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqeval.execution import storage
 from .options import Options, Result
 
 STUDY = ("--datasets", "hopper-replay", "--algorithms", "bc", "td3_bc", "iql", "--seeds", "0", "1", "2")
-STARTS = {  # arguments of Python, and seconds that they may take
+STARTS = {  # arguments of python, and target in seconds
     "seqeval --help": (("-m", "seqeval.cli", "--help"), 0.5),
     "import seqeval": (("-c", "import seqeval"), 0.3),
 }
@@ -22,8 +22,8 @@ STARTS = {  # arguments of Python, and seconds that they may take
 
 def end_to_end(options: Options) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
-        grown = ("--protocol.grow-by", str(options.grow_by), "--evaluation.points", "5")
-        run = ["run", *STUDY, *grown, "--jobs", "1", "--overlap", "off", "--device", "cpu"]
+        length = ("--protocol.grow-by", str(options.grow_by), "--evaluation.points", "5")
+        run = ["run", *STUDY, *length, "--jobs", "1", "--overlap", "off", "--device", "cpu"]
         began = time.perf_counter()
         child = [sys.executable, "-m", "seqeval.cli", *run, "--out", folder]
         subprocess.run(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
@@ -31,20 +31,20 @@ def end_to_end(options: Options) -> Iterator[Result]:
         rows = storage.frame([Path(folder)])
     seconds = {"updates": float(rows["train_seconds"].sum()), "evaluation": float(rows["eval_seconds"].sum())}
     seconds["everything else"] = wall - sum(seconds.values())
-    for what, value in seconds.items():
-        yield {"what": what, "seconds": value, "share": value / wall, "study": f"seqeval {' '.join(run)}"}
+    for activity, value in seconds.items():
+        yield {"what": activity, "seconds": value, "share": value / wall, "study": f"seqeval {' '.join(run)}"}
 
 
 def start_up(options: Options) -> Iterator[Result]:
-    for what, (arguments, target) in STARTS.items():
+    for command, (arguments, target) in STARTS.items():
         rounds = []
         for _ in range(options.rounds):
             began = time.perf_counter()
             subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
             rounds.append(time.perf_counter() - began)
-        told = subprocess.run(
+        imports = subprocess.run(
             [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
         )
-        modules = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+        modules = {line.rpartition("|")[2].strip() for line in imports.stderr.splitlines()}
         best = {"seconds": min(rounds), "target": target, "met": min(rounds) < target}
-        yield {"what": what} | best | {"loads_torch": "torch" in modules, "rounds": rounds}
+        yield {"what": command} | best | {"loads_torch": "torch" in modules, "rounds": rounds}

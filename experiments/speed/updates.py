@@ -1,4 +1,4 @@
-"""Parts a, d and g: updates, by algorithm, replicas, size of the data, and processes at once."""
+"""Parts a, d and g: updates, by algorithm, replicas, dataset size and parallel processes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import torch
 from seqeval import plugins
 from seqeval.training import matmul
 
-from .measuring import alone, devices, machine, medians, peak_bytes, rate, training
+from .measuring import devices, in_fresh_process, machine, medians, peak_bytes, rate, training
 from .options import SPEC, TRANSITIONS, Algorithm, Options, Result
 
-SEEDS = 5  # of each process of part g
-FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them each algorithm's
+SEEDS = 5  # per process of part g
+FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them by each of five algorithms
 
 
 def updates(options: Options) -> Iterator[Result]:
     for device in devices():
         for name in options.algorithms:
             for replicas in options.replicas:
-                yield alone(_updates, name, replicas, device, options)
+                yield in_fresh_process(_updates, name, replicas, device, options)
 
 
 def _updates(name: str, replicas: int, device: str, options: Options) -> Result:
-    with matmul.using(matmul.of_this_machine(device, options.precision)):
+    with matmul.using(matmul.default_backend(device, options.precision)):
         return _updates_in_turns(name, replicas, device, options)
 
 
@@ -49,14 +49,14 @@ def _updates_in_turns(name: str, replicas: int, device: str, options: Options) -
         best = max(products.values())
         turn = {"updates_per_second": speed, "machine_flops_per_second": best}
         rounds.append(turn | {"share": speed * flops / best, "products": products})
-    how = {"precision": options.precision} | asdict(matmul.current())
-    about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | how
+    backend = {"precision": options.precision} | asdict(matmul.current())
+    about = {"algorithm": name, "replicas": replicas, "device": device, "flops_per_update": flops} | backend
     keys = "updates_per_second", "machine_flops_per_second", "share"
     return about | medians(rounds, *keys) | {"peak_bytes": peak_bytes(device), "rounds": rounds}
 
 
 def figure_hours(results: Sequence[Result]) -> float | None:
-    """Hours of updates of the paper's first figure on a GPU; None unless all five algorithms ran on one."""
+    """Hours for the updates of the paper's first figure on a GPU; None unless all five were measured."""
     best: dict[str, float] = {}
     for result in results:
         if result["device"] == "cuda":
@@ -73,12 +73,12 @@ def growth(options: Options) -> Iterator[Result]:
             by_size = [(1, size) for size in options.sizes]
             by_replicas = [(replicas, TRANSITIONS) for replicas in options.replicas]
             for along, cases in (("transitions", by_size), ("replicas", by_replicas)):
-                results = alone(_growth, name, cases, device, options)
+                results = in_fresh_process(_growth, name, cases, device, options)
                 yield from ({"along": along} | result for result in results)
 
 
 def _growth(name: str, cases: Sequence[tuple[int, int]], device: str, options: Options) -> list[Result]:
-    """In turns, so that each case sees the same machine."""
+    """Measure the cases in turns, since the load of the machine changes."""
     works = [training(name, *case, device) for case in cases]
     for work in works:
         rate(work, options.seconds / 2, device)
@@ -95,46 +95,46 @@ def _growth(name: str, cases: Sequence[tuple[int, int]], device: str, options: O
             "device": device,
             "replicas": replicas,
             "transitions": transitions,
-            "seconds_per_update": statistics.median(turn[place] for turn in rounds),
-            "times_the_first": statistics.median(turn[place] / turn[0] for turn in rounds),
-            "rounds": [turn[place] for turn in rounds],
+            "seconds_per_update": statistics.median(turn[index] for turn in rounds),
+            "times_the_first": statistics.median(turn[index] / turn[0] for turn in rounds),
+            "rounds": [turn[index] for turn in rounds],
         }
-        for place, (replicas, transitions) in enumerate(cases)
+        for index, (replicas, transitions) in enumerate(cases)
     ]
 
 
 def cores(options: Options) -> Iterator[Result]:
     for name in options.algorithms:
         with ExitStack() as processes:
-            one, other = (
+            first, second = (
                 processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _prepare, (name,)))
                 for _ in range(2)
             )
-            for process in (one, other):
-                process.submit(_pace, options.seconds).result()
+            for process in (first, second):
+                process.submit(_speed, options.seconds).result()
             rounds = []
             for _ in range(options.rounds):
-                single = one.submit(_pace, options.seconds).result()
-                both = [process.submit(_pace, options.seconds) for process in (one, other)]
-                turn = {"alone": single, "together": sum(pace.result() for pace in both)}
+                single = first.submit(_speed, options.seconds).result()
+                both = [process.submit(_speed, options.seconds) for process in (first, second)]
+                turn = {"alone": single, "together": sum(speed.result() for speed in both)}
                 rounds.append(turn | {"times": turn["together"] / single})
         about = {"algorithm": name, "replicas": SEEDS}
         yield about | medians(rounds, "alone", "together", "times") | {"rounds": rounds}
 
 
-_work: Callable[[], None]  # of a process of part g
+_update: Callable[[], None]  # in a process of part g
 
 
 def _prepare(name: str) -> None:
-    global _work
+    global _update
     torch.set_num_threads(1)
-    _work = training(name, SEEDS, TRANSITIONS, "cpu")
+    _update = training(name, SEEDS, TRANSITIONS, "cpu")
 
 
-def _pace(seconds: float) -> float:
-    """Seed-updates per second of wall time."""
+def _speed(seconds: float) -> float:
+    """Updates per second of wall time, summed over the replicas."""
     began, count = time.perf_counter(), 0
     while not count or time.perf_counter() - began < seconds:
-        _work()
+        _update()
         count += 1
     return SEEDS * count / (time.perf_counter() - began)

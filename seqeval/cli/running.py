@@ -18,10 +18,10 @@ from .results import show_results
 
 
 def run_study(study: Study, out: Path, execution: Execution) -> int:
-    """Runs a study, prints the table, draws the curves, and returns the exit code. If jobs fail, table and curves
-    show what there is before the failure is raised."""
+    """Runs a study, prints the table, draws the curves, and returns the exit code. If jobs fail, table and
+    curves show what there is before the failure is raised."""
     import seqeval
-    from seqeval.execution import JobsFailed, JobsIncomplete
+    from seqeval.execution.driver import JobsFailed, JobsIncomplete
     from seqeval.execution.storage import frame
 
     try:
@@ -44,13 +44,15 @@ def run(
 ) -> int:
     """Train every algorithm on every dataset as it arrives; then print the table and draw the curves.
 
-    Runs of the same study that OUT already holds are kept, missing ones are added, and interrupted ones are resumed.
+    Runs of the same study that OUT already holds are kept, missing ones are added, and interrupted ones are
+    resumed.
 
     Args:
         out: The study directory.
-        preset: The defaults of protocol and evaluation. strict: nothing is seen before it arrives. paper: as in the
-            released code of the paper, including its leaks of the full dataset. mixed: strict, for joined datasets
-            (mix:A+B) that arrive one after the other, seen through a window.
+        preset: The defaults of protocol and evaluation. strict: nothing is seen before it arrives. paper: as
+        in the
+            released code of the paper, including its leaks of the full dataset. mixed: strict, for joined
+            datasets (mix:A+B) that arrive one after the other, seen through a window.
     """
     # `main` reads the preset before everything else: its values are the defaults of this study.
     study = Study(**{field.name: getattr(study, field.name) for field in dataclasses.fields(Study)})

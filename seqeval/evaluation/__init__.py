@@ -7,11 +7,9 @@ episodes, `runners` decide in which process evaluators run.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -61,9 +59,9 @@ class Evaluator(ABC):
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         """Named metrics, a number for each replica; each becomes a column of the rows.
 
-        Must depend only on the agents, on `visible`, and on streams of each replica's own seed, and must change
-        nothing. (Only the built-in `episodes` returns the row's fields `episode_returns`, `episode_lengths` and
-        `episode_successes`, a list for each replica.)
+        Must depend only on the agents, on `visible`, and on streams of each replica's own seed, and must
+        change nothing. (Only the built-in `episodes` returns the row's fields `episode_returns`,
+        `episode_lengths` and `episode_successes`, a list for each replica.)
         """
 
     def close(self) -> None:
@@ -95,20 +93,10 @@ def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: Visible
     return results
 
 
-def _defined_in(module: ModuleType) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Evaluator) and value.__module__ == module.__name__
-    }
-
-
-def _fault(value: Any) -> str | None:
-    if not (isinstance(value, type) and issubclass(value, Evaluator)):
-        return "is not an Evaluator of seqeval.evaluation"
-    if inspect.isabstract(value):
-        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
-    return None
-
-
-KIND = loading.Kind("evaluator", "seqeval.evaluation", "seqeval.evaluators", _defined_in, _fault)
+KIND = loading.class_kind(
+    "evaluator",
+    "seqeval.evaluation",
+    "seqeval.evaluators",
+    Evaluator,
+    "an Evaluator of seqeval.evaluation",
+)

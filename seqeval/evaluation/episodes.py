@@ -62,9 +62,9 @@ def run_episodes(
 ) -> dict[str, list[Any]]:
     """Runs the first episode of each of R × E environments from the given first observations.
 
-    `step` accepts actions (R·E, action) or (R·E,) and returns what a vectorised Gymnasium environment returns.
-    An environment whose episode has ended resets itself at the next step and continues; what follows is not
-    counted. The returns of a replica that took an action that is not finite are NaN.
+    `step` accepts actions (R·E, action) or (R·E,) and returns what a vectorised Gymnasium environment
+    returns. An environment whose episode has ended resets itself at the next step and continues; what follows
+    is not counted. The returns of a replica that took an action that is not finite are NaN.
     """
     count = replicas * episodes
     returns, lengths = np.zeros(count), np.zeros(count, np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
@@ -74,9 +74,9 @@ class ResolvedStudy:
     def jobs(self, directory: StudyDirectory, workers: int = 1, group: bool = False) -> list[Job]:
         """The jobs of all runs that have not finished.
 
-        The seeds of a variant on a dataset share a job, unless that would leave workers idle; with `group` so do
-        datasets with equal spaces. On the CPU a run's numbers are the same, to the last bit, in any job; on a GPU
-        they are not, so there the number of workers does not divide jobs.
+        The seeds of a variant on a dataset share a job, unless that would leave workers idle; with `group` so
+        do datasets with equal spaces. On the CPU a run's numbers are the same, to the last bit, in any job;
+        on a GPU they are not, so there the number of workers does not divide jobs.
         """
         batches: dict[Any, list[Job]] = {}
         for name, entry in self.descriptions.items():
@@ -147,8 +147,8 @@ class ResolvedStudy:
 
 
 def remaining(job: Job, directory: StudyDirectory) -> list[Job]:
-    """The runs of a job that have not finished, as jobs that resume after equal numbers of updates, in the same
-    phase."""
+    """The runs of a job that have not finished, as jobs that resume after equal numbers of updates, in the
+    same phase."""
     found: dict[tuple[int, int | None], list[Replica]] = {}
     done: dict[RunKey, int] = {}
     for key, run in files(job, directory).items():
@@ -263,7 +263,8 @@ def _describe(given: str, dataset: Dataset, order: str) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, with `+` if files differ; None outside a checkout."""
+    """The commit of the checkout that this code runs from, with `+` if files differ; None outside a
+    checkout."""
     git = ["git", "-C", str(Path(__file__).parents[2])]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)

@@ -1,4 +1,5 @@
-"""The driver's view of running jobs: new rows and progress, read from the study directory, and their display."""
+"""The driver's view of running jobs: new rows and progress, read from the study directory, and their
+display."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ GONE = {errno.ENOENT, errno.ESTALE}  # of a file whose run starts again
 
 
 class RowReader:
-    """Reads the rows of a run that another process writes, each of them once. A resumed run writes some of them
-    again, with the same content."""
+    """Reads the rows of a run that another process writes, each of them once. A resumed run writes some of
+    them again, with the same content."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -82,8 +82,8 @@ class Run:
                 for versions in (saved["versions"], _versions())
             )
             raise UserError(
-                f"{self.checkpoint}: saved by {before}, but {now} is installed; install the former to resume, or "
-                "delete the file to start this seed again"
+                f"{self.checkpoint}: saved by {before}, but {now} is installed; install the former to "
+                "resume, or delete the file to start this seed again"
             )
         return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
 
@@ -174,7 +174,8 @@ class StudyDirectory:
             ) from error
         if "invocations" not in study:
             raise UserError(
-                f"{self.path}: written by an older version of seqeval; read it with that, or give another --out"
+                f"{self.path}: written by an older version of seqeval; read it with that, or give "
+                "another --out"
             )
         return study
 
@@ -182,8 +183,8 @@ class StudyDirectory:
     def locked(self) -> Iterator[None]:
         """Prevents other processes from running the same study; creates the folder if necessary.
 
-        Raises UserError if another process has the lock, if the path is a file, or if the folder holds something
-        else.
+        Raises UserError if another process has the lock, if the path is a file, or if the folder holds
+        something else.
         """
         self._claim()
         with atomic_io.locked(self.path, "another process is running this study"):
@@ -201,8 +202,8 @@ class StudyDirectory:
         """Stores the resolved study, merged with what is stored already.
 
         `protocol`, `online`, `evaluation` and `precision` must be the same, and so must every dataset and
-        algorithm of the same name; new ones are added. The stored `matmul` backends are kept. Raises UserError
-        that names the first value that differs.
+        algorithm of the same name; new ones are added. The stored `matmul` backends are kept. Raises
+        UserError that names the first value that differs.
         """
         self._claim()
         if self.study_file.exists():
@@ -228,7 +229,8 @@ class StudyDirectory:
             if stored.get(key) != given.get(key):
                 if key == "digest":
                     raise UserError(
-                        f"{self.path}: {group!r} is other data there; rename one of them, or give another --out"
+                        f"{self.path}: {group!r} is other data there; rename one of them, or give "
+                        "another --out"
                     )
                 advice = "restore the file" if key == "code" else "use the same value"
                 name = f"{group}.{key}" if group else key
@@ -255,8 +257,8 @@ class StudyDirectory:
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of study directories as one table, with a column for each field and metric (`train/…`).
 
-    `study` is the present name of the folder, so a copy under another name is another study. Raises UserError if
-    a folder holds no study or no rows yet, or if two folders have the same name.
+    `study` is the present name of the folder, so a copy under another name is another study. Raises UserError
+    if a folder holds no study or no rows yet, or if two folders have the same name.
     """
     import pandas as pd
 

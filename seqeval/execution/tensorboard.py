@@ -25,8 +25,8 @@ except ImportError as error:
 
 
 class Scalars:
-    """The event files of a study directory. They are written anew from the stored rows, so that rows of earlier
-    calls without logging are included, and none is there twice."""
+    """The event files of a study directory. They are written anew from the stored rows, so that rows of
+    earlier calls without logging are included, and none is there twice."""
 
     def __init__(self, out: StudyDirectory) -> None:
         self._out, self._folder = out, out.path / "tensorboard"
@@ -37,8 +37,8 @@ class Scalars:
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Writes the numbers of a row, which has the fields of `Row`. A row of a run that resumed from a checkpoint
-        invalidates what was written from its step on."""
+        """Writes the numbers of a row, which has the fields of `Row`. A row of a run that resumed from a
+        checkpoint invalidates what was written from its step on."""
         run = self._out.run(row["dataset"], row["variant"], row["seed"])
         name, x = str(run.folder.relative_to(self._out.path / "runs")), row["samples"]
         events = []

@@ -65,10 +65,12 @@ class JobPayload:
 
 
 def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Failure]:
-    """Runs a job with one thread; yields its rows once they are stored, and at the end why it failed, if it did.
+    """Runs a job with one thread; yields its rows once they are stored, and at the end why it failed, if it
+    did.
 
     The job saves itself and ends early once `stop` is set, which the driver's request to stop does too. One
-    thread per process is the fastest way to use all cores, and makes results independent of the number of jobs.
+    thread per process is the fastest way to use all cores, and makes results independent of the number of
+    jobs.
     """
     directory = StudyDirectory(payload.out)
     threads = torch.get_num_threads()
@@ -77,8 +79,8 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
         with _heartbeat(payload, directory, stop) as progress:
             job: Job = pickle.loads(payload.job)
             with matmul.using(job.backend):
-                # The runs may have been started before, by a process that died, and a job may leave the online
-                # phase of some of its runs to jobs of their own.
+                # The runs may have been started before, by a process that died, and a job may leave the
+                # online phase of some of its runs to jobs of their own.
                 while not stop.is_set() and (jobs := remaining(job, directory)):
                     for part in jobs:
                         if not stop.is_set():

@@ -147,8 +147,8 @@ class BatchBuilder:
     def _prepare_returns(
         self, arrival: np.ndarray, datasets: Sequence[Dataset], rewards: Sequence[RewardScale]
     ) -> None:
-        """For each replica and row: the discounted return to go, and the position from which it is known: that
-        of the last to arrive from this row to the end of its episode."""
+        """For each replica and row: the discounted return to go, and the position from which it is known:
+        that of the last to arrive from this row to the end of its episode."""
         known = np.full(arrival.shape, NEVER, np.int32)
         returns = np.zeros(arrival.shape)
         for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):

@@ -84,12 +84,12 @@ class ObservationNormalizer:
         return (observations - self.mean) / self.std
 
     def set(self, replica: int, mean: Tensor, std: Tensor) -> None:
-        """Sets one replica's mean and std, (observation,) each."""
-        self.mean[replica, 0].copy_(mean)
-        self.std[replica, 0].copy_(std)
+        """Sets one replica's mean and std: (observation,), or (1, 1, observation) from `state_of`."""
+        self.mean[replica : replica + 1] = mean
+        self.std[replica : replica + 1] = std
 
     def state_of(self, replica: int) -> dict[str, Tensor]:
-        return {"mean": self.mean[replica, 0].clone(), "std": self.std[replica, 0].clone()}
+        return {name: values[replica : replica + 1].clone() for name, values in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class RewardScale:
         """The reward scale of IQL (Kostrikov et al., arXiv 2110.06169, appendix) without looking at the data.
 
         Locomotion rewards are divided by a span of returns and multiplied by 1000. The span is that of the
-        reference returns; the paper uses the dataset's best and worst episode, which reveals data that has not
-        arrived. AntMaze: r - 1. Other rewards are unchanged. Raises UserError for a locomotion environment
-        without reference returns.
+        reference returns; the paper uses the dataset's best and worst episode, which reveals data that has
+        not arrived. AntMaze: r - 1. Other rewards are unchanged. Raises UserError for a locomotion
+        environment without reference returns.
         """
         if _is_locomotion(dataset) and dataset.reference is None:
             raise UserError(
-                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, which "
-                "are not known; set scale_rewards=False in the algorithm's config to leave rewards unscaled"
+                f"{dataset.name}: rewards of {dataset.environment} are scaled by its reference returns, "
+                "which are not known; set scale_rewards=False in the algorithm's config to leave them"
             )
         reference = dataset.reference
         return cls._of(dataset, reference.maximum - reference.minimum if reference else 1.0)

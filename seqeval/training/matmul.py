@@ -1,8 +1,8 @@
-"""How matrix products are made: by whose kernels, and of which numbers.
+"""Matmul backends: which kernels compute the matrix products, and in which precision.
 
-Both follow from the processor and the precision that the study asks for, never from a timing, so that equal
-machines give equal numbers. A run directory keeps what it was begun with: other kernels round the last bit
-otherwise.
+Both follow from the processor and from the precision that the study asks for, never from a timing, so equal
+machines give equal numbers. A study directory records its backend and keeps it: other kernels round the last
+bit differently.
 """
 
 from __future__ import annotations
@@ -21,57 +21,62 @@ import torch
 from seqeval.errors import UserError
 from seqeval.types import Precision
 
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+Kernels = Literal["onednn", "narrow-onednn", "blas"]
 
 
 @dataclass(frozen=True)
 class MatmulBackend:
-    """Whose kernels make the products of float32 on the CPU: oneDNN's, those of the BLAS behind `torch.mm`,
-    or oneDNN's for narrow results alone; and what the operands of wide products are rounded to, whose sums
-    are of float32 in any case."""
+    """How matrix products are computed.
 
-    kernels: Literal["onednn", "narrow-onednn", "blas"] = "blas"
+    kernels: on the CPU in float32, those of oneDNN, those of the BLAS behind `torch.mm`, or oneDNN's for
+        narrow results only.
+    operands: the type that the operands of wide products are rounded to; sums are always float32.
+    """
+
+    kernels: Kernels = "blas"
     operands: Literal["float32", "bfloat16", "tf32"] = "float32"
 
 
 def default_backend(device: str, precision: Precision = "full") -> MatmulBackend:
-    """The rule. `device` is cpu or cuda.
+    """The backend for this machine; `device` is cpu or cuda.
 
-    The BLAS of torch's builds, MKL, uses on AMD's processors the 256-bit units alone: half of what Zen 5
-    (family 26) can do, and all that its predecessors can, but for narrow results. Elsewhere it is as fast as
-    oneDNN or faster.
+    On AMD processors MKL, the BLAS of the PyTorch wheels, uses only the 256-bit units. That is half of the
+    speed of Zen 5 (family 26) and, except for narrow results, the full speed of older ones. On other
+    processors it is at least as fast as oneDNN.
     """
     if device == "cuda":
         return MatmulBackend("blas", "tf32" if precision == "fast" else "float32")
     vendor, family = processor_family()
-    kernels: Literal["onednn", "narrow-onednn", "blas"] = "blas"
-    if ONEDNN and vendor == "AuthenticAMD":
+    kernels: Kernels = "blas"
+    if HAS_ONEDNN and vendor == "AuthenticAMD":
         kernels = "onednn" if family >= 26 else "narrow-onednn"
     return MatmulBackend(kernels, "bfloat16" if precision == "fast" and has_bfloat16() else "float32")
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16, and so faster than float32."""
-    able = torch.cpu.get_capabilities()
-    return ONEDNN and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    """Whether the processor multiplies bfloat16 natively, and so faster than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return HAS_ONEDNN and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @cache
 def processor_family() -> tuple[str, int]:
-    """Of this machine's processor: see `family_in`."""
+    """Vendor and family of this machine's processor; see `parse_processor_family`."""
     info = Path("/proc/cpuinfo")
-    return family_in(info.read_text() if info.exists() else platform.processor())
+    return parse_processor_family(info.read_text() if info.exists() else platform.processor())
 
 
-def family_in(text: str) -> tuple[str, int]:
-    """Vendor and family, as Linux and Windows tell them of x86; of others an empty name and 0."""
+def parse_processor_family(text: str) -> tuple[str, int]:
+    """Vendor and family in the description of an x86 processor by Linux or Windows; ("", 0) for others."""
     vendor = re.search(r"AuthenticAMD|GenuineIntel", text)
     family = re.search(r"(?:cpu family\s*:|Family) *(\d+)", text)
     return (vendor.group() if vendor else "", int(family.group(1)) if family else 0)
 
 
 def current() -> MatmulBackend:
-    """What this process computes with; until told otherwise, its machine's at full precision."""
+    """The backend in use; outside of `using`, this machine's for the CPU at full precision."""
     return _current or default_backend("cpu")
 
 
@@ -80,23 +85,23 @@ _current: MatmulBackend | None = None
 
 @contextmanager
 def using(backend: MatmulBackend) -> Iterator[None]:
-    """This process computes so, for a while. Raises UserError where this machine cannot."""
+    """Use a backend for the matrix products of this process. Raises UserError if the machine lacks it."""
     global _current
-    lacking = {
-        "products by oneDNN, which torch has not got": backend.kernels != "blas" and not ONEDNN,
-        "products of bfloat16, which the processor has not got": backend.operands == "bfloat16"
-        and not has_bfloat16(),
-    }
-    for what, lacks in lacking.items():
-        if lacks:
-            raise UserError(
-                f"precision: the study was begun with {what} here; go on where it was begun, or give another "
-                "--out"
-            )
+    if backend.kernels != "blas" and not HAS_ONEDNN:
+        raise UserError(_unavailable("oneDNN kernels, which this torch does not have"))
+    if backend.operands == "bfloat16" and not has_bfloat16():
+        raise UserError(_unavailable("bfloat16 products, which this processor does not have"))
     before, _current = _current, backend
-    of_cuda = torch.backends.cuda.matmul
-    tf32, of_cuda.fp32_precision = of_cuda.fp32_precision, "tf32" if backend.operands == "tf32" else "ieee"
+    cuda = torch.backends.cuda.matmul
+    tf32, cuda.fp32_precision = cuda.fp32_precision, "tf32" if backend.operands == "tf32" else "ieee"
     try:
         yield
     finally:
-        _current, of_cuda.fp32_precision = before, tf32
+        _current, cuda.fp32_precision = before, tf32
+
+
+def _unavailable(feature: str) -> str:
+    return (
+        f"precision: this study started with {feature}; resume it on the machine where it started, "
+        "or choose another --out"
+    )

@@ -22,8 +22,8 @@ class EnvironmentFailed(Exception):
 class TrainingEnvironments:
     """One environment for each of R agents, never used for evaluation.
 
-    All of its random numbers come from the agent's own seed, and each episode has a seed of its own, so that a
-    resumed run can replay the current episode from its actions.
+    All of its random numbers come from the agent's own seed, and each episode has a seed of its own, so that
+    a resumed run can replay the current episode from its actions.
     """
 
     def __init__(self, env_ids: Sequence[str], agents: Agents, buffer: Buffer) -> None:
@@ -71,8 +71,8 @@ class TrainingEnvironments:
                     observation = self._envs[replica].step(action)[0]
             if not np.array_equal(observation, state["observation"].numpy()):
                 raise EnvironmentFailed(
-                    f"the training environment {self._env_ids[replica]} of seed {self._seeds[replica]} does not "
-                    "repeat itself from the same seed and actions, so its run cannot be resumed"
+                    f"the training environment {self._env_ids[replica]} of seed {self._seeds[replica]} does "
+                    "not repeat itself from the same seed and actions, so its run cannot be resumed"
                 )
             self._observations[replica] = observation
 

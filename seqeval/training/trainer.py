@@ -2,8 +2,9 @@
 their curves; then they continue online.
 
 The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
-Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds what can be chosen,
-`slicing` decides when each transition arrives, `job` what a replica is and when its evaluations are due.
+Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds what can be
+chosen, `slicing` decides when each transition arrives, `job` what a replica is and when its evaluations are
+due.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class Trainer:
         self._start(job.replicas, agents, states)
 
     def train(self) -> Iterator[Row]:
-        """The training loop: yields the rows of each run in order, and ends when every replica has ended or when
-        the job is asked to stop.
+        """The training loop: yields the rows of each run in order, and ends when every replica has ended or
+        when the job is asked to stop.
 
-        `updates` is the number of gradient updates that every replica has made. An iteration makes one more and
-        then everything that is due after it, so that a checkpoint between two iterations is complete.
+        `updates` is the number of gradient updates that every replica has made. An iteration makes one more
+        and then everything that is due after it, so that a checkpoint between two iterations is complete.
         """
         if not self.updates:
             yield from self._evaluate()  # agents that learn online only have a row before any update
@@ -113,8 +114,8 @@ class Trainer:
         self._start_phase(loaded)
 
     def _fill_buffer(self, sampling: Sampling) -> tuple[Buffer, dict[tuple[str, int], np.ndarray]]:
-        """Moves the data of the job to its device. Returns also the buffer's rows of a dataset in the order of
-        arrival of a seed."""
+        """Moves the data of the job to its device. Returns also the buffer's rows of a dataset in the order
+        of arrival of a seed."""
         names, protocol = self.job.datasets, self.study.protocol
         spaces = [self.job.environments[name].actions for name in names]
         buffer = Buffer(
@@ -179,8 +180,8 @@ class Trainer:
         return self.updates > offline or (self.updates == offline and self.job.continues_online)
 
     def _end_phases(self) -> Iterator[Row]:
-        """Finishes the replicas whose last update has been made, and starts the online phase of those whose data
-        is used up, or leaves that to a job of their own if the others still have data to come."""
+        """Finishes the replicas whose last update has been made, and starts the online phase of those whose
+        data is used up, or leaves that to a job of their own if the others still have data to come."""
         ended = [replica for replica in self.replicas if self.updates >= self._phase_end(replica)]
         if not ended:
             return
@@ -229,8 +230,8 @@ class Trainer:
                 self.agents.normalizer.set(place, *self.buffer.observation_statistics(rows))
 
     def _evaluate(self) -> Iterator[Row]:
-        """Submits the evaluations that are due now, one dataset after the other. Yields the rows of the previous
-        ones, since one runs at a time."""
+        """Submits the evaluations that are due now, one dataset after the other. Yields the rows of the
+        previous ones, since one runs at a time."""
         if self.updates not in self._point_updates:
             return
         for name in dict.fromkeys(replica.dataset for replica in self.replicas):
@@ -263,8 +264,9 @@ class Trainer:
         self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
 
     def _must_wait(self) -> bool:
-        """Whether a running evaluation is waited for: another one follows after the next update, or the job is
-        asked to stop. A checkpoint can then be taken even if evaluations follow each other without a break."""
+        """Whether a running evaluation is waited for: another one follows after the next update, or the job
+        is asked to stop. A checkpoint can then be taken even if evaluations follow each other without a
+        break."""
         return self._pending is not None and (
             self.updates + 1 in self._point_updates or self.checkpoints.stopping
         )

@@ -1,12 +1,12 @@
 """EnvPool's environments, which C++ threads step.
 
-A pool is seeded only when it is created, so each reset creates a new one with a seed for each copy. The numbers
-of a copy depend on its seed and actions alone, not on the other copies or the number of threads. They differ
-from Gymnasium's: other generators draw the start states, and rewards are float32.
+A pool is seeded only when it is created, so each reset creates a new one with a seed for each copy. The
+numbers of a copy depend on its seed and actions alone, not on the other copies or the number of threads. They
+differ from Gymnasium's: other generators draw the start states, and rewards are float32.
 
-An environment of the same name may behave differently: in EnvPool 1.2.5 Pendulum-v1 has the spaces and the time
-limit of Gymnasium's, but limits the speed in another way. Only environments are accepted for which the tests
-show, step by step from the same states, that they do the same.
+An environment of the same name may behave differently: in EnvPool 1.2.5 Pendulum-v1 has the spaces and the
+time limit of Gymnasium's, but limits the speed in another way. Only environments are accepted for which the
+tests show, step by step from the same states, that they do the same.
 """
 
 from __future__ import annotations

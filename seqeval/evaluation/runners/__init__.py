@@ -1,4 +1,5 @@
-"""Runners decide where evaluators run: in the training process, or in a second one while training continues."""
+"""Runners decide where evaluators run: in the training process, or in a second one while training
+continues."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""Where the jobs of a study run: one file for each launcher, with a subclass of `Launcher`; `Execution.launcher` names
-it."""
+"""Where the jobs of a study run: one file for each launcher, with a subclass of `Launcher`;
+`Execution.launcher` names it."""
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 from seqeval import loading
 from seqeval.config import Execution
@@ -61,20 +60,10 @@ def find(name: str) -> type[Launcher]:
     return loading.load(KIND, name)
 
 
-def _defined_in(module: ModuleType) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Launcher) and value.__module__ == module.__name__
-    }
-
-
-def _fault(value: Any) -> str | None:
-    if not (isinstance(value, type) and issubclass(value, Launcher)):
-        return "is not a Launcher of seqeval.execution.launchers"
-    if inspect.isabstract(value):
-        return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
-    return None
-
-
-KIND = loading.Kind("launcher", "seqeval.execution.launchers", "seqeval.launchers", _defined_in, _fault)
+KIND = loading.class_kind(
+    "launcher",
+    "seqeval.execution.launchers",
+    "seqeval.launchers",
+    Launcher,
+    "a Launcher of seqeval.execution.launchers",
+)

@@ -46,8 +46,8 @@ class JobProcess:
 
 
 class Local(Launcher):
-    """One process per job, up to `jobs` in parallel. A process that dies is started once more, and resumes from
-    the last checkpoints."""
+    """One process per job, up to `jobs` in parallel. A process that dies is started once more, and resumes
+    from the last checkpoints."""
 
     def slots(self, device: str) -> int:
         return self.execution.jobs or (1 if device == "cuda" else cores())
@@ -105,8 +105,8 @@ class Local(Launcher):
         messages = list(_received(running.replies))
         if not messages and running.process.exitcode == 1:
             raise UserError(
-                "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, or "
-                "use jobs=1"
+                "worker processes could not start: in a script, call run under `if __name__ == '__main__':`, "
+                "or use jobs=1"
             )
         if len(messages) == 2:
             return {place: messages[1]}
@@ -147,8 +147,8 @@ def _run(payload: JobPayload, replies: Connection) -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is started in this context receives no signal before it ignores them itself, which is late:
-    it imports torch first."""
+    """A process that is started in this context receives no signal before it ignores them itself, which is
+    late: it imports torch first."""
     if os.name != "nt":
         resource_tracker.ensure_running()  # it unblocks signals when it starts
     with signals.blocked_in_children():

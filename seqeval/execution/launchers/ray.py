@@ -1,8 +1,8 @@
 """Jobs as tasks of a Ray cluster.
 
 Ray restarts a task that loses its process or its machine wherever there is room, and the job resumes from its
-last checkpoints, so the study directory must be on storage that every machine sees. Rows and progress reach the
-driver through that storage too.
+last checkpoints, so the study directory must be on storage that every machine sees. Rows and progress reach
+the driver through that storage too.
 
 Tested on two nodes of one machine with tasks on the CPU; shares of a GPU are passed to Ray unchanged.
 """

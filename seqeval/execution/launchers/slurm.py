@@ -1,16 +1,16 @@
 """Jobs as tasks of a Slurm array, through submitit.
 
 Shortly before its time limit a job receives SIGUSR2 from Slurm, saves itself and is requeued with `scontrol
-requeue`; one that is preempted or cancelled receives SIGTERM, saves itself and ends, and is resumed if the cluster
-requeues preempted jobs. It resumes from its last checkpoints, so the study directory must be on storage that every
-machine sees. Rows and progress reach the driver through that storage too; submitit's files and what the jobs print
-are in DIR/slurm.
+requeue`; one that is preempted or cancelled receives SIGTERM, saves itself and ends, and is resumed if the
+cluster requeues preempted jobs. It resumes from its last checkpoints, so the study directory must be on
+storage that every machine sees. Rows and progress reach the driver through that storage too; submitit's files
+and what the jobs print are in DIR/slurm.
 
 The tests use submitit's local executor, which starts processes of this machine: they show that a job that is
-signalled saves itself, is restarted and ends with the same rows, and what squeue and scancel are asked. They do not
-show what Slurm does: that it accepts the array, sends signals in time, requeues, and answers as the stand-ins of the
-tests do. That was tried by hand, on a Slurm 22.05 of one machine without accounting: time limit, preemption, a
-killed process, scancel, Ctrl-C, a detached study; not GPUs or several machines.
+signalled saves itself, is restarted and ends with the same rows, and what squeue and scancel are asked. They
+do not show what Slurm does: that it accepts the array, sends signals in time, requeues, and answers as the
+stand-ins of the tests do. That was tried by hand, on a Slurm 22.05 of one machine without accounting: time
+limit, preemption, a killed process, scancel, Ctrl-C, a detached study; not GPUs or several machines.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Slurm(Launcher):
         if self._stopping or all(directory.run(*key).finished for key in payload.runs):
             return None
         return Failure(
-            f"{payload.title}: its Slurm job {task.job_id} ended without a result; see {task.paths.stderr}, and "
-            "run the same command again to resume",
+            f"{payload.title}: its Slurm job {task.job_id} ended without a result; see {task.paths.stderr}, "
+            "and run the same command again to resume",
             fixable=True,
         )
 

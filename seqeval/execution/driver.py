@@ -1,0 +1,199 @@
+"""Runs a study: what is missing in its directory is run, what is there is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from seqeval.config import Execution, Study
+from seqeval.errors import UserError
+from seqeval.execution import launchers
+from seqeval.execution.driver_state import DriverState
+from seqeval.execution.jobs import files, resolve
+from seqeval.execution.launchers import Launcher
+from seqeval.execution.progress import Display, JobMonitor
+from seqeval.execution.slurm_queue import refuse_while_queued
+from seqeval.execution.storage import StudyDirectory, frame
+from seqeval.execution.worker import Failure, JobPayload
+from seqeval.training.job import Job
+from seqeval.types import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SWITCH_AFTER = 5.0  # seconds of evaluation before a second process is worth its start
+LOCAL = Execution()
+
+
+class JobsFailed(Exception):
+    """Jobs of a study failed; the message holds their tracebacks. The others are finished and stored."""
+
+
+class JobsIncomplete(UserError):
+    """As JobsFailed, if the user can fix every cause; the message has a line for each job."""
+
+
+def run(
+    study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
+) -> pd.DataFrame:
+    """Runs what has not finished of a study in the directory `out`, and returns all of its rows.
+
+    Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
+    == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
+    already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
+    JobsIncomplete at the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have
+    saved themselves, a second one at once.
+    """
+    import pandas as pd
+
+    for _ in rows(study, out, execution, console):
+        pass
+    if execution.detached and next(StudyDirectory(Path(out)).rows(), None) is None:
+        return pd.DataFrame()
+    return frame([Path(out)])
+
+
+def rows(
+    study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
+) -> Iterator[Row]:
+    """As `run`, but yields each new row once it is stored."""
+    console = console or Console(stderr=True)
+    launcher = launchers.find(execution.launcher)(execution, Path(out))
+    if launcher.device is not None and study.device not in ("auto", launcher.device):
+        raise UserError(
+            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on "
+            f"{launcher.device}; change device, or the launcher's number of GPUs"
+        )
+    if execution.log is not None:
+        import seqeval.execution.tensorboard  # noqa: F401  # raises UserError if it is not installed
+    resolved = resolve(study, launcher.device)
+    directory = StudyDirectory(Path(out))
+    with directory.locked():
+        refuse_while_queued(directory.path)
+        directory.admit(resolved.describe())
+        resolved = resolved.resumed(directory.study())
+        for note in resolved.notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+        if not resolved.jobs(directory):
+            console.print(f"{directory.path}: every run is finished", highlight=False)
+            return
+        with launcher:
+            jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
+            _print_resumed(jobs, directory, console)
+            new = _run_jobs(launcher, jobs, directory, execution, console)
+            yield from new if execution.log is None else _logged(new, directory)
+
+
+def _print_resumed(jobs: Sequence[Job], directory: StudyDirectory, console: Console) -> None:
+    for job in jobs:
+        if job.done:
+            note = f"resumes after {job.done} of {job.total_updates(job.replicas[0])} updates"
+        elif any(run.checkpoint.exists() for run in files(job, directory).values()):
+            note = "its checkpoint cannot be used; it starts again"
+        else:
+            continue
+        console.print(f"note: {job.title}: {note}", highlight=False, markup=False)
+
+
+def _switch_after(execution: Execution, launcher: Launcher, device: str, jobs: int) -> float:
+    """Seconds of evaluation after which a job evaluates in a second process."""
+    if execution.overlap == "auto" and not launcher.has_spare_cpu(device, jobs):
+        return math.inf
+    # On a GPU the two processes round differently, so which of them evaluates must not depend on time.
+    return {"off": math.inf, "on": 0.0, "auto": SWITCH_AFTER if device == "cpu" else 0.0}[execution.overlap]
+
+
+def _run_jobs(
+    launcher: Launcher,
+    jobs: Sequence[Job],
+    directory: StudyDirectory,
+    execution: Execution,
+    console: Console,
+) -> Iterator[Row]:
+    """Runs all jobs and yields their rows; one that fails does not stop the others, and what there is to
+    raise is raised at the end."""
+    out = directory.path
+    switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
+    payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]
+    monitors = [JobMonitor(job, directory) for job in jobs]
+    DriverState().write(out)
+    failures, running = list[Failure](), set(range(len(jobs)))
+    with _stop_on_signals() as stop, Display(monitors, console) as display:
+        launcher.submit(payloads, stop)
+        if execution.detached:
+            display.say(f"jobs in the queue: {len(jobs)}; see `seqeval status {out} --watch`")
+            return
+        try:
+            while running:
+                if stop.is_set() and not DriverState.read(out).stop:
+                    replace(DriverState.read(out), stop=True).write(out)
+                # Before the files are read: the rows of a job that has ended are all there.
+                ended = launcher.poll()
+                for place in sorted(running):
+                    yield from monitors[place].new_rows()
+                for place, failure in ended.items():
+                    running.discard(place)
+                    display.end(place, failure)
+                    if failure is not None:
+                        failures.append(failure)
+                        _record(failure, jobs[place], directory)
+                for note in launcher.notes:
+                    display.say(f"note: {note}")
+                launcher.notes.clear()
+        finally:  # a second Ctrl-C, or the caller wants no more rows
+            if running:
+                launcher.cancel()
+    if failures:
+        text = "\n".join(failure.text for failure in failures)
+        raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def _record(failure: Failure, job: Job, directory: StudyDirectory) -> None:
+    """Writes error.txt for the runs of a job that could not do that itself."""
+    for run in files(job, directory).values():
+        if not run.finished and not run.error.exists():
+            run.write_error(failure.text)
+
+
+def _logged(rows: Iterator[Row], directory: StudyDirectory) -> Iterator[Row]:
+    """The rows, written for TensorBoard first."""
+    from seqeval.execution.tensorboard import Scalars
+
+    scalars = Scalars(directory)
+    for row in rows:
+        scalars.add(asdict(row))
+        yield row
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets. The second one raises KeyboardInterrupt at once."""
+    stop = threading.Event()
+
+    def handle(signum: int, _: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        text = "\nstopping: every job finishes its update and saves itself; repeat to stop at once\n"
+        os.write(2, text.encode())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

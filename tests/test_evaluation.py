@@ -5,7 +5,9 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from seqeval.evaluation.gymnasium import Evaluator
+from seqeval.config import Evaluation
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.episodes import Episodes
 
 from seqeval.seeding import stream
 

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from cluster import RAISES, SMALL, checkpoints, differences, run, silent
+from cluster import RAISES, SMALL, checkpoints, differences, run
 
 from seqeval import Evaluation, Execution, Online, Protocol, Slurm, Study, UserError, datasets, signals
 from seqeval.execution import driver

@@ -108,8 +108,7 @@ class JobMonitor:
         self.updates = max(self.updates, updates)
 
     def _has_started(self) -> bool:
-        """Whether there may be rows and progress: one look at the disk for a waiting job, of which a study may
-        have hundreds."""
+        """Whether there may be rows and progress; fast, since a study may have hundreds of waiting jobs."""
         if not self._started:  # a job opens all of its runs first
             self._started = next(iter(self._runs.values())).rows.exists()
         return self._started

@@ -209,9 +209,7 @@ class Trainer:
         """The number of updates after which the present phase of a replica ends."""
         offline = replica.schedule.updates
         return (
-            offline
-            if self.updates <= offline and self.environments is None
-            else self.total_updates[replica]
+            offline if self.updates <= offline and self.environments is None else self.total_updates[replica]
         )
 
     def _step_due(self) -> bool:

@@ -23,7 +23,7 @@ from seqeval import Evaluation, Execution, Online, Protocol, Slurm, Study, UserE
 from seqeval.execution import driver
 from seqeval.execution.driver import JobsFailed
 from seqeval.execution.launchers import local
-from seqeval.execution.storage import StudyDirectory
+from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import JobPayload
 
 STUDY = Study(
@@ -274,6 +274,30 @@ def test_a_failed_evaluation_fails_its_job_with_the_reason(waiting: Path) -> Non
 
     run(study, out)
     assert differences()(waiting / "expected", out) == []
+
+
+def test_a_checkpoint_is_taken_while_evaluations_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation is due after every update, and each takes longer than an update."""
+    saved: list[int] = []
+    save = Run.save_checkpoint
+
+    def save_and_record(self: Run, updates: int, states: Any) -> None:
+        saved.append(updates)
+        save(self, updates, states)
+
+    monkeypatch.setattr(Run, "save_checkpoint", save_and_record)
+    study = replace(
+        STUDY,
+        algorithms=(f"bc:{SMALL},name=bc",),
+        seeds=(0,),
+        protocol=Protocol(start=19_500, grow_by=50),
+        evaluation=Evaluation(every=50, episodes=1),
+        online=Online(),
+    )
+    assert len(run(study, tmp_path / "out", overlap="on", save_every=0.0)) == 11
+    assert saved == list(range(1, 11))
 
 
 SCRIPT = """

@@ -57,6 +57,7 @@ class Trainer:
         self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now
         self.environments: TrainingEnvironments | None = None
+        self.total_updates = {replica: job.total_updates(replica) for replica in job.replicas}
         self.points = {replica: job.points(replica) for replica in job.replicas}
         self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
         self._pending: PendingRows | None = None
@@ -189,7 +190,7 @@ class Trainer:
         if not ended:
             return
         yield from self._finished_rows(wait=True)
-        finished = [replica for replica in ended if self.updates >= self.job.total_updates(replica)]
+        finished = [replica for replica in ended if self.updates >= self.total_updates[replica]]
         if finished:
             places = {replica: place for place, replica in enumerate(self.replicas)}
             final = {replica: self.agents.state_of(places[replica]) for replica in finished}
@@ -211,9 +212,7 @@ class Trainer:
         """The number of updates after which the present phase of a replica ends."""
         offline = replica.schedule.updates
         return (
-            offline
-            if self.updates <= offline and self.environments is None
-            else self.job.total_updates(replica)
+            offline if self.updates <= offline and self.environments is None else self.total_updates[replica]
         )
 
     def _step_due(self) -> bool:

@@ -16,7 +16,7 @@ from conftest import Seqeval
 
 from seqeval import Evaluation, Execution, Online, Protocol, Study, UserError, datasets
 from seqeval.evaluation.episodes import Episodes
-from seqeval.execution import JobsFailed
+from seqeval.execution.driver import JobsFailed
 from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.storage import StudyDirectory
 
@@ -66,7 +66,7 @@ def test_a_grouped_study_stores_the_same(
 
 @pytest.mark.parametrize(
     ("first", "then", "count", "save_every"),
-    [(True, False, 20, 0.0), (False, True, 20, 0.02), (True, True, 3, 0.0), (True, False, 38, 0.02)],
+    [(True, False, 20, 0.0), (False, True, 20, 0.02), (True, True, 9, 0.0), (True, False, 38, 0.02)],
 )
 def test_a_study_may_be_started_and_resumed_with_and_without_groups(
     study: Study, uninterrupted: Path, tmp_path: Path, first: bool, then: bool, count: int, save_every: float
@@ -97,7 +97,7 @@ def test_a_grouped_study_that_is_killed_at_random_times_resumes_exactly(
 ) -> None:
     chaos, execution = load_chaos(), Execution(jobs=1, save_every=0.02, group=True)
     kills = chaos.kill_and_resume(study, tmp_path / "study", 6, 0.6, 0, execution)
-    assert kills.total() > 0
+    assert kills.total() == 6
     assert differences()(uninterrupted, tmp_path / "study") == []
 
 

@@ -1,4 +1,4 @@
-"""On a GPU: captured and replayed updates equal those of Python, and the host waits only when rows are due."""
+"""On a GPU: replayed updates equal those of Python, and the host waits only when rows are due."""
 
 from __future__ import annotations
 

@@ -182,7 +182,9 @@ def test_the_reward_scale_of_paper_is_that_of_the_full_dataset() -> None:
 def test_adam_with_decay_equals_that_of_torch_with_a_schedule(float64: None) -> None:
     from seqeval.algos._optim import Adam, cosine_decay
 
-    ours_parameters, theirs_parameters = (torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2))
+    ours_parameters, theirs_parameters = (
+        torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2)
+    )
     ours = Adam(ours_parameters, 0.1, decay_over=5)
     theirs = torch.optim.Adam(theirs_parameters.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(theirs, lambda made: cosine_decay(made + 1, 5))

@@ -85,6 +85,8 @@ def rows(
             console.print(f"note: {note}", highlight=False, markup=False)
         if not resolved.jobs(directory):
             console.print(f"{directory.path}: every run is finished", highlight=False)
+            if execution.log is not None:
+                yield from _logged(iter(()), directory)
             return
         with launcher:
             jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)

@@ -44,6 +44,11 @@ class BatchBuilder:
                 self._column([s.factor for s in rewards]),
                 self._column([s.offset for s in rewards]),
             )
+        if sampling.rows:
+            sizes = [np.count_nonzero(order < buffer.size) for order in orders]  # the others are online
+            firsts = [int(order.min()) if len(order) else 0 for order in orders]
+            online = [buffer.size if len(o) == n else o[n] - n for o, n in zip(orders, sizes, strict=True)]
+            self._origins = [torch.tensor(o, device=buffer.device).unsqueeze(1) for o in (firsts, online)]
         self._arrival: Tensor | None = None  # (R, rows): position of each row in the order of arrival
         if sampling.kind != "transitions" or sampling.returns_to_go:
             arrival = np.full((len(orders), len(buffer.rewards)), NEVER, np.int32)
@@ -130,12 +135,13 @@ class BatchBuilder:
         extras: dict[str, Tensor] = {}
         dtype = self.buffer.rewards.dtype
         if self.sampling.rows:
-            extras["rows"] = rows.long()
+            extras["rows"] = self._own_rows(rows)
         if self.sampling.next_actions:
             assert self.buffer.continues is not None
-            following = (rows.long() + 1).clamp(max=len(self.buffer.rewards) - 1)
-            extras["next_actions"] = _gather(self.buffer.actions, following)
-            extras["next_actions_mask"] = _gather(self.buffer.continues, rows).to(dtype)
+            continues = _gather(self.buffer.continues, rows)
+            # Elsewhere the following row belongs to another episode, which may not have arrived.
+            extras["next_actions"] = _gather(self.buffer.actions, rows + continues.to(rows.dtype))
+            extras["next_actions_mask"] = continues.to(dtype)
         if self.sampling.returns_to_go:
             flat = rows.flatten(1).long()
             known = self._known_from.gather(1, flat) < indices.visible.unsqueeze(1)
@@ -144,22 +150,31 @@ class BatchBuilder:
             extras["returns_to_go_mask"] = known.view(rows.shape).to(dtype)
         return extras
 
+    def _own_rows(self, rows: Tensor) -> Tensor:
+        """The rows counted from the start of the replica's dataset, which its online transitions follow.
+        Unlike rows of the buffer they do not depend on other replicas."""
+        data, online = self._origins
+        flat = rows.flatten(1).long()
+        return (flat - torch.where(flat < self.buffer.size, data, online)).view(rows.shape)
+
     def _prepare_returns(
         self, arrival: np.ndarray, datasets: Sequence[Dataset], rewards: Sequence[RewardScale]
     ) -> None:
         """For each replica and row: the discounted return to go, and the position from which it is known:
         that of the last to arrive from this row to the end of its episode."""
         known = np.full(arrival.shape, NEVER, np.int32)
-        returns = np.zeros(arrival.shape)
+        sums, ones = np.zeros(arrival.shape[1]), np.zeros(arrival.shape[1])  # discounted: of rewards, of 1
         for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
+            logged = dataset.rewards.tolist()
             for first, last in _ended_episodes(dataset):
                 span = slice(offset + first, offset + last)
                 known[:, span] = np.maximum.accumulate(arrival[:, span][:, ::-1], 1)[:, ::-1]
-                total = np.zeros(len(arrival))
+                total = count = 0.0
                 for row in reversed(range(first, last)):
-                    scaled = [s.factor * float(dataset.rewards[row]) + s.offset for s in rewards]
-                    total = np.array(scaled) + self.sampling.discount * total
-                    returns[:, offset + row] = total
+                    total = logged[row] + self.sampling.discount * total
+                    count = 1 + self.sampling.discount * count
+                    sums[offset + row], ones[offset + row] = total, count
+        returns = np.stack([scale.factor * sums + scale.offset * ones for scale in rewards])
         self._known_from = torch.from_numpy(known).to(self.buffer.device)
         self._returns = torch.from_numpy(returns).to(self.buffer.device, self.buffer.rewards.dtype)
 

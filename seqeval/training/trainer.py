@@ -54,9 +54,10 @@ class Trainer:
         self.study, self.study_name = job.study, study_name
         self.config: Config = job.variant.config
         self.device = torch.device(job.device)
-        self.updates = job.done
+        self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now
         self.environments: TrainingEnvironments | None = None
+        self.total_updates = {replica: job.total_updates(replica) for replica in job.replicas}
         self.points = {replica: job.points(replica) for replica in job.replicas}
         self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
         self._pending: PendingRows | None = None
@@ -88,8 +89,11 @@ class Trainer:
             yield from self._evaluate()
             yield from self._finished_rows(wait=self._must_wait())
             if self._pending is None and self.checkpoints.due():
-                self.checkpoints.save(self.updates, self._states(self.replicas))
+                self._save()
             yield from self._end_phases()
+        if self.replicas and self._saved_updates < self.updates:  # asked to stop since the last checkpoint
+            yield from self._finished_rows(wait=True)
+            self._save()
 
     def close(self) -> None:
         """Closes the training environments."""
@@ -188,7 +192,7 @@ class Trainer:
         if not ended:
             return
         yield from self._finished_rows(wait=True)
-        finished = [replica for replica in ended if self.updates >= self.job.total_updates(replica)]
+        finished = [replica for replica in ended if self.updates >= self.total_updates[replica]]
         if finished:
             places = {replica: place for place, replica in enumerate(self.replicas)}
             final = {replica: self.agents.state_of(places[replica]) for replica in finished}
@@ -210,9 +214,7 @@ class Trainer:
         """The number of updates after which the present phase of a replica ends."""
         offline = replica.schedule.updates
         return (
-            offline
-            if self.updates <= offline and self.environments is None
-            else self.job.total_updates(replica)
+            offline if self.updates <= offline and self.environments is None else self.total_updates[replica]
         )
 
     def _step_due(self) -> bool:
@@ -282,6 +284,10 @@ class Trainer:
                 return
             pending, self._pending = self._pending, None
             yield from pending.rows(outcome, self.datasets[pending.replicas[0].dataset].reference)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.updates, self._states(self.replicas))
+        self._saved_updates = self.updates
 
     def _states(self, replicas: Sequence[Replica]) -> dict[Replica, State]:
         """The complete training state of these replicas."""

@@ -9,7 +9,7 @@ import torch
 
 from seqeval.algorithm import Algorithm
 from seqeval.check.tracing import Operator, Recorder, leaves
-from seqeval.replay.batches import BatchBuilder
+from seqeval.replay.samplers import Sampler
 from seqeval.training import trainer
 from seqeval.training.metrics import MetricMeans
 from seqeval.training.updater import GraphUpdater, Updater
@@ -49,7 +49,7 @@ def use_recorded_graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraphs]
     """Makes every trainer capture and replay its updates; returns the list that its graphs are added to."""
     made: list[RecordedGraphs] = []
 
-    def make(algorithm: Algorithm, batches: BatchBuilder, metrics: MetricMeans) -> Updater:
+    def make(algorithm: Algorithm, batches: Sampler, metrics: MetricMeans) -> Updater:
         made.append(RecordedGraphs())
         assert algorithm.period is not None
         return GraphUpdater(algorithm, batches, metrics, algorithm.period, made[-1])

@@ -16,7 +16,7 @@ from training_setup import NO_ONLINE, ONE_POINT, Training, make_job, small_datas
 from seqeval.algorithm import Noise
 from seqeval.config import Online, Protocol
 from seqeval.execution.storage import frame
-from seqeval.replay.samplers import IndexSampler
+from seqeval.replay.indices import IndexSampler
 from seqeval.seeding import stream
 from seqeval.training import trainer as trainer_module
 from seqeval.training.updater import WARM_UP, CudaGraphs, Updater

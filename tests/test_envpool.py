@@ -17,7 +17,7 @@ from test_evaluation import Act, Policies
 
 from seqeval import Evaluation, Study, UserError, environments
 from seqeval.evaluation import VisibleData
-from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.execution.jobs import resolve
 from seqeval.execution.storage import StudyDirectory
 

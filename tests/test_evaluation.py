@@ -12,7 +12,7 @@ import pytest
 
 from seqeval.config import Evaluation
 from seqeval.evaluation import VisibleData
-from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.seeding import stream
 
 SEEDS, EPISODES = [3, 8], 25

@@ -15,7 +15,7 @@ from cluster import checkpoints, differences, load_chaos, rows, run, run_partly,
 from conftest import Seqeval
 
 from seqeval import Evaluation, Execution, Online, Protocol, Study, UserError, datasets
-from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.execution.driver import JobsFailed
 from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.storage import StudyDirectory

@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import make_dataset
 
-import seqeval.replay.samplers
+import seqeval.replay.indices
 from seqeval import environments
 from seqeval.algorithm import Noise, Sampling
 from seqeval.errors import UserError
-from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import IndexSampler, Indices, draw_noise
 from seqeval.replay.normalization import ObservationNormalizer, RewardScale, action_mapping
-from seqeval.replay.samplers import IndexSampler, Indices, draw_noise
+from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
 from seqeval.slicing import Stream
 from seqeval.types import Dataset, Discrete
@@ -32,7 +32,7 @@ def make_buffer(datasets: Sequence[Dataset], room: int = 0) -> Buffer:
     return Buffer(datasets, [action_mapping(PENDULUM, CPU)] * len(datasets), CPU, room, 1)
 
 
-def make_sampler(seeds: list[int]) -> IndexSampler:
+def make_index_sampler(seeds: list[int]) -> IndexSampler:
     orders = [stream(seed, "order").permutation(120).astype(np.int32) for seed in seeds]
     schedules = [Stream(120, 20, 3, 2, None)] * len(seeds)
     return IndexSampler(CPU, schedules, orders, seeds, 4, NOISE)
@@ -49,8 +49,8 @@ def test_a_batch_holds_the_sampled_rows_in_the_units_of_the_algorithm() -> None:
     for replica, (mean, std) in enumerate(((0.5, 2.0), (-1.0, 4.0))):
         normalizer.set(replica, torch.full((3,), mean), torch.full((3,), std))
     scales = [RewardScale(factor=10.0, offset=-1.0), RewardScale()]
-    builder = BatchBuilder(make_buffer([data]), Sampling(), scales, normalizer, [], [data])
-    batch = builder.build(Indices(rows, torch.tensor([120, 120]), {"a": torch.ones(2, 1)}))
+    sampler = make_sampler(make_buffer([data]), Sampling(), scales, normalizer, [], [data])
+    batch = sampler.sample(Indices(rows, torch.tensor([120, 120]), {"a": torch.ones(2, 1)}))
     mean, std = np.array([0.5, -1.0])[:, None, None], np.array([2.0, 4.0])[:, None, None]
     np.testing.assert_allclose(batch.observations, (data.observations[rows] - mean) / std, rtol=1e-5)
     np.testing.assert_allclose(
@@ -69,8 +69,8 @@ def test_a_single_dataset_is_neither_copied_nor_changed() -> None:
     before = data.observations.copy()
     buffer = make_buffer([data])
     assert buffer.observations.data_ptr() == data.observations.ctypes.data
-    builder = BatchBuilder(buffer, Sampling(), [RewardScale(3.0)], None, [], [data])
-    builder.build(Indices(torch.zeros((1, 4), dtype=torch.int32), torch.tensor([120]), {}))
+    sampler = make_sampler(buffer, Sampling(), [RewardScale(3.0)], None, [], [data])
+    sampler.sample(Indices(torch.zeros((1, 4), dtype=torch.int32), torch.tensor([120]), {}))
     np.testing.assert_array_equal(data.observations, before)
 
 
@@ -135,9 +135,9 @@ def test_rewards_are_scaled_by_reference_returns_that_are_known_before_any_data(
 
 
 def test_indices_of_a_seed_do_not_depend_on_other_seeds_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = draw_all(make_sampler([4, 9, 2]))
-    monkeypatch.setattr(seqeval.replay.samplers, "BLOCK", 7)
-    alone = draw_all(make_sampler([9]))
+    together = draw_all(make_index_sampler([4, 9, 2]))
+    monkeypatch.setattr(seqeval.replay.indices, "BLOCK", 7)
+    alone = draw_all(make_index_sampler([9]))
     for many, one in zip(together, alone, strict=True):
         assert torch.equal(many.rows[1], one.rows[0])
         assert torch.equal(many.visible[1], one.visible[0])
@@ -147,7 +147,7 @@ def test_indices_of_a_seed_do_not_depend_on_other_seeds_or_blocks(monkeypatch: p
 
 
 def test_visible_is_the_number_of_transitions_that_have_arrived() -> None:
-    visible = [indices.visible.tolist() for indices in draw_all(make_sampler([4, 9]))]
+    visible = [indices.visible.tolist() for indices in draw_all(make_index_sampler([4, 9]))]
     # N = 120, T0 = 20, γ = 3, K = 2.
     assert visible == [[min(120, 20 + 3 * (update // 2))] * 2 for update in range(68)]
 
@@ -163,11 +163,11 @@ def test_an_online_phase_has_streams_of_its_own() -> None:
 
 @pytest.mark.parametrize("drawn", [0, 1, 6, 7, 8, 67])
 def test_a_sampler_resumes_in_the_middle_of_a_block(drawn: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seqeval.replay.samplers, "BLOCK", 7)
-    whole, sampler = draw_all(make_sampler([4, 9])), make_sampler([4, 9])
+    monkeypatch.setattr(seqeval.replay.indices, "BLOCK", 7)
+    whole, sampler = draw_all(make_index_sampler([4, 9])), make_index_sampler([4, 9])
     for _ in range(drawn):
         sampler.draw()
-    resumed = make_sampler([9, 4])  # replicas may be in another order
+    resumed = make_index_sampler([9, 4])  # replicas may be in another order
     resumed.load_states([sampler.state_of(1), sampler.state_of(0)])
     assert resumed.drawn == drawn
     for expected in whole[drawn:]:
@@ -177,7 +177,7 @@ def test_a_sampler_resumes_in_the_middle_of_a_block(drawn: int, monkeypatch: pyt
 
 
 def test_threads_change_no_number() -> None:
-    alone, threaded = make_sampler([4, 0, 9]), make_sampler([4, 0, 9])
+    alone, threaded = make_index_sampler([4, 0, 9]), make_index_sampler([4, 0, 9])
     threaded._map = ThreadPoolExecutor(3).map
     for one, other in zip(draw_all(alone), draw_all(threaded), strict=True):
         assert torch.equal(one.rows, other.rows)

@@ -262,7 +262,7 @@ def test_the_evaluators_see_what_is_visible() -> None:
 @pytest.mark.parametrize("block", [1, 7])
 def test_the_size_of_a_block_of_indices_changes_no_number(monkeypatch: pytest.MonkeyPatch, block) -> None:
     expected = train("td3_bc", [3, 1]).outcome()
-    monkeypatch.setattr("seqeval.replay.samplers.BLOCK", block)
+    monkeypatch.setattr("seqeval.replay.indices.BLOCK", block)
     assert train("td3_bc", [3, 1]).outcome() == expected
 
 

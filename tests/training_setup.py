@@ -86,7 +86,7 @@ class Checkpoint(NamedTuple):
 
 
 class MemoryCheckpoints:
-    """Keeps the runs of a job in memory, as `execution.worker.RunFiles` keeps them in files."""
+    """Keeps the runs of a job in memory, as `execution.checkpoints.RunFiles` keeps them in files."""
 
     def __init__(self) -> None:
         self.rows: dict[RunKey, list[Row]] = {}

@@ -1,6 +1,6 @@
 """Evaluators measure R agents at the points of their curves; episodes are one evaluator.
 
-An evaluator is a file in this folder, an entry point of the group `seqeval.evaluators`, or a path,
+An evaluator is a file in `evaluators`, an entry point of the group `seqeval.evaluators`, or a path,
 `path/to/mine.py:Name`; `Evaluation.evaluators` lists those of a study. `backends` run the environments of
 episodes, `runners` decide in which process evaluators run.
 """
@@ -109,7 +109,7 @@ def _check(evaluator: str, metric: str, values: int, replicas: int, taken: Colle
 
 KIND = loading.class_kind(
     "evaluator",
-    "seqeval.evaluation",
+    "seqeval.evaluation.evaluators",
     "seqeval.evaluators",
     Evaluator,
     "an Evaluator of seqeval.evaluation",

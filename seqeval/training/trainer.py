@@ -18,10 +18,10 @@ from seqeval.algorithm import Config, Sampling
 from seqeval.config import Protocol
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner
-from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
-from seqeval.replay.samplers import IndexSampler
+from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, window_start
 from seqeval.training.agents import AgentGroup, Agents
@@ -82,7 +82,7 @@ class Trainer:
             if self.environments is not None and self._step_due():
                 self.environments.step()
             self._refresh_normalizer()
-            self.updater.update(self.sampler.draw())
+            self.updater.update(self.indices.draw())
             self.updates += 1
             self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
 
@@ -156,7 +156,7 @@ class Trainer:
             ]
             env_ids = [str(self.datasets[replica.dataset].env_id) for replica in self.replicas]
             self.environments = TrainingEnvironments(env_ids, self.agents, self.buffer)
-        self.sampler = IndexSampler(
+        self.indices = IndexSampler(
             self.device,
             schedules,
             orders,
@@ -166,7 +166,7 @@ class Trainer:
             ("online",) if online else (),
         )
         if states is not None and online == (states[0]["environment"] is not None):
-            self.sampler.load_states([state["sampler"] for state in states])
+            self.indices.load_states([state["indices"] for state in states])
             if self.environments is not None:
                 self.environments.load_states([state["environment"] for state in states])
         rewards = [
@@ -174,10 +174,10 @@ class Trainer:
             for replica in self.replicas
         ]
         datasets = [self.datasets[name] for name in self.job.datasets]
-        batches = BatchBuilder(
+        sampler = make_sampler(
             self.buffer, algorithm.sampling, rewards, self.agents.normalizer, orders, datasets
         )
-        self.updater = make_updater(algorithm, batches, self.metrics)
+        self.updater = make_updater(algorithm, sampler, self.metrics)
 
     def _is_online(self) -> bool:
         """Whether the next update belongs to the online phase."""
@@ -262,7 +262,7 @@ class Trainer:
             metrics,
             self.train_seconds - seconds,
         )
-        orders = self.sampler.orders[group]
+        orders = self.indices.orders[group]
         samples = tuple(point.samples for point in points)
         visible = VisibleData(samples, self.buffer, lambda replica: orders[replica][: samples[replica]])
         self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
@@ -296,7 +296,7 @@ class Trainer:
             replica: {
                 "agent": self.agents.state_of(places[replica]),
                 "metrics": self.metrics.state_of(places[replica]),
-                "sampler": self.sampler.state_of(places[replica]),
+                "indices": self.indices.state_of(places[replica]),
                 "environment": self.environments and self.environments.state_of(places[replica]),
             }
             for replica in replicas

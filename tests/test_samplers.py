@@ -25,10 +25,10 @@ from training_setup import (
 
 from seqeval import Evaluation, Execution, Online, Protocol, Study, environments, run
 from seqeval.algorithm import Sampling
-from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, RewardScale, action_mapping
-from seqeval.replay.samplers import Indices
+from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order
 from seqeval.types import Batch, Dataset
@@ -78,8 +78,8 @@ def build(
     scales: Sequence[RewardScale] | None = None,
 ) -> Batch:
     scales = [UNSCALED] * len(orders) if scales is None else scales
-    builder = BatchBuilder(make_buffer(datasets), sampling, scales, None, orders, datasets)
-    return builder.build(make_indices(rows, visible))
+    sampler = make_sampler(make_buffer(datasets), sampling, scales, None, orders, datasets)
+    return sampler.sample(make_indices(rows, visible))
 
 
 @dataclass
@@ -326,8 +326,8 @@ def test_observations_of_sequences_are_normalized(float64: None) -> None:
     normalizer = ObservationNormalizer(2, 3, CPU)
     normalizer.set(1, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 4.0]))
     buffer, sampling = make_buffer([by_hand()]), Sampling("sequences", length=2)
-    builder = BatchBuilder(buffer, sampling, [UNSCALED] * 2, normalizer, [LOGGED] * 2, [by_hand()])
-    batch = builder.build(make_indices([[0, 4], [0, 4]], [8, 8]))
+    sampler = make_sampler(buffer, sampling, [UNSCALED] * 2, normalizer, [LOGGED] * 2, [by_hand()])
+    batch = sampler.sample(make_indices([[0, 4], [0, 4]], [8, 8]))
     plain = by_hand().observations[[[0, 1], [4, 5]]].astype(np.float64)
     np.testing.assert_array_equal(batch.observations[0], plain)
     np.testing.assert_allclose(batch.observations[1], (plain - [1, 2, 3]) / [2, 2, 4], rtol=1e-14)
@@ -340,8 +340,8 @@ def test_images_are_gathered_without_a_cast(kind: str) -> None:
     buffer = make_buffer([data])
     assert buffer.observations.dtype == torch.uint8
     assert buffer.observations.data_ptr() == images.ctypes.data  # not copied either
-    builder = BatchBuilder(buffer, Sampling(kind, 2, rows=True), [UNSCALED], None, [LOGGED], [data])
-    batch = builder.build(make_indices([[0, 5, 6]], [8]))
+    sampler = make_sampler(buffer, Sampling(kind, 2, rows=True), [UNSCALED], None, [LOGGED], [data])
+    batch = sampler.sample(make_indices([[0, 5, 6]], [8]))
     assert batch.observations.dtype == batch.next_observations.dtype == torch.uint8
     np.testing.assert_array_equal(batch.observations, images[batch.rows])
     following = {"transitions": [[1, 6, 7]], "n_step": [[2, 6, 8]], "sequences": [[[1, 2], [6, 6], [7, 8]]]}
@@ -354,7 +354,7 @@ def test_online_transitions_are_extended_when_the_next_one_arrives() -> None:
     buffer = make_buffer([data], room, replicas=2)
     orders = [np.concatenate([LOGGED, buffer.online_rows(replica)]) for replica in range(2)]
     sampling = Sampling("n_step", length=3, discount=0.5, **EVERYTHING)
-    builder = BatchBuilder(buffer, sampling, [UNSCALED] * 2, None, orders, [data])
+    sampler = make_sampler(buffer, sampling, [UNSCALED] * 2, None, orders, [data])
     steps, masks = [], []
     for place in range(room):
         observations = np.full((2, 3), place, np.float32)
@@ -364,7 +364,7 @@ def test_online_transitions_are_extended_when_the_next_one_arrives() -> None:
         rows = [
             buffer.online_rows(replica)[: place + 1].tolist() + [7] * (room - place) for replica in range(2)
         ]
-        batch = builder.build(make_indices(rows, [9 + place] * 2))
+        batch = sampler.sample(make_indices(rows, [9 + place] * 2))
         stored = place + 1
         assert torch.equal(batch.steps[0], batch.steps[1])
         steps.append(batch.steps[0, :stored].tolist())

@@ -96,11 +96,12 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
     folder = "runs/pendulum-replay/bc/seed-0"
     assert sorted(file_states(out)) == [
         ".lock",
+        "curves.pdf",
+        "curves.png",
+        "driver.json",
         f"{folder}/finished.json",
         f"{folder}/policy.pt",
         f"{folder}/rows.jsonl",
-        "curves.pdf",
-        "curves.png",
         "study.json",
     ]
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -451,7 +452,7 @@ def test_a_policy_refuses_observations_of_another_size(finished_once: Path) -> N
     [
         (("hopper-replay", "bc", 0), "no 'hopper-replay' among its datasets: pendulum-replay"),
         (("pendulum-replay", "iql", 0), "no 'iql' among its algorithms: bc, td3"),
-        (("pendulum-replay", "bc", 9), "seed 9 is not there or not finished"),
+        (("pendulum-replay", "bc", 9), "seed 9 is missing or has not finished"),
     ],
 )
 def test_loading_a_policy_that_does_not_exist_is_refused(
@@ -540,7 +541,7 @@ def test_algorithms_list_prints_one_algorithm_per_line(seqeval: Seqeval) -> None
     ended = seqeval("algorithms", "list")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == plugins.names()
-    assert "Behavioural cloning" in ended.out
+    assert "TD3+BC: Fujimoto, Gu" in ended.out
 
 
 @pytest.mark.parametrize("name", [name for name in plugins.names() if ":" not in name])

@@ -101,7 +101,7 @@ def test_a_study_that_receives_sigterm_saves_itself_and_resumes(
     console = silent()
     run(STUDY, out, console)
     notes = [line for line in console.file.getvalue().splitlines() if line.startswith("note: pendulum")]
-    expected_note = r"note: pendulum-replay · td3_bc · seed 0, 1: resumes after \d+ of 417 updates"
+    expected_note = r"note: pendulum-replay · td3_bc · seed 0, 1: resumes after \d+ of 418 updates"
     assert [bool(re.fullmatch(expected_note, note)) for note in notes] == [True]
     assert chaos.differences(expected, out) == []
     assert not checkpoints(out)

@@ -139,12 +139,6 @@ def start(folder: Path, out: Path, jobs: int) -> subprocess.Popen[str]:
     )
 
 
-def saved_without_rows(out: Path, runs: int) -> bool:
-    """Whether so many runs have a checkpoint, and none of them has a row."""
-    found = checkpoints(out)
-    return len(found) == runs and not any(p.with_name("rows.jsonl").stat().st_size for p in found)
-
-
 def values(out: Path, variant: str) -> list[dict[str, Any]]:
     return [
         {key: value for key, value in row.items() if not key.endswith("_seconds") and key != "study"}
@@ -207,7 +201,6 @@ def test_a_killed_job_ends_its_evaluating_process(waiting: Path) -> None:
     out = waiting / "killed"
     with start(waiting, out, jobs=2) as study:
         evaluators = wait_for(lambda: len(found := evaluating(study.pid)) == 2 and found)
-        wait_for(lambda: saved_without_rows(out, 2))
         job = int(Path(f"/proc/{evaluators[0]}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(job, signal.SIGKILL)
         wait_for(lambda: ended(evaluators[0]), 10)
@@ -222,26 +215,26 @@ def test_a_killed_job_ends_its_evaluating_process(waiting: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
-def test_a_study_that_is_ended_does_not_wait_for_its_evaluation(
-    waiting: Path, number: signal.Signals
-) -> None:
+def test_a_study_that_is_ended_leaves_no_evaluating_process(waiting: Path, number: signal.Signals) -> None:
+    """After Ctrl-C it waits for the evaluation, since checkpoints have the rows of all evaluations before."""
     out = waiting / number.name
     with start(waiting, out, jobs=1) as study:
         (evaluator,) = wait_for(lambda: evaluating(study.pid))
         for ignored in signals.STOP_SIGNALS:
             os.kill(evaluator, ignored)
-        wait_for(lambda: saved_without_rows(out, 2))
         time.sleep(1.0)  # by now training has reached the next point and waits
         assert not ended(evaluator)
+        assert checkpoints(out) == []
         if number == signal.SIGINT:  # as a terminal does: to the process group
             os.killpg(study.pid, number)
+            (waiting / "wait").unlink()
         else:
             os.kill(study.pid, number)
         study.communicate(timeout=20)
     assert study.returncode == (130 if number == signal.SIGINT else -number)
     wait_for(lambda: ended(evaluator), 10)
-    assert saved_without_rows(out, 2)
-    (waiting / "wait").unlink()
+    assert len(checkpoints(out)) == (2 if number == signal.SIGINT else 0)
+    (waiting / "wait").unlink(missing_ok=True)
     run(study_in(waiting), out)
     assert differences()(waiting / "expected", out) == []
 

@@ -429,7 +429,7 @@ def test_a_loaded_policy_reproduces_the_returns_of_its_last_row(finished_once: P
     from test_evaluation import Policies
 
     from seqeval.evaluation import VisibleData
-    from seqeval.evaluation.episodes import Episodes
+    from seqeval.evaluation.evaluators.episodes import Episodes
 
     for variant in ("bc", "td3"):
         policy = load_policy(finished_once, "pendulum-replay", variant, 1)

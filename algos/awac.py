@@ -72,7 +72,7 @@ class AWAC(Algorithm):
         return {"next_action": normal, "action": normal}
 
     @classmethod
-    def counts_down(cls, config: Config) -> bool:
+    def depends_on_total_updates(cls, config: Config) -> bool:
         return False
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class BC(Algorithm):
         }
 
     @classmethod
-    def counts_down(cls, config: Config) -> bool:
+    def depends_on_total_updates(cls, config: Config) -> bool:
         return config.decay_learning_rate
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ class CQL(Algorithm):
         }
 
     @classmethod
-    def counts_down(cls, config: Config) -> bool:
+    def depends_on_total_updates(cls, config: Config) -> bool:
         return False
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class IQL(Algorithm):
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
 
     @classmethod
-    def counts_down(cls, config: Config) -> bool:
+    def depends_on_total_updates(cls, config: Config) -> bool:
         return config.decay_learning_rate
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

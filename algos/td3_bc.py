@@ -76,7 +76,7 @@ class TD3BC(Algorithm):
         return self.config.policy_delay
 
     @classmethod
-    def counts_down(cls, config: Config) -> bool:
+    def depends_on_total_updates(cls, config: Config) -> bool:
         return False
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

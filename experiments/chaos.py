@@ -19,14 +19,15 @@ import time
 from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
 from exact_comparison import differences, rows_of, run_folders
 from rich.console import Console
 
-from seqeval import Evaluation, Online, Protocol, Study, execution
+import seqeval
+from seqeval import Evaluation, Execution, Online, Protocol, Study
 from seqeval.cli import handle_errors, plain_console
 
 STUDY = Study(
@@ -37,20 +38,21 @@ STUDY = Study(
     evaluation=Evaluation(points=5, episodes=1),
     online=Online(steps=300),
 )
+EXECUTION = Execution(jobs=1, save_every=0.1)
 
 
 def kill_and_resume(
-    study: Study, out: Path, kills: int, longest: float, seed: int, **options: Any
+    study: Study, out: Path, kills: int, longest: float, seed: int, execution: Execution
 ) -> Counter[str]:
     """Runs a study to its end, killing and resuming it up to `kills` times.
 
-    Each kill comes at a random time within `longest` seconds of training. `options` are those of `Study.run`.
-    Returns the number of kills in each phase; `between` is before the first row of a run or after its last.
+    Each kill comes at a random time within `longest` seconds of training. Returns the number of kills in each
+    phase; `between` is before the first row of a run or after its last.
     """
     rng, phases = random.Random(seed), Counter[str]()
     context = multiprocessing.get_context("fork")
     for attempt in range(kills + 1):
-        process = context.Process(target=_run, args=(study, out, options))
+        process = context.Process(target=_run, args=(study, out, execution))
         process.start()
         if attempt < kills:
             _wait_for_training(process, out)
@@ -67,11 +69,11 @@ def kill_and_resume(
     return phases
 
 
-def _run(study: Study, out: Path, options: dict[str, Any]) -> None:
+def _run(study: Study, out: Path, execution: Execution) -> None:
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     with open(os.devnull, "w") as null:
-        study.run(out, console=Console(file=null), **options)
+        seqeval.run(study, out, execution, Console(file=null))
 
 
 def _wait_for_training(process: BaseProcess, out: Path) -> None:
@@ -97,33 +99,26 @@ def _phase(out: Path) -> str:
 def main(
     study: Annotated[Study, tyro.conf.arg(name="")] = STUDY,
     out: Path = Path("runs/chaos"),
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = EXECUTION,
     kills: int = 20,
     longest: float = 2.0,
-    jobs: int = 1,
-    save_every: float = 0.1,
     seed: int = 0,
-    overlap: execution.Overlap = "auto",
-    group: bool = False,
 ) -> int:
     """
     Args:
         out: Folder of the two study directories; those of an earlier call are removed.
+        execution: How the killed study is executed; the uninterrupted one has its jobs.
         kills: Number of kills.
         longest: Seconds of training before a kill, at most.
-        jobs: As in `seqeval run`.
-        save_every: As in `seqeval run`.
         seed: Seed of the random times.
-        overlap: As in `seqeval run`, for the killed study; the uninterrupted one runs with `off`.
-        group: As in `seqeval run`, for the killed study.
     """
     console = plain_console(stderr=False)
     uninterrupted, killed = out / "uninterrupted", out / "killed"
     for folder in (uninterrupted, killed):
         shutil.rmtree(folder, ignore_errors=True)
-    study.run(uninterrupted, jobs=jobs, save_every=save_every, overlap="off")
+    seqeval.run(study, uninterrupted, Execution(jobs=execution.jobs, overlap="off"))
     began = time.monotonic()
-    options = {"jobs": jobs, "save_every": save_every, "overlap": overlap, "group": group}
-    phases = kill_and_resume(study, killed, kills, longest, seed, **options)
+    phases = kill_and_resume(study, killed, kills, longest, seed, execution)
     rows = sum(len(rows_of(run)) for run in run_folders(killed).values())
     console.print(
         f"{phases.total()} kills in {time.monotonic() - began:.0f} s: {phases['offline']} offline, "

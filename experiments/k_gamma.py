@@ -1,10 +1,11 @@
-"""How the curve depends on K and γ: one study for each pair, under one roof.
+"""Sensitivity of the curves to K and γ: one study for each pair of values.
 
     python experiments/k_gamma.py --datasets hopper-replay --algorithms td3_bc iql --out runs/k_gamma
 
-`--updates-per-growth` and `--grow-by` take the values of K and of γ; every flag of `seqeval run` can be given
-too. OUT/K2-gamma16 is the run directory of K = 2, γ = 16, the table at the end has a line for each, and
-OUT/sensitivity.png is a heat map of them.
+`--updates-per-growth` takes the values of K (updates between two arrivals), `--grow-by` those of γ
+(transitions that arrive at once). The settings of a study have the same flags as in `seqeval run`.
+OUT/K2-gamma16 is the study directory of K = 2, γ = 16. A table at the end lists the final values of all
+studies, and OUT/sensitivity.png shows them as heat maps.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def main(
             folders.append(folder)
             settings = Execution(jobs=jobs)
             rows = run(replace(study, protocol=protocol), folder, settings, plain_console(stderr=True))
-            for line in analysis.final(rows).to_dict("records"):
+            for line in analysis.last_points(rows).to_dict("records"):
                 spread = f"{line['low']:.1f} … {line['high']:.1f}"
-                seeds = f"{line['seeds']} of {line['of']}"
-                what = line["dataset"], line["variant"], line["unit"], f"{line['mean']:.1f}"
-                table.add_row(str(k), str(gamma), *what, spread, seeds)
+                seeds = f"{line['seeds']} of {line['total_seeds']}"
+                mean = f"{line['mean']:.1f}"
+                key = line["dataset"], line["variant"], line["unit"]
+                table.add_row(str(k), str(gamma), *key, mean, spread, seeds)
     plain_console(stderr=False).print(table)
     if len(folders) > 1:
         plot(tuple(folders), out / "sensitivity.png", "sensitivity", leave_out_incomplete=True)

@@ -56,17 +56,20 @@ class FigureKind:
     def prepare(
         self, rows: pd.DataFrame, studies: Studies, leave_out: bool = False
     ) -> tuple[pd.DataFrame, list[str]]:
-        """The rows to draw, and notes on what is missing or was left out.
+        """The rows to draw, of datasets that were evaluated, and notes on what is missing or was left out.
 
         `leave_out` leaves incomplete seeds out. Raises UserError if the figure cannot be drawn.
         """
         if self.differ_in:
             _check_differences(studies, self.differ_in)
         if not self.complete and not leave_out:
-            return rows, analysis.shortfalls(rows)
-        rows, notes = analysis.complete(analysis.with_planned(rows, studies), leave_out)
+            notes, names = analysis.describe_incomplete(rows), analysis.unevaluated_datasets(rows)
+            if names:
+                notes.append(f"not drawn: {', '.join(names)} (no environment, so no returns and no scores)")
+            return rows[~rows["dataset"].isin(names)], notes
+        rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out)
         if self.scores:
-            rows, more = analysis.comparable(rows)
+            rows, more = analysis.comparable_rows(rows)
             notes += more
         return rows, notes
 

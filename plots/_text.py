@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def capitalized(text: str) -> str:
+    """The text with a capital first letter, the rest unchanged."""
+    return text[0].upper() + text[1:]
+
+
 def spaced(number: float) -> str:
     """A whole number with a narrow space between every three digits."""
     return f"{number:,.0f}".replace(",", "\u202f")

@@ -1,4 +1,4 @@
-"""A statistic over all datasets against the share of each dataset seen: one line per algorithm, with a band
+"""An estimator over all datasets against the share of each dataset seen: one line per algorithm, with a band
 for its 95 % interval.
 
 The figure shows the IQM only: mean, median and optimality gap along the data mostly repeat it, and one panel
@@ -19,19 +19,19 @@ NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "op
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
-    """Draws one statistic of `analysis.along`."""
+    """Draws one estimator of `analysis.aggregate_curves`."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
-    (statistic,) = set(table["statistic"])
+    (estimator,) = set(table["estimator"])
     for line, line_style in style.styled_lines(table, styles):
         style.draw_line(ax, "share", line, line_style)
     style.set_share_axis(ax, table["share"])
-    ax.set_ylabel(f"{NAMES[statistic]} of scores")
+    ax.set_ylabel(f"{NAMES[estimator]} of scores")
     return ax
 
 
 def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     """The IQM over datasets."""
-    table = analysis.along(rows, style.dataset_sizes(studies), ["iqm"])
+    table = analysis.aggregate_curves(rows, style.dataset_sizes(studies), ["iqm"])
     return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
 
 

@@ -47,7 +47,7 @@ def plot(
     """
     if ax is None:
         ax = style.new_axes(style.TEXT_WIDTH / 2, 2.2)
-    table = analysis.curves(rows)
+    table = analysis.mean_curves(rows)
     styles = styles or _add_remarks(line_styles(rows), rows)
     for key, line in table.groupby(["variant", "study"], sort=False):
         _plot_line(ax, line, styles[key])
@@ -80,7 +80,7 @@ def plot(
 
 def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle) -> None:
     """Mean and range over seeds; a line with a single complete point is a marker with a bar."""
-    x, mean, complete = line["samples"], line["mean"], line["seeds"] == line["of"]
+    x, mean, complete = line["samples"], line["mean"], line["seeds"] == line["total_seeds"]
     single = complete.sum() == 1
     if not complete.all():
         ax.plot(x, mean, color=line_style.colour, linestyle=":", linewidth=0.9)
@@ -220,17 +220,18 @@ def _study_labels(rows: pd.DataFrame) -> dict[str, str]:
 def _add_remarks(styles: style.LineStyles, rows: pd.DataFrame) -> dict[tuple[str, str], style.LineStyle]:
     """Styles whose labels also say which lines do not learn online, and how many seeds are left at the end of
     lines that lost some, over all panels."""
-    frozen = {(variant, study) for _, variant, study in analysis.frozen(rows)}
-    ends = analysis.curves(rows).groupby(analysis.LINE, sort=False).tail(1)
+    frozen = {(variant, study) for _, variant, study in analysis.frozen_lines(rows)}
+    ends = analysis.mean_curves(rows).groupby(analysis.LINE, sort=False).tail(1)
     found = {}
     for key, line_style in styles.items():
-        lost = ends[(ends["variant"] == key[0]) & (ends["study"] == key[1]) & (ends["seeds"] < ends["of"])]
+        of_key = (ends["variant"] == key[0]) & (ends["study"] == key[1])
+        lost = ends[of_key & (ends["seeds"] < ends["total_seeds"])]
         remarks = ["frozen online"] * (key in frozen)
         if len(lost):
-            left, planned = (
-                count_range(lost[column].min(), lost[column].max()) for column in ("seeds", "of")
+            left, total = (
+                count_range(lost[column].min(), lost[column].max()) for column in ("seeds", "total_seeds")
             )
-            remarks.append(f"dotted: {left} of {planned} seeds")
+            remarks.append(f"dotted: {left} of {total} seeds")
         found[key] = (
             line_style._replace(label=f"{line_style.label} ({'; '.join(remarks)})") if remarks else line_style
         )

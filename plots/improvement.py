@@ -19,7 +19,7 @@ DARK = 0.32  # distance from 0.5 above which the background is so dark that the 
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draws a table of `analysis.improvement`."""
+    """Draws a table of `analysis.probability_of_improvement`."""
     names = list(dict.fromkeys(table["first"]))
     ax = style.new_axes(*_size(names)) if ax is None else ax
     small = 6 if len(names) < 8 else 4.8  # points: intervals of ten lines fit the width of a page
@@ -51,7 +51,7 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     order = [line_style.label for line_style in style.line_styles_over_datasets(rows).values()]
     if len(order) == 1:
         raise UserError(f"plot: improvement needs two lines to compare, and {order[0]} is the only line")
-    table = analysis.improvement(analysis.finals(rows))
+    table = analysis.probability_of_improvement(analysis.final_values(rows))
     table = table.sort_values("first", key=lambda names: names.map(order.index), kind="stable")
     with style.context():
         drawn = Figure(figsize=_size(list(dict.fromkeys(table["first"]))))

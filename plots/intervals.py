@@ -12,24 +12,23 @@ from matplotlib.ticker import MaxNLocator
 from seqeval import analysis
 
 from . import FigureKind, Studies, style
+from .aggregate import NAMES
 
-# The arrow shows which direction is better.
-TITLES = {"mean": "mean ↑", "median": "median ↑", "iqm": "IQM ↑", "optimality_gap": "optimality gap ↓"}
-# For each measure, the offset of its bar from the middle of the line (downwards), and the bar's opacity.
-MEASURES = {"end of the data": (-0.19, 0.6), "area under the curve": (0.19, 0.12)}
+# For each statistic: label, offset of its bar from the middle of the line (downwards), opacity of the bar.
+BARS = {"final": ("end of the data", -0.19, 0.6), "area": ("area under the curve", 0.19, 0.12)}
 HEIGHT = 0.3  # of a bar; lines are 1 apart
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
-    """Draws one statistic of `analysis.across`; the column `measure` names a measure of `MEASURES`. The first
-    line is on top."""
+    """Draws one estimator of `analysis.aggregate`, the first line on top. The column `statistic` names the
+    aggregated statistic, one of `BARS`."""
     ax = style.new_axes(style.TEXT_WIDTH / 2, 1.8) if ax is None else ax
     ax.use_sticky_edges = False  # keeps a margin at the ends of the bars
     names = []
     for place, (line, line_style) in enumerate(style.styled_lines(table, styles)):
         names.append(line_style.label)
         for row in line.to_dict("records"):
-            offset, opacity = MEASURES[row["measure"]]
+            _, offset, opacity = BARS[row["statistic"]]
             middle, width = place + offset, row["high"] - row["low"]
             ax.barh(middle, width, HEIGHT, row["low"], color=line_style.colour, alpha=opacity, lw=0)
             ax.barh(middle, width, HEIGHT, row["low"], fill=False, edgecolor=line_style.colour, lw=0.7)
@@ -46,17 +45,17 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
 def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     """The intervals over datasets."""
     styles = style.line_styles_over_datasets(rows)
-    measures = zip(MEASURES, (analysis.finals(rows), analysis.areas(rows)), strict=True)
-    table = pd.concat([analysis.across(values).assign(measure=name) for name, values in measures])
+    parts = {name: analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in BARS}
+    table = pd.concat([part.assign(statistic=name) for name, part in parts.items()])
     with style.context():
         drawn = Figure(figsize=(style.TEXT_WIDTH, 0.95 + 0.26 * len(styles)))
-        axes = drawn.subplots(1, len(TITLES), sharey=True)
-        for ax, (statistic, title) in zip(axes, TITLES.items(), strict=True):
-            plot(table[table["statistic"] == statistic], ax, styles)
-            ax.set_title(title)
+        axes = drawn.subplots(1, len(NAMES), sharey=True)
+        for ax, (estimator, name) in zip(axes, NAMES.items(), strict=True):
+            plot(table[table["estimator"] == estimator], ax, styles)
+            ax.set_title(f"{name} {'↓' if estimator == 'optimality_gap' else '↑'}")  # towards better values
         patches = [
-            Patch(facecolor=(0, 0, 0, opacity), edgecolor="#000000", linewidth=0.7, label=name)
-            for name, (_, opacity) in MEASURES.items()
+            Patch(facecolor=(0, 0, 0, opacity), edgecolor="#000000", linewidth=0.7, label=label)
+            for label, _, opacity in BARS.values()
         ]
         drawn.legend(handles=patches, loc="outside upper center", ncols=2, frameon=False)
         drawn.supxlabel(f"score ({style.sample_sizes(rows)})", fontsize=7)

@@ -15,7 +15,7 @@ from . import FigureKind, Studies, style
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
-    """Draws a table of `analysis.profile` as steps."""
+    """Draws a table of `analysis.performance_profile` as steps."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     for line, line_style in style.styled_lines(table, styles):
         style.draw_line(ax, "level", line, line_style, steps=True)
@@ -27,11 +27,11 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
 
 def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     """The profiles over datasets."""
-    finals = analysis.finals(rows)
+    finals = analysis.final_values(rows)
     # A share changes only at the score of a run, so with these levels the steps are exact.
     scores = np.unique(finals["value"])
     margin = 0.02 * (scores[-1] - scores[0]) or 1.0
-    table = analysis.profile(finals, [scores[0] - margin, *scores, scores[-1] + margin])
+    table = analysis.performance_profile(finals, [scores[0] - margin, *scores, scores[-1] + margin])
     return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
 
 

@@ -13,7 +13,7 @@ from . import FigureKind, Studies, style
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
-    """Draws a table of `analysis.ranks`. Tied lines are drawn one line width apart, all visible."""
+    """Draws a table of `analysis.mean_ranks`. Tied lines are drawn one line width apart, all visible."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     last = table.groupby(["variant", "study"]).ngroups
     ax.set(ylabel="mean rank (1: best)", ylim=(last + 0.1, 0.9))
@@ -40,7 +40,7 @@ def _line_width(ax: Axes) -> float:
 
 def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     """The mean ranks over datasets."""
-    table = analysis.ranks(rows, style.dataset_sizes(studies))
+    table = analysis.mean_ranks(rows, style.dataset_sizes(studies))
     return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
 
 

@@ -51,7 +51,7 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
                 f"plot: sensitivity needs the regime stream; {name} is of the regime {protocol['regime']}, "
                 "which has no K and γ"
             )
-    table = analysis.final(rows[rows["phase"] == "offline"])
+    table = analysis.last_points(rows[rows["phase"] == "offline"])
     table["K"] = [protocols[study]["updates_per_growth"] for study in table["study"]]
     table["gamma"] = [protocols[study]["grow_by"] for study in table["study"]]
     datasets, variants = list(rows["dataset"].unique()), list(rows["variant"].unique())

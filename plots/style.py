@@ -100,10 +100,10 @@ def line_styles(
 def line_styles_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], LineStyle]:
     """A style for each (variant, study) of a figure over datasets, from rows or from a table of statistics.
 
-    Labels are those of `analysis.labels`; where they name the study, each study has its own dash.
+    Labels are those of `analysis.line_labels`; where they name the study, each study has its own dash.
     """
     pairs = analysis.variants(rows)
-    labels = analysis.labels(pairs)
+    labels = analysis.line_labels(pairs)
     named = any(labels[pair] != pair[0] for pair in pairs)
     styles = line_styles(pairs, {study: study if named else "" for _, study in pairs})
     return {pair: style._replace(label=labels[pair]) for pair, style in styles.items()}

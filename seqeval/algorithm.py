@@ -81,7 +81,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a minibatch holds. Everything in it has arrived (PROTOCOL, section 12).
+    """What a minibatch holds. Nothing in it is used before it has arrived.
 
     `transitions`: B transitions. `n_step`: the discounted reward of up to `length` consecutive visible
     transitions, and the observation after the last of them. `sequences`: up to `length` consecutive visible

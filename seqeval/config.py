@@ -1,7 +1,6 @@
-"""The settings of a study and of its execution: frozen, validated dataclasses, which the command line uses
-too.
+"""The settings of a study and of its execution: frozen dataclasses, which the command line uses too.
 
-This module imports neither torch nor data.
+Each raises UserError for invalid values. This module imports neither torch nor data.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Overlap = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which data is visible when. Raises UserError for invalid values."""
+    """Which data is visible when."""
 
     regime: Literal["stream", "retrain", "warm", "full"] = "stream"
     """stream: one continual run. retrain: a fresh agent at each of several sizes. warm: as retrain, but each
@@ -135,7 +134,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Ray:
-    """How a Ray cluster runs the jobs of a study. Raises UserError for invalid values."""
+    """How a Ray cluster runs the jobs of a study."""
 
     address: str | None = None
     """Address of the cluster: host:port, or auto for one that runs on this machine. None: RAY_ADDRESS, else a
@@ -154,7 +153,7 @@ class Ray:
 
 @dataclass(frozen=True)
 class Slurm:
-    """What each job of a study requests from Slurm. Raises UserError for invalid values."""
+    """What each job of a study requests from Slurm."""
 
     partition: str | None = None
     """None: the cluster's default."""
@@ -195,7 +194,8 @@ class Execution:
     save_every: float = 60.0
     """Seconds between two checkpoints of each job."""
     launcher: str = "local"
-    """Where the jobs run: local (this machine), ray or slurm. Every machine must see the output directory."""
+    """Where the jobs run: local (this machine), ray, slurm, a launcher of an installed package, or
+    path/to/mine.py:Name. Every machine must see the output directory."""
     ray: Ray = field(default_factory=Ray)
     slurm: Slurm = field(default_factory=Slurm)
     overlap: Overlap = "auto"

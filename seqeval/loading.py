@@ -157,6 +157,7 @@ def one_line(error: BaseException) -> str:
     return ": ".join(filter(None, [type(error).__name__, " ".join(text.split())]))
 
 
+@cache
 def _files(kind: Kind) -> list[str]:
     modules = pkgutil.iter_modules(importlib.import_module(kind.package).__path__)
     return [module.name for module in modules if not module.ispkg and not module.name.startswith("_")]

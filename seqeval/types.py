@@ -176,10 +176,10 @@ class Batch:
     noise: dict[str, Tensor] = field(default_factory=dict)  # (R, *shape) each, as the algorithm declared
     # Filled only where the algorithm's `sampling` asks for them. Masks are 1 where the value may be used.
     next_actions: Tensor | None = None  # as `actions`: the next logged action of the same episode
-    next_actions_mask: Tensor | None = None  # (R, B): 0 where the episode ended or was cut
+    next_actions_mask: Tensor | None = None  # (R, B): 0 where there is none; `next_actions` repeats `actions`
     returns_to_go: Tensor | None = None  # (R, B): discounted; -inf where masked
     returns_to_go_mask: Tensor | None = None  # (R, B): 0 until the rest of the episode is visible
-    rows: Tensor | None = None  # (R, B) int64: rows of the data; equal rows are equal transitions
+    rows: Tensor | None = None  # (R, B) int64: rows of the dataset, from N on of the online transitions
     steps: Tensor | None = None  # (R, B) int64, n-step: transitions summed, at most n
     mask: Tensor | None = None  # (R, B, L), sequences: 0 behind the last visible transition of the episode
 

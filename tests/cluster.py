@@ -1,4 +1,4 @@
-"""What the tests of clusters share: a small study, and what tells two of its run directories apart."""
+"""Shared by the tests of execution: a small study, how to run it, and what its study directory holds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
-from seqeval import Evaluation, Online, Protocol, Study
-from seqeval.execution.storage import RunDirectory
+import seqeval
+from seqeval import Evaluation, Execution, Online, Protocol, Study
+from seqeval.execution.storage import StudyDirectory
+from seqeval.types import Row
 
 SMALL = "hidden=(16,16),batch_size=16"
 STUDY = Study(
@@ -24,7 +28,8 @@ STUDY = Study(
     evaluation=Evaluation(points=3, episodes=1),
     online=Online(steps=120),
 )
-ROWS = 2 * 2 * 7  # of it: in each phase one at its end and at its thirds, offline one before them too
+ROWS = 2 * 2 * 7  # of the study: four of the offline phase and three of the online phase for each run
+CHECKPOINTS = "runs/*/*/*/checkpoint.pt"
 
 RAISES = """
 import torch
@@ -36,7 +41,7 @@ class Raises(SingleAlgorithm):
         self.net = torch.nn.Linear(spec.observation_size, spec.action_size)
 
     def update(self, batch):
-        raise ZeroDivisionError("of its own doing")
+        raise ZeroDivisionError("deliberate")
 
     def act(self, observations):
         return self.net(observations)
@@ -47,7 +52,31 @@ DIES = RAISES.replace("class Raises", "class Dies").replace(
 
 
 def silent() -> Console:
+    """A console whose output is `console.file.getvalue()`."""
     return Console(file=io.StringIO(), width=200)
+
+
+def run(study: Study, out: Path, console: Console | None = None, **options: Any) -> pd.DataFrame:
+    """Runs a study, silently and in this process unless the options of `Execution` say otherwise."""
+    return seqeval.run(study, out, _execution(options), console or silent())
+
+
+def rows(study: Study, out: Path, console: Console | None = None, **options: Any) -> Iterator[Row]:
+    """As `run`, row by row."""
+    return seqeval.rows(study, out, _execution(options), console or silent())
+
+
+def _execution(options: dict[str, Any]) -> Execution:
+    in_process = {} if "launcher" in options else {"jobs": 1}
+    return Execution(**in_process | options)
+
+
+def run_partly(study: Study, out: Path, count: int, **options: Any) -> list[Row]:
+    """Runs a study until it has yielded so many rows, with frequent checkpoints, and leaves it unfinished."""
+    started = rows(study, out, **{"save_every": 0.02} | options)
+    found = [next(started) for _ in range(count)]
+    started.close()
+    return found
 
 
 def load_chaos() -> ModuleType:
@@ -57,30 +86,30 @@ def load_chaos() -> ModuleType:
 
 
 def differences() -> Callable[[Path, Path], list[str]]:
-    """What `experiments/chaos.py` compares run directories with: all but the seconds, to the last bit."""
+    """How `experiments/chaos.py` compares study directories: all but the seconds, to the last bit."""
     return load_chaos().differences
 
 
-def saved(out: Path) -> list[Path]:
-    """The checkpoints in a run directory."""
-    return sorted(out.glob("cells/*/*/*/checkpoint.pt"))
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints in a study directory."""
+    return sorted(out.glob(CHECKPOINTS))
 
 
-def kept(checkpoint: Path) -> str:
-    """The rows, seconds and all, that were stored before a checkpoint was."""
+def rows_before(checkpoint: Path) -> str:
+    """The rows, including their seconds, that were stored before a checkpoint."""
     import torch
 
     size = torch.load(checkpoint, weights_only=True)["rows_bytes"]
     return checkpoint.with_name("rows.jsonl").read_bytes()[:size].decode()
 
 
-def working_in(folder: Path) -> list[int]:
+def processes_with_files_in(folder: Path) -> list[int]:
     """The processes that have files of a folder open."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             opened = [os.readlink(link) for link in (process / "fd").iterdir()]
-        except OSError:  # it has ended, or is not ours
+        except OSError:  # it has ended, or belongs to another user
             continue
         if any(path.startswith(f"{folder.resolve()}/") for path in opened):
             found.append(int(process.name))
@@ -88,5 +117,5 @@ def working_in(folder: Path) -> list[int]:
 
 
 def points(out: Path) -> list[tuple[str, int, int]]:
-    """What the rows of a run directory are rows of."""
-    return sorted((row["variant"], row["seed"], row["samples"]) for row in RunDirectory(out).rows())
+    """The variant, seed and samples of each row of a study directory."""
+    return sorted((row["variant"], row["seed"], row["samples"]) for row in StudyDirectory(out).rows())

@@ -76,7 +76,7 @@ def study(of: pd.DataFrame, **protocol: Any) -> dict[str, Any]:
         "algorithms": {
             name: {"algorithm": name, "config": {"batch_size": 256}} for name in of["variant"].unique()
         },
-        "runs": [],
+        "invocations": [],
     }
 
 
@@ -89,10 +89,11 @@ def write(folder: Path, of: pd.DataFrame, **protocol: Any) -> Path:
     """Write a study directory with these rows to a folder in `folder` named after their study."""
     (name,) = set(of["study"])
     path = folder / name
-    for (dataset, variant, seed), cell in of.groupby(["dataset", "variant", "seed"]):
-        file = path / "cells" / dataset / variant / f"seed-{seed}" / "rows.jsonl"
+    for (dataset, variant, seed), run in of.groupby(["dataset", "variant", "seed"]):
+        file = path / "runs" / dataset / variant / f"seed-{seed}" / "rows.jsonl"
         file.parent.mkdir(parents=True)
-        lines = cell.astype(object).where(cell.notna(), None).to_dict("records")
-        file.write_text("".join(json.dumps(line | {"metrics": {}}) + "\n" for line in lines))
+        lines = run.astype(object).where(run.notna(), None).to_dict("records")
+        lines = [line | {"metrics": {}, "evaluations": {}} for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (path / "study.json").write_text(json.dumps(study(of, **protocol)))
     return path

@@ -45,7 +45,7 @@ def make_study(
 ) -> dict[str, Any]:
     """The content of a study.json with `steps` online."""
     online = {"steps": steps, "updates_per_step": 1, "mix": "uniform"}
-    run = {
+    invocation = {
         "began": "2026-11-20T23:08:40+00:00",
         "seeds": seeds,
         "device": "cpu",
@@ -60,7 +60,7 @@ def make_study(
         "evaluation": vars(Evaluation()),
         "datasets": {dataset["name"]: dataset for dataset in datasets},
         "algorithms": {v: {"algorithm": v, "config": {"hidden": [8, 8], "rate": 0.1}} for v in variants},
-        "runs": [run],
+        "invocations": [invocation],
     }
 
 
@@ -73,7 +73,7 @@ def make_rows(study: dict, points: int = 5, name: str = "s") -> pd.DataFrame:
     found = []
     for name_of_dataset, facts in study["datasets"].items():
         for level, variant in enumerate(study["algorithms"]):
-            for seed in study["runs"][0]["seeds"]:
+            for seed in study["invocations"][0]["seeds"]:
                 for n in [*offline, *online]:
                     value = float(rng.normal(50 + 30 * level, 10) + n / 100)
                     reference = facts["reference"]

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
-from seqeval.replay.samplers import draw_noise
+from seqeval.replay.indices import draw_noise
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector
 

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 from conftest import CommandResult, Seqeval, refused
 
-from seqeval import Study, atomic_io, cli, datasets, load_policy, plugins
+from seqeval import Evaluation, Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
-from seqeval.execution import WorkFailed
+from seqeval.execution.driver import JobsFailed
 from seqeval.execution.launchers import local
 from seqeval.execution.storage import frame
 from seqeval.execution.worker import Failure
@@ -96,11 +96,12 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
     folder = "runs/pendulum-replay/bc/seed-0"
     assert sorted(file_states(out)) == [
         ".lock",
+        "curves.pdf",
+        "curves.png",
+        "driver.json",
         f"{folder}/finished.json",
         f"{folder}/policy.pt",
         f"{folder}/rows.jsonl",
-        "curves.pdf",
-        "curves.png",
         "study.json",
     ]
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -117,10 +118,16 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
         assert row["metrics"].keys() == {"loss"}
     resolved = json.loads((out / "study.json").read_text())
     assert resolved["protocol"]["start"] == 19_900
-    assert resolved["evaluation"] == {"points": 2, "episodes": 2, "every": None, "backend": "gymnasium"}
+    assert resolved["evaluation"] == {
+        "points": 2,
+        "episodes": 2,
+        "every": None,
+        "backend": "gymnasium",
+        "evaluators": ["episodes"],
+    }
     assert resolved["algorithms"]["bc"]["config"]["hidden"] == [8, 8]
-    assert resolved["runs"][0]["seeds"] == [0]
-    assert {"torch", "gymnasium", "seqeval-rl"} <= resolved["runs"][0]["versions"].keys()
+    assert resolved["invocations"][0]["seeds"] == [0]
+    assert {"torch", "gymnasium", "seqeval-rl"} <= resolved["invocations"][0]["versions"].keys()
     assert str(out / "curves.png") in ended.out
     assert "20000" in ended.out
     assert "100%" in unwrapped(ended.err)
@@ -138,10 +145,10 @@ def test_a_second_run_adds_a_seed_and_leaves_finished_runs_unchanged(
 ) -> None:
     out = tmp_path / "run"
     assert seqeval(*study(out)).code == 0
-    before = file_states(out / "cells")
+    before = file_states(out / "runs")
     ended = seqeval(*study(out, "--seeds", 0, 1))
     assert ended.code == 0
-    after = file_states(out / "cells")
+    after = file_states(out / "runs")
     assert {name: after[name] for name in before} == before
     assert sorted(after.keys() - before.keys()) == [
         "pendulum-replay/bc/seed-1/finished.json",
@@ -149,26 +156,31 @@ def test_a_second_run_adds_a_seed_and_leaves_finished_runs_unchanged(
         "pendulum-replay/bc/seed-1/rows.jsonl",
     ]
     assert sorted(set(frame([out])["seed"])) == [0, 1]
-    assert [run["seeds"] for run in json.loads((out / "study.json").read_text())["runs"]] == [[0], [0, 1]]
+    assert [
+        invocation["seeds"] for invocation in json.loads((out / "study.json").read_text())["invocations"]
+    ] == [
+        [0],
+        [0, 1],
+    ]
 
 
 def test_a_second_run_adds_an_algorithm_and_keeps_the_first(seqeval: Seqeval, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert seqeval(*study(out)).code == 0
-    before = file_states(out / "cells")
+    before = file_states(out / "runs")
     assert seqeval(*study(out, algorithms=(TD3,))).code == 0
-    after = file_states(out / "cells")
+    after = file_states(out / "runs")
     assert {name: after[name] for name in before} == before
     assert set(frame([out])["variant"]) == {"bc", "td3"}
 
 
 def test_a_second_run_of_a_finished_study_only_draws_the_figure(seqeval: Seqeval, finished: Path) -> None:
-    before = file_states(finished / "cells")
+    before = file_states(finished / "runs")
     (finished / "curves.png").unlink()
     ended = seqeval(*study(finished, "--seeds", 0, 1, algorithms=(BC, TD3)))
     assert ended.code == 0
-    assert "every cell is finished" in unwrapped(ended.err)
-    assert file_states(finished / "cells") == before
+    assert "every run is finished" in unwrapped(ended.err)
+    assert file_states(finished / "runs") == before
     assert (finished / "curves.png").exists()
 
 
@@ -303,13 +315,13 @@ def test_a_failed_study_can_be_plotted_and_exported(seqeval: Seqeval, tmp_path: 
 def test_a_job_with_a_user_error_stores_it_and_the_other_jobs_finish(
     seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, rows, out = small_file(tmp_path / "custom.hdf5"), local.rows, tmp_path / "run"
+    file, run, out = small_file(tmp_path / "custom.hdf5"), local.run_payload, tmp_path / "run"
 
-    def rows_without_the_file(*arguments: Any) -> Iterator[Row | Failure]:
-        file.unlink()
-        return rows(*arguments)
+    def run_without_the_file(*arguments: Any) -> Iterator[Row | Failure]:
+        file.unlink(missing_ok=True)
+        return run(*arguments)
 
-    monkeypatch.setattr(local, "rows", rows_without_the_file)
+    monkeypatch.setattr(local, "run_payload", run_without_the_file)
     more = ("--datasets", file, "pendulum-replay", "--protocol.start", 200, "--protocol.grow-by", 9_900)
     ended = seqeval(*study(out, *more))
     assert ended.code == 2
@@ -317,7 +329,7 @@ def test_a_job_with_a_user_error_stores_it_and_the_other_jobs_finish(
         r"^seqeval: (custom · bc · seed 0: .*custom\.hdf5: no such file.*)$", ended.err, re.MULTILINE
     )
     assert (out / "runs/pendulum-replay/bc/seed-0/policy.pt").exists()
-    assert (out / "cells/custom/bc/seed-0/error.txt").read_text() == why + "\n"
+    assert (out / "runs/custom/bc/seed-0/error.txt").read_text() == why + "\n"
     header, line, figure = ended.out.splitlines()
     assert header.split()[:2] == ["dataset", "algorithm"]
     assert line.split()[:4] == ["pendulum-replay", "bc", "offline", "score"]
@@ -336,7 +348,7 @@ def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
         return update(*arguments)
 
     monkeypatch.setattr(found, "update", update_once)
-    with pytest.raises(WorkFailed, match=r"(?s)td3 · seed 0:\nTraceback.*ZeroDivisionError"):
+    with pytest.raises(JobsFailed, match=r"(?s)td3 · seed 0:\nTraceback.*ZeroDivisionError"):
         cli.main([str(argument) for argument in study(tmp_path / "run", algorithms=(TD3, BC))])
     _, *lines, note, figure = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["bc", "td3"]
@@ -414,16 +426,20 @@ def test_a_policy_loaded_twice_gives_bitwise_equal_actions(finished_once: Path) 
 
 
 def test_a_loaded_policy_reproduces_the_returns_of_its_last_row(finished_once: Path) -> None:
-    from seqeval.evaluation.gymnasium import Evaluator
+    from test_evaluation import Policies
+
+    from seqeval.evaluation import VisibleData
+    from seqeval.evaluation.evaluators.episodes import Episodes
 
     for variant in ("bc", "td3"):
         policy = load_policy(finished_once, "pendulum-replay", variant, 1)
-        evaluate = Evaluator(policy.env_id, [1], 2)
-        (episodes,) = evaluate(policy, [20_000])
-        evaluate.close()
+        evaluator = Episodes(policy.env_id, [1], Evaluation(episodes=2))
+        results = evaluator.evaluate(Policies((1,), policy), VisibleData((20_000,)))
+        evaluator.close()
         rows = frame([finished_once])
         expected = rows[(rows["variant"] == variant) & (rows["seed"] == 1)]
-        np.testing.assert_allclose(episodes.returns, expected["episode_returns"].iloc[-1], rtol=1e-4)
+        (returns,) = results["episode_returns"]
+        np.testing.assert_allclose(returns, expected["episode_returns"].iloc[-1], rtol=1e-4)
 
 
 def test_a_policy_refuses_observations_of_another_size(finished_once: Path) -> None:
@@ -436,7 +452,7 @@ def test_a_policy_refuses_observations_of_another_size(finished_once: Path) -> N
     [
         (("hopper-replay", "bc", 0), "no 'hopper-replay' among its datasets: pendulum-replay"),
         (("pendulum-replay", "iql", 0), "no 'iql' among its algorithms: bc, td3"),
-        (("pendulum-replay", "bc", 9), "seed 9 is not there or not finished"),
+        (("pendulum-replay", "bc", 9), "seed 9 is missing or has not finished"),
     ],
 )
 def test_loading_a_policy_that_does_not_exist_is_refused(
@@ -525,7 +541,7 @@ def test_algorithms_list_prints_one_algorithm_per_line(seqeval: Seqeval) -> None
     ended = seqeval("algorithms", "list")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == plugins.names()
-    assert "Behavioural cloning" in ended.out
+    assert "TD3+BC: Fujimoto, Gu" in ended.out
 
 
 @pytest.mark.parametrize("name", [name for name in plugins.names() if ":" not in name])
@@ -588,7 +604,7 @@ def test_an_invalid_command_has_exit_code_2(seqeval: Seqeval, arguments: list[st
         (("--algorithms", "bc:droput=0"), ("'droput'", "did you mean 'dropout'")),
         (("--algorithms", "bc:dropout=much"), ("dropout must be float",)),
         (("--algorithms", "bc:batch_size=0"), ("batch_size must be at least 1",)),
-        (("--algorithms", "bc", "iql:name=bc"), ("two variants are called 'bc'",)),
+        (("--algorithms", "bc", "iql:name=bc"), ("two variants are named 'bc'",)),
         (("--algorithms",), ("algorithms: name at least one",)),
         (("--seeds", "-1"), ("seeds: -1 is negative",)),
         (("--seeds", "3", "3"), ("seeds: 3 is named more than once",)),
@@ -634,7 +650,7 @@ def test_plot_and_export_refuse_unknown_file_types(seqeval: Seqeval, finished: P
 
 
 def test_plot_refuses_a_study_given_twice(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
-    assert "one name" in refused(seqeval("plot", finished, finished, "--out", tmp_path / "figure.png"))
+    assert "same name" in refused(seqeval("plot", finished, finished, "--out", tmp_path / "figure.png"))
 
 
 def test_run_refuses_a_folder_with_other_files(seqeval: Seqeval, tmp_path: Path) -> None:
@@ -712,5 +728,5 @@ def test_a_full_disk_is_reported_in_one_line(
 
 
 def test_a_string_instead_of_a_tuple_of_datasets_is_refused() -> None:
-    with pytest.raises(UserError, match=r"datasets: wants several, as a tuple: \('pendulum-replay',\)"):
+    with pytest.raises(UserError, match=r"datasets: must be a tuple: \('pendulum-replay',\)"):
         Study("pendulum-replay", ("bc",))

@@ -1,4 +1,4 @@
-"""`seqeval plot --figure` and `seqeval table`, on run directories that nobody trained."""
+"""`seqeval plot --figure` and `seqeval table` on made-up study directories."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def finished(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def torn(tmp_path: Path) -> Path:
-    """A seed of mine on two ends early, and all of bc's on three."""
-    rows = made_up.rows(study="torn")
-    mine = (rows["dataset"] == "two") & (rows["variant"] == "mine") & (rows["seed"] == 1)
-    theirs = (rows["dataset"] == "three") & (rows["variant"] == "bc")
-    return made_up.write(tmp_path, rows[~((mine | theirs) & (rows["samples"] == made_up.SIZE))])
+def incomplete(tmp_path: Path) -> Path:
+    """A study in which seed 1 of `mine` on `two` and all seeds of `bc` on `three` end early."""
+    rows = made_up.rows(study="incomplete")
+    seed = (rows["dataset"] == "two") & (rows["variant"] == "mine") & (rows["seed"] == 1)
+    line = (rows["dataset"] == "three") & (rows["variant"] == "bc")
+    return made_up.write(tmp_path, rows[~((seed | line) & (rows["samples"] == made_up.SIZE))])
 
 
 # --- plot --figure ---
 
 
 @pytest.mark.parametrize("figure", [*OVER_DATASETS, "curves"])
-def test_each_figure_is_drawn_as_png_and_pdf(
+def test_every_figure_is_written_as_png_and_pdf(
     seqeval: Seqeval, finished: Path, tmp_path: Path, figure: str
 ) -> None:
     out = tmp_path / "figures" / f"{figure}.png"
@@ -46,7 +46,7 @@ def test_each_figure_is_drawn_as_png_and_pdf(
     assert out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_a_figure_is_drawn_as_svg_with_its_notes_on_stderr(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_a_figure_is_written_as_svg_with_notes_on_stderr(seqeval: Seqeval, tmp_path: Path) -> None:
     rows = made_up.rows(study="run")
     rows.loc[rows["dataset"] == "two", "score"] = np.nan
     out = tmp_path / "a.svg"
@@ -57,7 +57,7 @@ def test_a_figure_is_drawn_as_svg_with_its_notes_on_stderr(seqeval: Seqeval, tmp
     assert "2 datasets, 3 seeds each" in text
 
 
-def test_sensitivity_is_drawn_of_several_directories(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_sensitivity_needs_several_directories(seqeval: Seqeval, tmp_path: Path) -> None:
     folders = [
         made_up.write(tmp_path, made_up.rows(study=f"K{k}"), updates_per_growth=k, grow_by=16) for k in (1, 4)
     ]
@@ -70,13 +70,13 @@ def test_sensitivity_is_drawn_of_several_directories(seqeval: Seqeval, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["aggregat", "card", "style", "report", ""])
-def test_a_figure_that_is_not_there_is_refused_with_those_that_are(
+def test_an_unknown_figure_is_refused_with_the_known_names(
     seqeval: Seqeval, finished: Path, tmp_path: Path, name: str
 ) -> None:
     line = refused(seqeval("plot", finished, f"--figure={name}", "--out", tmp_path / "a.png"))
-    assert f"no figure is called {name!r}" in line
+    assert f"figure {name!r} is not known" in line
     known = "aggregate, curves, improvement, intervals, profile, ranks, sensitivity"
-    assert line.endswith(f"; choose one of {known}\n")
+    assert line.endswith(f"; known figures: {known}\n")
     assert ("did you mean 'aggregate'?" in line) == (name == "aggregat")
 
 
@@ -100,23 +100,29 @@ def test_a_new_figure_is_a_new_file(
     assert "54 rows of" in out.read_text()
 
 
-def test_published_runs_go_behind_curves_alone(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_published_is_refused_for_other_figures_than_curves(
+    seqeval: Seqeval, finished: Path, tmp_path: Path
+) -> None:
     ended = seqeval("plot", finished, "--figure", "ranks", "--published", "--out", tmp_path / "a.png")
     assert "--published works only with --figure curves" in refused(ended)
 
 
-# --- what is not complete ---
+# --- incomplete studies ---
 
 
 @pytest.mark.parametrize("command", [("plot", "--figure", "aggregate", "--out", "a.svg"), ("table",)])
-def test_seeds_and_lines_that_are_not_complete_are_refused(
-    seqeval: Seqeval, torn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+def test_incomplete_seeds_and_lines_are_refused_unless_left_out(
+    seqeval: Seqeval,
+    incomplete: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = refused(seqeval(*command, torn))
+    line = refused(seqeval(*command, incomplete))
     assert "two, mine, seed 1: ends at n = 2000, others at 3000" in line
     assert "--leave-out-incomplete" in line
-    ended = seqeval(*command, torn, "--leave-out-incomplete")
+    ended = seqeval(*command, incomplete, "--leave-out-incomplete")
     assert ended.code == 0
     assert ended.err.splitlines()[:2] == [
         "note: left out of the statistics: two, mine, seed 1: ends at n = 2000, others at 3000",
@@ -124,32 +130,32 @@ def test_seeds_and_lines_that_are_not_complete_are_refused(
     ]
 
 
-def test_a_line_of_which_every_seed_stopped_is_refused(seqeval: Seqeval, tmp_path: Path) -> None:
+def test_a_line_whose_seeds_all_ended_early_is_refused(seqeval: Seqeval, tmp_path: Path) -> None:
     rows = made_up.rows(("mine",), ("one",), study="run", points=(1000, 2000))
     path = made_up.write(tmp_path, rows)
-    assert "one, mine: ends at n = 2000 of 3000: statistics want finished" in refused(seqeval("table", path))
+    assert "one, mine: ends at n = 2000 of 3000: statistics need finished" in refused(seqeval("table", path))
     assert "no line is left" in refused(seqeval("table", path, "--leave-out-incomplete"))
 
 
-def test_an_online_phase_that_stopped_is_refused() -> None:
+def test_an_unfinished_online_phase_is_left_out() -> None:
     rows = made_up.rows(points=(1000, made_up.SIZE, made_up.SIZE + 100))
-    rows = analysis.with_planned(rows, made_up.studies(rows))
-    same, notes = analysis.complete(rows)
+    rows = analysis.with_planned_end(rows, made_up.studies(rows))
+    same, notes = analysis.complete_rows(rows)
     assert (len(same), notes) == (len(rows), [])
     stopped = rows[(rows["samples"] <= made_up.SIZE) | (rows["dataset"] != "one") | (rows["variant"] != "bc")]
-    kept, notes = analysis.complete(stopped, leave_out=True)
+    kept, notes = analysis.complete_rows(stopped, leave_out=True)
     assert notes == ["left out of the statistics: one, bc: ends at n = 3000 of 3100"]
     assert len(kept) == len(stopped) - 3 * 2
 
 
 def test_curves_show_incomplete_seeds_unless_these_are_left_out(
-    seqeval: Seqeval, torn: Path, tmp_path: Path
+    seqeval: Seqeval, incomplete: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "c.svg"
-    shown = seqeval("plot", torn, "--out", out)
+    shown = seqeval("plot", incomplete, "--out", out)
     assert shown.err == "note: two, mine, seed 1: ends at n = 2000, others at 3000\n"
     assert "2 of 3 seeds" in out.read_text()
-    left_out = seqeval("plot", torn, "--out", out, "--leave-out-incomplete")
+    left_out = seqeval("plot", incomplete, "--out", out, "--leave-out-incomplete")
     assert "note: left out of the statistics: two, mine, seed 1" in left_out.err
     assert "2 of 3 seeds" not in out.read_text()
 
@@ -157,22 +163,20 @@ def test_curves_show_incomplete_seeds_unless_these_are_left_out(
 # --- table ---
 
 
-def test_the_table_is_printed_as_markdown_unless_it_is_asked_for_otherwise(
-    seqeval: Seqeval, finished: Path
-) -> None:
+def test_the_table_is_printed_as_markdown_by_default(seqeval: Seqeval, finished: Path) -> None:
     rows = made_up.rows(study="run")
     expected, _ = tables.collect(results.read("table", [finished])[0])
     ended = seqeval("table", finished)
     assert ended == (0, tables.markdown(expected), "")
     assert seqeval("table", finished, "--format", "latex").out == tables.latex(expected)
     csv = pd.read_csv(io.StringIO(seqeval("table", finished, "--format", "csv").out))
-    ends = csv[(csv["measure"] == "final") & csv["dataset"].notna()].set_index(["dataset", "variant"])
+    ends = csv[(csv["statistic"] == "final") & csv["dataset"].notna()].set_index(["dataset", "variant"])
     assert ends["estimate"].to_dict() == pytest.approx(
-        analysis.finals(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
+        analysis.final_values(rows).groupby(["dataset", "variant"])["value"].mean().to_dict()
     )
 
 
-def test_the_table_is_written_into_a_file(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_the_table_is_written_to_a_file(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "table.tex"
     ended = seqeval("table", finished, "--format", "latex", "--out", out)
     assert ended == (0, f"{out}\n", "")
@@ -180,16 +184,16 @@ def test_the_table_is_written_into_a_file(seqeval: Seqeval, finished: Path, tmp_
     assert [file.name for file in out.parent.iterdir()] == ["table.tex"]
 
 
-def test_two_studies_are_in_one_table(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
+def test_one_table_shows_two_studies(seqeval: Seqeval, finished: Path, tmp_path: Path) -> None:
     other = made_up.write(tmp_path / "b", made_up.rows(("mine",), study="other"))
     out = seqeval("table", finished, other).out
     assert "| | bc | mine (run) | mine (other) |" in out
 
 
-def test_a_table_of_nothing_or_of_two_data_sets_of_one_name_is_refused(
+def test_a_table_without_a_study_or_with_two_datasets_of_one_name_is_refused(
     seqeval: Seqeval, finished: Path, tmp_path: Path
 ) -> None:
-    assert "table: name at least one run directory" in refused(seqeval("table"))
+    assert "table: give at least one study directory" in refused(seqeval("table"))
     assert "no study here" in refused(seqeval("table", tmp_path / "nowhere"))
     other = made_up.write(tmp_path / "b", made_up.rows(study="other"))
     file = other / "study.json"

@@ -1,10 +1,12 @@
-"""EnvPool's environments are Gymnasium's: step by step, and in the distribution of what episodes give."""
+"""EnvPool's environments equal Gymnasium's: step by step, and in the distribution of returns and lengths."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,80 +14,86 @@ import gymnasium
 import numpy as np
 import pytest
 from conftest import Seqeval, refused
+from test_evaluation import Act, Policies
 
 from seqeval import Evaluation, Study, UserError, environments
-from seqeval.evaluation import gymnasium as ours
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.execution.jobs import resolve
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.storage import StudyDirectory
 
 envpool = pytest.importorskip("envpool")
-theirs = pytest.importorskip("seqeval.evaluation.envpool")
+backend = pytest.importorskip("seqeval.evaluation.backends.envpool")
 
-ENDING = ("Ant", "Hopper", "InvertedPendulum", "Walker2d")  # whose episodes may end before their limit
+ENDING_EARLY = ("Ant", "Hopper", "InvertedPendulum", "Walker2d")  # whose episodes may end before their limit
+BACKENDS = ("gymnasium", "envpool")
 CLIPPED = ("Hopper", "Walker2d")  # whose observations have velocities up to 10
-# sqrt(n·m / (n + m)) times the largest difference between two empirical distributions of one law exceeds this
-# in one case of a thousand (Kolmogorov and Smirnov), and less often where values repeat.
+# For two samples of one distribution, sqrt(n·m / (n + m)) times the largest difference between the
+# empirical distributions exceeds this once in a thousand times (Kolmogorov and Smirnov), or less often.
 LEVEL = math.sqrt(-math.log(0.001 / 2) / 2)
 
 
-class Largest(NamedTuple):
-    """How far steps from the same states with the same actions lie apart at most."""
+class Differences(NamedTuple):
+    """The largest differences between steps from the same states with the same actions."""
 
     observations: float
     rewards: float
-    ends: int  # steps after which only one of the two was over
-    over: int  # steps after which both were
+    one_ended: int  # steps that ended the episode in only one of the two
+    both_ended: int
     compared: int
 
 
-def step_by_step(name: str, steps: int = 600, **options: Any) -> Largest:
-    """Every fifth state that EnvPool comes to is given to Gymnasium's environment, and both go on from it."""
+def step_by_step(name: str, steps: int = 600, **options: Any) -> Differences:
+    """Gymnasium's environment is set to every fifth state of EnvPool's, and both continue from it."""
     env: Any = environments.make(name).unwrapped
     env.reset(seed=0)
     positions, size = env.model.nq, env.model.nq + env.model.nv
-    # The first positions are not observed, and nothing hangs on them.
-    unseen = 2 if name.startswith("Ant") else size - env.observation_space.shape[0]
-    with theirs._quiet():
+    # The first positions are not observed and do not affect the step.
+    unobserved = 2 if name.startswith("Ant") else size - env.observation_space.shape[0]
+    with backend._quiet():
         pool = envpool.make_gymnasium(name, num_envs=1, seed=[3], **options)
         dtype = pool.action_space.dtype
-    rng, apart, compared, since = np.random.default_rng(0), np.zeros(4), 0, None
-    here = pool.reset()[0][0]
+    rng, largest, compared, since = np.random.default_rng(0), np.zeros(4), 0, None
+    observed = pool.reset()[0][0]
     for _ in range(steps):
         action = rng.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
-        state = np.concatenate([np.zeros(unseen), here])[:size]
+        state = np.concatenate([np.zeros(unobserved), observed])[:size]
         known = not (name.startswith(CLIPPED) and (np.abs(state[positions:]) >= 10).any())
         if known and since in (None, 5):
             env.set_state(state[:positions], state[positions:])
             since = 0
-        following, reward, over, _, info = pool.step(action[None].astype(dtype))
-        here = following[0]
-        if not info["elapsed_step"][0]:  # it has begun a new episode
+        following, reward, terminated, _, info = pool.step(action[None].astype(dtype))
+        observed = following[0]
+        if not info["elapsed_step"][0]:  # a new episode has started
             since = None
         elif since is not None:
-            expected, expected_reward, expected_over, _, _ = env.step(action)
-            apart[0] = max(apart[0], np.abs(expected - here).max())
-            if since:  # Ant's is by where it was a step before, and that is not part of the state
-                apart[1] = max(apart[1], abs(expected_reward - reward[0]))
-            apart[2:] += [bool(expected_over) != bool(over[0]), bool(expected_over) and bool(over[0])]
+            expected, expected_reward, expected_terminated, _, _ = env.step(action)
+            largest[0] = max(largest[0], np.abs(expected - observed).max())
+            if since:  # Ant's depends on its previous position, which is not part of the state
+                largest[1] = max(largest[1], abs(expected_reward - reward[0]))
+            largest[2:] += [
+                bool(expected_terminated) != bool(terminated[0]),
+                bool(expected_terminated) and bool(terminated[0]),
+            ]
             compared, since = compared + 1, since + 1 if since < 5 else None
     env.close()
     pool.close()
-    return Largest(*apart, compared)
+    return Differences(*largest, compared)
 
 
-@pytest.mark.parametrize("name", theirs.ALIKE)
-def test_from_the_same_states_the_same_actions_do_the_same(name: str) -> None:
-    apart = step_by_step(name)
-    assert apart.observations < 1e-9
-    assert apart.rewards < 1e-6  # theirs are float32
-    assert apart.ends == 0
-    assert (apart.over > 0) == name.startswith(ENDING)
-    assert apart.compared > 100
+@pytest.mark.parametrize("name", backend.VERIFIED)
+def test_equal_actions_in_equal_states_have_equal_results(name: str) -> None:
+    found = step_by_step(name)
+    assert found.observations < 1e-9
+    assert found.rewards < 1e-6  # EnvPool's are float32
+    assert found.one_ended == 0
+    assert (found.both_ended > 0) == name.startswith(ENDING_EARLY)
+    assert found.compared > 100
 
 
-def test_another_frame_skip_would_be_noticed() -> None:
+def test_another_frame_skip_is_noticed() -> None:
     assert step_by_step("HalfCheetah-v4", 20, frame_skip=6).observations > 0.01
-    assert step_by_step("Hopper-v4", 100, healthy_angle_min=-0.05).ends > 0
+    assert step_by_step("Hopper-v4", 100, healthy_angle_min=-0.05).one_ended > 0
 
 
 def kolmogorov_smirnov(one: list[float], other: list[float]) -> float:
@@ -96,10 +104,10 @@ def kolmogorov_smirnov(one: list[float], other: list[float]) -> float:
 
 
 class Case(NamedTuple):
-    """An environment, and a linear policy in it that is among the best of 300 random ones."""
+    """An environment, and the seed of a linear policy that is among the best of 300 random ones."""
 
     env_id: str
-    better: int  # its seed
+    better: int
     limit: int
 
 
@@ -111,19 +119,29 @@ CASES = [
 IDS = [case.env_id.partition("?")[0] for case in CASES]
 
 
-def linear(env_id: str, seed: int):
-    about = environments.describe(env_id)
-    weights = np.random.default_rng(seed).standard_normal((about.observation_size, about.actions.size))
+def linear(env_id: str, seed: int) -> Act:
+    environment = environments.describe(env_id)
+    size = environment.observation_size, environment.actions.size
+    weights = np.random.default_rng(seed).standard_normal(size)
     return lambda observations: np.tanh(observations @ weights).astype(np.float32)
 
 
-def episodes(backend: Any, env_id: str, act: Any, samples: int) -> tuple[list[float], list[int]]:
-    """Returns and lengths of 80 episodes."""
-    evaluator = backend.Evaluator(env_id, [0, 1], 40)
-    found = evaluator(act, [samples] * 2)
+def evaluate(
+    name: Any, env_id: str, act: Act, seeds: Sequence[int], samples: Sequence[int], episodes: int
+) -> Any:
+    """The results of episodes with a backend, gymnasium or envpool."""
+    evaluator = Episodes(env_id, seeds, Evaluation(episodes=episodes, backend=name))
+    results = evaluator.evaluate(Policies(evaluator.seeds, act), VisibleData(tuple(samples)))
     evaluator.close()
-    assert all(each.finite and each.successes is None for each in found)
-    return [r for each in found for r in each.returns], [n for each in found for n in each.lengths]
+    return results
+
+
+def returns_and_lengths(name: str, env_id: str, act: Act, samples: int) -> tuple[list[float], list[int]]:
+    """Of 80 episodes."""
+    results = evaluate(name, env_id, act, [0, 1], [samples] * 2, 40)
+    assert np.isfinite(results["episode_returns"]).all()
+    assert results["episode_successes"] == [None, None]
+    return [*chain(*results["episode_returns"])], [*chain(*results["episode_lengths"])]
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -131,12 +149,12 @@ def episodes(backend: Any, env_id: str, act: Any, samples: int) -> tuple[list[fl
 def test_returns_and_lengths_agree_in_distribution(case: Case, good: bool) -> None:
     act = linear(case.env_id, case.better if good else 0)
     returns, lengths = zip(
-        *(episodes(backend, case.env_id, act, n) for n, backend in enumerate((ours, theirs))), strict=True
+        *(returns_and_lengths(name, case.env_id, act, n) for n, name in enumerate(BACKENDS)), strict=True
     )
     assert kolmogorov_smirnov(*returns) < LEVEL
     assert kolmogorov_smirnov(*lengths) < LEVEL
     assert max(map(max, lengths)) <= case.limit
-    # Means too, by four standard errors of their difference.
+    # The means differ by less than four standard errors.
     error = math.sqrt(sum(np.var(values) / len(values) for values in returns))
     assert abs(np.mean(returns[0]) - np.mean(returns[1])) < 4 * error
     if good:
@@ -146,70 +164,74 @@ def test_returns_and_lengths_agree_in_distribution(case: Case, good: bool) -> No
 @pytest.mark.parametrize(
     "other", [{"frame_skip": 6}, {"ctrl_cost_weight": 0.2}, {"max_episode_steps": 101}], ids=str
 )
-def test_another_environment_would_not_agree(monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]) -> None:
-    case, make = CASES[2], theirs._make
+def test_a_different_environment_does_not_agree(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
+) -> None:
+    case, make = CASES[2], backend._make
     act = linear(case.env_id, case.better)
-    expected = episodes(ours, case.env_id, act, 0)
-    monkeypatch.setattr(theirs, "_make", lambda name, options, *more: make(name, options | other, *more))
-    found = episodes(theirs, case.env_id, act, 1)
-    which = "max_episode_steps" in other  # lengths, else returns
+    expected = returns_and_lengths("gymnasium", case.env_id, act, 0)
+    monkeypatch.setattr(backend, "_make", lambda name, options, *more: make(name, options | other, *more))
+    found = returns_and_lengths("envpool", case.env_id, act, 1)
+    which = int("max_episode_steps" in other)  # lengths, else returns
     assert kolmogorov_smirnov(expected[which], found[which]) > LEVEL
 
 
 @pytest.mark.parametrize("name", ["HalfCheetah-v4", "HalfCheetah-v4?max_episode_steps=7"])
 def test_episodes_stop_at_the_limit(name: str) -> None:
     act = linear(name, 0)
-    found = [backend.Evaluator(name, [0], 2)(act, [0])[0].lengths for backend in (ours, theirs)]
-    assert found[0] == found[1] == [environments.describe(name).time_limit] * 2
+    for each in BACKENDS:
+        lengths = evaluate(each, name, act, [0], [0], 2)["episode_lengths"]
+        assert lengths == [[environments.describe(name).time_limit] * 2]
 
 
-def test_an_option_does_the_same() -> None:
+def test_an_option_has_the_same_effect() -> None:
     name = "Hopper-v4?terminate_when_unhealthy=False&max_episode_steps=50"
-    for backend in (ours, theirs):
-        assert backend.Evaluator(name, [0], 3)(linear(name, 0), [0])[0].lengths == [50] * 3
+    for each in BACKENDS:
+        assert evaluate(each, name, linear(name, 0), [0], [0], 3)["episode_lengths"] == [[50] * 3]
 
 
-def test_a_replicas_episodes_hang_on_its_seed_and_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replicas_episodes_depend_only_on_its_seed_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     act = linear("Hopper-v4", 165)
 
     def returns(seeds: list[int], samples: list[int]) -> list[list[float]]:
-        return [each.returns for each in theirs.Evaluator("Hopper-v4", seeds, 3)(act, samples)]
+        return evaluate("envpool", "Hopper-v4", act, seeds, samples, 3)["episode_returns"]
 
     together = returns([4, 9, 2], [10, 10, 20])
     assert returns([9], [10]) == [together[1]]
     assert returns([2, 4], [20, 10]) == [together[2], together[0]]
     assert returns([9], [11]) != [together[1]]
     assert len({r for each in together for r in each}) == 9
-    monkeypatch.setattr(theirs, "_processors", lambda: 1)
+    monkeypatch.setattr(backend, "_processors", lambda: 1)
     assert returns([4, 9, 2], [10, 10, 20]) == together
 
 
-def test_an_action_that_is_not_finite_fails_its_own_replica_alone() -> None:
+def test_an_action_that_is_not_finite_fails_only_its_replica() -> None:
     def act(observations: np.ndarray) -> np.ndarray:
         actions = np.zeros((*observations.shape[:2], 3), np.float32)
         actions[0, 1] = np.nan
         return actions
 
-    first, second = theirs.Evaluator("Hopper-v4", [0, 1], 2)(act, [0, 0])
-    assert (first.finite, second.finite) == (False, True)
+    first, second = evaluate("envpool", "Hopper-v4", act, [0, 1], [0, 0], 2)["episode_returns"]
+    assert np.isnan(first[1])
+    assert np.isfinite(second).all()
 
 
-def test_pendulum_is_another_one_there() -> None:
-    """Theirs goes on with the speed before it is limited. Once this fails, it may be taken in."""
+def test_pendulum_differs_in_envpool() -> None:
+    """EnvPool's uses the speed before it is limited. If this test fails, the two may have become equal."""
     env: Any = gymnasium.make("Pendulum-v1").unwrapped
     env.reset(seed=0)
-    with theirs._quiet():
+    with backend._quiet():
         pool = envpool.make_gymnasium("Pendulum-v1", num_envs=1, seed=[0])
-        here, apart = pool.reset()[0][0], {False: 0.0, True: 0.0}
+        observed, largest = pool.reset()[0][0], {False: 0.0, True: 0.0}
     for _ in range(100):
-        angle, speed = np.arctan2(here[1], here[0]), here[2]
+        angle, speed = np.arctan2(observed[1], observed[0]), observed[2]
         env.state = np.array([angle, speed], np.float64)
         push = np.array([2.0 if speed >= 0 else -2.0], np.float32)
         limited = abs(speed + (15 * np.sin(angle) + 3 * push[0]) * 0.05) > 8
-        expected, here = env.step(push)[0], pool.step(push[None])[0][0]
-        apart[bool(limited)] = max(apart[bool(limited)], float(np.abs(expected - here).max()))
-    assert apart[False] < 1e-5
-    assert apart[True] > 0.01
+        expected, observed = env.step(push)[0], pool.step(push[None])[0][0]
+        largest[bool(limited)] = max(largest[bool(limited)], float(np.abs(expected - observed).max()))
+    assert largest[False] < 1e-5
+    assert largest[True] > 0.01
 
 
 STUDY = Study(
@@ -222,58 +244,55 @@ STUDY = Study(
 @pytest.mark.parametrize(
     ("env", "why"),
     [
-        ("Pendulum-v1", "Pendulum-v1 is not among the environments that it is known to have as Gymnasium"),
-        ("Hopper-v4?reset_noise_scale=0.0", "the option reset_noise_scale of Hopper-v4 is not known to do"),
+        ("Pendulum-v1", "Pendulum-v1 is not among the environments that are verified to behave as Gymnasium"),
+        (
+            "Hopper-v4?reset_noise_scale=0.0",
+            "the option reset_noise_scale of Hopper-v4 is not verified to have the same",
+        ),
     ],
 )
-def test_what_is_not_known_to_be_alike_is_one_line(
+def test_environments_that_are_not_verified_are_refused_in_one_line(
     seqeval: Seqeval, tmp_path: Path, env: str, why: str
 ) -> None:
     study = ("run", "--datasets", "none", "--env", env, "--algorithms", "iql", "--online.steps", 9)
     line = refused(seqeval(*study, "--evaluation.backend", "envpool", "--out", tmp_path / "out"))
     assert line.startswith(f"seqeval: evaluation.backend envpool: {why}")
-    assert line.endswith("; leave evaluation.backend out\n")
+    assert line.endswith("; use the default, evaluation.backend gymnasium\n")
     assert not (tmp_path / "out").exists()
 
 
 def test_other_spaces_and_another_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     make = envpool.make_spec
-    for instead, options, why in (
-        ("Walker2d-v4", {}, r"Hopper-v4 has Box\(-inf, inf, \(17,\).* there, and Box\(-inf, inf, \(11,\)"),
+    for other, options, why in (
+        (
+            "Walker2d-v4",
+            {},
+            r"Hopper-v4 has Box\(-inf, inf, \(17,\).* in EnvPool and Box\(-inf, inf, \(11,\)",
+        ),
         ("InvertedPendulum-v4", {}, r"Hopper-v4 has Box"),
-        ("Hopper-v4", {"max_episode_steps": 999}, "up to 999 steps there, and up to 1000 in Gymnasium"),
+        ("Hopper-v4", {"max_episode_steps": 999}, "up to 999 steps in EnvPool and 1000 in Gymnasium"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(envpool, "make_spec", lambda _, i=instead, o=options: make(i, **o))
+            patched.setattr(envpool, "make_spec", lambda _, i=other, o=options: make(i, **o))
             with pytest.raises(UserError, match=why):
-                theirs.check("Hopper-v4")
+                backend.Environments.check("Hopper-v4")
     box = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
-    assert theirs._same(box, gymnasium.spaces.Box(-1, 1, (3,), np.float64))
-    assert not theirs._same(box, gymnasium.spaces.Box(-2, 1, (3,), np.float32))
+    assert backend._same(box, gymnasium.spaces.Box(-1, 1, (3,), np.float64))
+    assert not backend._same(box, gymnasium.spaces.Box(-2, 1, (3,), np.float32))
 
 
-def test_without_envpool_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_envpool_is_missing_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
-    monkeypatch.delitem(sys.modules, "seqeval.evaluation.envpool")
+    monkeypatch.delitem(sys.modules, "seqeval.evaluation.backends.envpool")
     with pytest.raises(UserError, match=r"EnvPool is not installed; pip install 'seqeval-rl\[fast\]'$"):
         resolve(STUDY)
 
 
 def test_the_backend_is_recorded_and_may_not_change(tmp_path: Path) -> None:
-    out = RunDirectory(tmp_path / "out")
+    out = StudyDirectory(tmp_path / "out")
     described = resolve(STUDY).describe()
     assert described["evaluation"]["backend"] == "envpool"
-    assert described["runs"][0]["versions"]["envpool"] == envpool.__version__
+    assert described["invocations"][0]["versions"]["envpool"] == envpool.__version__
     out.admit(described)
     with pytest.raises(UserError, match=r"evaluation\.backend is 'envpool' there and 'gymnasium' now"):
         out.admit(resolve(replace(STUDY, evaluation=Evaluation(points=1, episodes=1))).describe())
-
-
-def test_directories_that_are_older_than_the_setting_had_gymnasium(tmp_path: Path) -> None:
-    out = RunDirectory(tmp_path / "out")
-    described = resolve(replace(STUDY, evaluation=Evaluation())).describe()
-    older = described | {"evaluation": {k: v for k, v in described["evaluation"].items() if k != "backend"}}
-    out.admit(older)
-    out.admit(described)
-    with pytest.raises(UserError, match=r"evaluation\.backend is 'gymnasium' there and 'envpool' now"):
-        out.admit(resolve(replace(STUDY, evaluation=Evaluation(backend="envpool"))).describe())

@@ -1,88 +1,118 @@
-"""Evaluation against an environment whose every return is known (see `Countdown` in conftest)."""
+"""Episodes, in an environment whose returns are known (see `Countdown` in conftest)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from seqeval.evaluation.gymnasium import Evaluator
 
+from seqeval.config import Evaluation
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.seeding import stream
 
 SEEDS, EPISODES = [3, 8], 25
+Act = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Policies that are one function of all observations."""
+
+    seeds: tuple[int, ...]
+    act: Act
 
 
 def lengths_of(seed: int, samples: int) -> list[int]:
-    """The length of each episode, told by the environment on its own."""
+    """The length of each episode, from an environment of its own."""
     env = gymnasium.make("Countdown-v0", disable_env_checker=True)
     starts = stream(seed, "evaluation", samples).integers(0, 2**31, EPISODES)
     return [int(env.reset(seed=int(start))[0][0]) for start in starts]
 
 
-def evaluate(act, samples: int = 500, seeds: list[int] = SEEDS):
-    evaluator = Evaluator("Countdown-v0", seeds, EPISODES)
+def run_episodes(evaluator: Episodes, act: Act, samples: Sequence[int]) -> Any:
+    return evaluator.evaluate(Policies(evaluator.seeds, act), VisibleData(tuple(samples)))
+
+
+def evaluate(act: Act, samples: int = 500, seeds: Sequence[int] = SEEDS) -> Any:
+    evaluator = Episodes("Countdown-v0", seeds, Evaluation(episodes=EPISODES))
     try:
-        return evaluator(act, [samples] * len(seeds))
+        return run_episodes(evaluator, act, [samples] * len(seeds))
     finally:
         evaluator.close()
 
 
-def still(observations: np.ndarray) -> np.ndarray:
+def replica(results: Any, place: int) -> dict[str, Any]:
+    """The results of one replica."""
+    return {name: values[place] for name, values in results.items()}
+
+
+def zeros(observations: np.ndarray) -> np.ndarray:
     return np.zeros((*observations.shape[:2], 1), np.float32)
 
 
-def test_no_step_is_lost_or_counted_twice() -> None:
-    for seed, episodes in zip(SEEDS, evaluate(still), strict=True):
+def test_no_step_is_missed_or_counted_twice() -> None:
+    results = evaluate(zeros)
+    for place, seed in enumerate(SEEDS):
         lengths = lengths_of(seed, 500)
         assert len(set(lengths)) > 3  # episodes end at different steps
-        assert episodes.lengths == lengths
-        assert episodes.returns == pytest.approx(
+        assert results["episode_lengths"][place] == lengths
+        assert results["episode_returns"][place] == pytest.approx(
             [sum(10.0**-t for t in range(n)) for n in lengths], abs=1e-12
         )
-        assert episodes.successes == [n % 2 == 1 for n in lengths]
-        assert episodes.finite
+        assert results["episode_successes"][place] == [n % 2 == 1 for n in lengths]
 
 
 def test_each_replica_acts_on_its_own_observations() -> None:
     def act(observations: np.ndarray) -> np.ndarray:
         assert observations.shape == (2, EPISODES, 2)
-        actions = still(observations)
+        actions = zeros(observations)
         actions[1] = 0.5
         return actions
 
-    first, second = evaluate(act)
-    assert first.returns == evaluate(still)[0].returns
-    gains = np.array(second.returns) - evaluate(still)[1].returns
-    np.testing.assert_allclose(gains, 0.5 * np.array(second.lengths), atol=1e-12)
+    results, of_zeros = evaluate(act)["episode_returns"], evaluate(zeros)["episode_returns"]
+    assert results[0] == of_zeros[0]
+    gains = np.array(results[1]) - of_zeros[1]
+    np.testing.assert_allclose(gains, 0.5 * np.array(lengths_of(SEEDS[1], 500)), atol=1e-12)
 
 
-def test_episodes_depend_on_seed_and_point_alone() -> None:
-    assert evaluate(still)[1] == evaluate(still, seeds=[8])[0]
-    assert evaluate(still)[0] != evaluate(still, samples=501)[0]
+def test_episodes_depend_only_on_seed_and_samples() -> None:
+    assert replica(evaluate(zeros), 1) == replica(evaluate(zeros, seeds=[8]), 0)
+    assert replica(evaluate(zeros), 0) != replica(evaluate(zeros, samples=501), 0)
 
 
-def test_an_evaluator_used_twice_starts_afresh() -> None:
-    evaluator = Evaluator("Countdown-v0", SEEDS, EPISODES)
-    first = evaluator(still, [500, 600])
-    evaluator(still, [700, 700])
-    assert evaluator(still, [500, 600]) == first
+def test_an_evaluator_has_no_state_between_evaluations() -> None:
+    evaluator = Episodes("Countdown-v0", SEEDS, Evaluation(episodes=EPISODES))
+    first = run_episodes(evaluator, zeros, [500, 600])
+    run_episodes(evaluator, zeros, [700, 700])
+    assert run_episodes(evaluator, zeros, [500, 600]) == first
     evaluator.close()
 
 
-def test_an_action_that_is_not_finite_fails_its_own_replica_alone() -> None:
+def test_an_action_that_is_not_finite_fails_only_its_replica() -> None:
     def act(observations: np.ndarray) -> np.ndarray:
-        actions = still(observations)
+        actions = zeros(observations)
         actions[0, 2] = np.nan
         return actions
 
-    first, second = evaluate(act)
-    assert (first.finite, second.finite) == (False, True)
-    assert second == evaluate(still)[1]
+    results = evaluate(act)
+    assert np.isnan(results["episode_returns"][0]).any()
+    assert replica(results, 1) == replica(evaluate(zeros), 1)
 
 
-def test_an_environment_that_reports_no_success_has_none() -> None:
-    evaluator = Evaluator("Pendulum-v1", [0], 2)
-    (episodes,) = evaluator(lambda observations: np.zeros((1, 2, 1), np.float32), [0])
+def test_an_environment_that_does_not_report_successes_has_none() -> None:
+    evaluator = Episodes("Pendulum-v1", [0], Evaluation(episodes=2))
+    results = run_episodes(evaluator, lambda observations: np.zeros((1, 2, 1), np.float32), [0])
     evaluator.close()
-    assert episodes.successes is None
-    assert episodes.lengths == [200, 200]
+    assert results["episode_successes"] == [None]
+    assert results["episode_lengths"] == [[200, 200]]
+
+
+def test_without_an_environment_there_are_no_results() -> None:
+    evaluator = Episodes(None, SEEDS, Evaluation())
+    assert run_episodes(evaluator, zeros, [500, 500]) == {}
+    evaluator.close()

@@ -1,4 +1,4 @@
-"""A million transitions of Hopper's size: what loading and training on them adds to the process."""
+"""The memory that loading a million transitions of Hopper's size, and training on them, takes."""
 
 from __future__ import annotations
 
@@ -21,36 +21,44 @@ from seqeval.errors import UserError
 SIZE = 1_000_000
 
 SCRIPT = """
-import gc, sys, torch
-from seqeval import datasets, environments, plugins
-from seqeval.training import trainer
-from seqeval.config import Evaluation, Protocol
+import sys, torch
+from pathlib import Path
+from seqeval import datasets
+from seqeval.config import Evaluation, Protocol, Study
+from seqeval.evaluation.runners import InProcessRunner
+from seqeval.execution.jobs import resolve
+from seqeval.execution.storage import StudyDirectory
+from seqeval.training.job import JobEvaluation
+from seqeval.training.trainer import Trainer
 
 def high_water():
     with open("/proc/self/status") as status:
         (line,) = [line for line in status if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
-def train(path):
+class NoCheckpoints:
+    stopping = False
+    def due(self): return False
+    def finish(self, updates, agents): pass
+
+def train(path, size):
     torch.set_num_threads(1)
+    protocol, evaluation = Protocol(start=size - 200), Evaluation(1, 1)
+    algorithms = ("td3_bc:hidden=(256,256)",)
+    study = Study((path,), algorithms, (0, 1, 2), protocol, evaluation=evaluation, device="cpu")
+    (job,) = resolve(study).jobs(StudyDirectory(Path(path + "-study")))
     data = datasets.load(path)
-    settings = Protocol(start=len(data) - 200)
-    variant = plugins.parse("td3_bc:hidden=(256,256)")
-    agents = trainer.make_agents(
-        plugins.find("td3_bc"), variant.config, environments.of(data), [0, 1, 2],
-        settings.schedules(len(data))[0].updates, torch.device("cpu"),
-    )
-    labels = {"study": "", "algorithm": "", "variant": ""}
-    rows = list(trainer.run(agents, data, settings, Evaluation(1, 1), labels))
-    assert rows[-1].samples == len(data)
+    setup = JobEvaluation(job, {data.name: data.env_id}, torch.float32)
+    trainer = Trainer(job, {data.name: data}, InProcessRunner(setup.evaluators), NoCheckpoints(), "study")
+    assert list(trainer.train())[-1].samples == len(data) == size
     return sum(
         getattr(data, name).nbytes
         for name in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
     )
 
-train(sys.argv[1])  # everything that is imported and warmed up once
+train(sys.argv[1], 2000)  # whatever is imported and warmed up once
 before = high_water()
-own = train(sys.argv[2])
+own = train(sys.argv[2], 1_000_000)
 print(own, high_water() - before)
 """
 

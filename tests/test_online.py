@@ -1,4 +1,4 @@
-"""The online phase: what is stored, what is drawn, what rows say, and that replicas stay independent."""
+"""The online phase: what is stored and sampled, what rows say, and that replicas stay independent."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ import torch
 from conftest import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from test_protocol import LABELS, SHORT, start, timeless, weights
+from training_setup import (
+    BUILT_IN,
+    STREAM,
+    Training,
+    make_job,
+    small_dataset,
+    tensors_in,
+    train,
+    without_seconds,
+)
 
-from seqeval import plugins
+from seqeval import environments
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.datasets import load
 from seqeval.errors import UserError
 from seqeval.execution.jobs import resolve
 from seqeval.replay.buffer import Buffer
-from seqeval.replay.normalization import RewardScale
+from seqeval.replay.normalization import action_mapping
 from seqeval.slicing import Interaction
-from seqeval.training import trainer
 from seqeval.training.agents import Agents
 from seqeval.training.online import EnvironmentFailed, TrainingEnvironments
-from seqeval.types import Dataset, Row
+from seqeval.types import Dataset
 
-OWN = [name for name in plugins.names() if ":" not in name]
+CPU = torch.device("cpu")
 ONLINE = Online(steps=12)
-TWICE = Evaluation(points=2, episodes=1)
-
-
-def run(
-    name: str,
-    seeds: list[int],
-    online: Online = ONLINE,
-    dataset: Dataset | None = None,
-    settings: Protocol = SHORT,
-    evaluation: Evaluation = TWICE,
-) -> tuple[list[Row], Agents]:
-    dataset = make_dataset() if dataset is None else dataset
-    agents = start(name, seeds, dataset, settings)
-    return list(trainer.run(agents, dataset, settings, evaluation, LABELS, online)), agents
+TWO_POINTS = Evaluation(points=2, episodes=1)
 
 
 @contextmanager
-def training(agents: Agents, dataset: Dataset, room: int) -> Iterator[tuple[TrainingEnvironments, Buffer]]:
-    """Training environments and the buffer that they fill."""
-    replicas = len(agents.algorithm.seeds)
-    buffer = Buffer(dataset, agents.actions, RewardScale(), torch.device("cpu"), room, replicas)
-    environments = TrainingEnvironments(dataset.env_id, agents, buffer)
-    yield environments, buffer
-    environments.close()
+def training_environments(
+    name: str, seeds: list[int], dataset: Dataset, room: int
+) -> Iterator[tuple[TrainingEnvironments, Buffer, Agents]]:
+    """Training environments, the buffer that they fill, and the agents that act."""
+    agents = make_job(name, [(dataset, seeds)]).create_agents(CPU)
+    mapping = action_mapping(environments.of(dataset).actions, CPU)
+    buffer = Buffer([dataset], [mapping], CPU, room, len(seeds), episodes=True)
+    made = TrainingEnvironments([dataset.env_id] * len(seeds), agents, buffer)
+    yield made, buffer, agents
+    made.close()
 
 
 class Walk(gymnasium.Env):
-    """One number that grows by 1 plus the action, from where its seed has it; after 3 steps an episode ends,
-    in turn by termination and by truncation, and after 40 steps the environment breaks if its first seed is
-    odd."""
+    """A number that grows by 1 plus the action from a start that depends on the seed.
+
+    An episode has 3 steps; it ends by termination and by truncation in turn. After 40 steps the environment
+    breaks if its first seed is odd.
+    """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,), np.float32)
@@ -75,7 +75,7 @@ class Walk(gymnasium.Env):
     def step(self, action):
         self.steps += 1
         if self.steps > 40 and self.first % 2:
-            raise OSError("a wheel came off")
+            raise OSError("a wheel broke")
         self.at += [1.0 + action[0], 0, 1]
         over, odd = self.at[2] == 3, self.episodes % 2 == 1
         return self.at.copy(), float(action[0]), bool(over and odd), bool(over and not odd), {}
@@ -84,68 +84,101 @@ class Walk(gymnasium.Env):
 gymnasium.register("Walk-v0", entry_point=Walk, disable_env_checker=True)
 
 
-def test_what_happens_in_the_environments_is_in_the_buffer() -> None:
-    dataset = make_dataset(env_id="Walk-v0")
-    agents = start("td3_bc", [4, 9], dataset)
-    with training(agents, dataset, room=8) as (environments, buffer):
+def walks() -> Dataset:
+    return make_dataset(env_id="Walk-v0")
+
+
+def test_transitions_of_the_environments_are_stored_in_the_buffer() -> None:
+    dataset = walks()
+    with training_environments("td3_bc", [4, 9], dataset, room=8) as (made, buffer, _):
         for _ in range(8):
-            environments.step()
-    assert environments.steps == 8
+            made.step()
+    assert made.steps == 8
     assert torch.equal(buffer.observations[:120], torch.from_numpy(dataset.observations))
     assert torch.equal(buffer.rewards[:120], torch.from_numpy(dataset.rewards))
     for replica in range(2):
-        rows = buffer.own_rows(replica)
+        rows = buffer.online_rows(replica)
         assert rows.tolist() == list(range(120 + 8 * replica, 128 + 8 * replica))
         before, after = buffer.observations[rows], buffer.next_observations[rows]
         actions, rewards = buffer.actions[rows, 0], buffer.rewards[rows]
         assert actions.abs().max() <= 1 - 1e-5
         np.testing.assert_allclose(rewards, 2 * actions, atol=1e-4)  # the environment's units are ±2
         np.testing.assert_allclose(after[:, 0] - before[:, 0], 1 + rewards, atol=1e-4)
-        # An episode's last transition ends where the episode did, and the next begins in another.
+        # The last transition of an episode leads to its own last observation, and the next one starts anew.
         assert before[:, 1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
         assert after[:, 1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
         assert after[:, 2].tolist() == [1, 2, 3, 1, 2, 3, 1, 2]
-        # The first episode terminates; the second is cut, and its value goes on.
+        # The first episode terminates; the second is cut, and its value continues.
         assert buffer.terminated[rows].tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
+        assert buffer.continues[rows].tolist() == [1, 1, 0, 1, 1, 0, 1, 0]
 
 
-def test_agents_explore_in_training_and_not_in_evaluation() -> None:
-    dataset = make_dataset(env_id="Walk-v0")
-    agents = start("td3_bc", [4], dataset)
-    with training(agents, dataset, room=30) as (environments, buffer):
+def test_a_stored_transition_continues_once_the_next_one_of_its_episode_is_stored() -> None:
+    with training_environments("td3_bc", [4, 9], walks(), room=5) as (made, buffer, _):
+        known = []
+        for _ in range(5):
+            made.step()
+            known.append([buffer.continues[buffer.online_rows(replica)].tolist() for replica in range(2)])
+    expected = [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 1, 0]]
+    assert known == [[row, row] for row in expected]
+    assert not buffer.continues[119]
+
+
+def test_restored_transitions_are_those_that_were_saved() -> None:
+    dataset = make_dataset(env_id="Pendulum-v1?max_episode_steps=3")
+    with training_environments("td3_bc", [4, 9], dataset, room=7) as (made, buffer, _):
+        for _ in range(5):
+            made.step()
+        saved = [made.state_of(replica) for replica in range(2)]
+        tensors = (buffer.observations, buffer.actions, buffer.rewards, buffer.terminated, buffer.continues)
+        expected = [tensor.clone() for tensor in tensors]
+        for tensor in tensors:
+            tensor[120:] = 0
+        made.load_states(saved)
+        assert all(map(torch.equal, tensors, expected))
+        made.step()
+        assert made.steps == 6
+
+
+def test_agents_explore_in_training_only() -> None:
+    with training_environments("td3_bc", [4], walks(), room=30) as (made, buffer, agents):
         for _ in range(30):
-            environments.step()
-    acted = buffer.actions[buffer.own_rows(0)]
-    with torch.no_grad():
-        noise = acted - agents.algorithm.act(buffer.observations[buffer.own_rows(0)][None])[0]
+            made.step()
+        rows = buffer.online_rows(0)
+        with torch.no_grad():
+            noise = buffer.actions[rows] - agents.algorithm.act(buffer.observations[rows][None])[0]
     assert 0.05 < noise.std() < 0.2
     assert noise.abs().max() > 0.1
 
 
 def test_memory_is_allocated_once_and_the_dataset_is_not_written_to() -> None:
-    dataset = make_dataset(env_id="Walk-v0")
-    agents = start("iql", [4, 9], dataset)
-    with training(agents, dataset, room=5) as (environments, buffer):
+    dataset = walks()
+    before = dataset.observations.copy()
+    with training_environments("iql", [4, 9], dataset, room=5) as (made, buffer, _):
         tensors = [buffer.observations, buffer.actions, buffer.rewards, buffer.terminated]
         places = [tensor.data_ptr() for tensor in tensors]
         for _ in range(5):
-            environments.step()
+            made.step()
         assert [tensor.data_ptr() for tensor in tensors] == places
         assert {len(tensor) for tensor in tensors} == {120 + 2 * 5}
         with pytest.raises(IndexError):
-            environments.step()
+            made.step()
     assert not np.shares_memory(buffer.observations.numpy(), dataset.observations)
+    np.testing.assert_array_equal(dataset.observations, before)
 
 
 def test_an_action_that_is_not_finite_stops_no_environment() -> None:
-    dataset = make_dataset(env_id="Walk-v0")
-    agents = start("td3_bc", [0, 1], dataset)
-    with torch.no_grad():
-        agents.algorithm.actor.biases[-1][1] = float("nan")
-    rows = list(trainer.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE))
-    alone, _ = run("td3_bc", [0], dataset=dataset)
-    assert [timeless(row) for row in rows if row.seed == 0] == [timeless(row) for row in alone]
-    assert all(row.status == "failed" for row in rows if row.seed == 1)
+    dataset = walks()
+    job = make_job("td3_bc", [(dataset, [0, 1])], STREAM, ONLINE, TWO_POINTS)
+    with Training(job, [dataset]).trainer() as trainer:
+        with torch.no_grad():
+            trainer.agents.algorithm.actor.biases[-1][1] = float("nan")
+        rows = list(trainer.train())
+    alone = train("td3_bc", [0], dataset, online=ONLINE, evaluation=TWO_POINTS).rows
+    assert [without_seconds(row) for row in rows if row.seed == 0] == [without_seconds(row) for row in alone]
+    failed = [row for row in rows if row.seed == 1]
+    assert len(failed) == len(alone)
+    assert all(row.status == "failed" for row in failed)
 
 
 def test_positions_by_hand() -> None:
@@ -164,23 +197,25 @@ def test_positions_by_hand() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.none() | st.integers(1, 60), st.data())
-def test_a_share_of_each_minibatch_is_the_agents_own(
+def test_a_share_of_each_minibatch_is_online_data(
     size: int, steps: int, each: int, window: int | None, data: st.DataObject
 ) -> None:
     batch, share = 16, data.draw(st.floats(0.01, 0.99))
     schedule = Interaction(size, steps, each, window, share)
     drawn = schedule.positions(0, schedule.updates, np.random.default_rng(1), batch)
-    own = drawn >= size
-    assert (own.sum(1) == min(max(1, round(share * batch)), batch - 1)).all()
+    online = drawn >= size
+    assert (online.sum(1) == min(max(1, round(share * batch)), batch - 1)).all()
     visible = size + 1 + np.arange(schedule.updates)[:, None] // each
     assert (drawn < visible).all()
     if window is not None:
-        assert (drawn[own] >= np.broadcast_to(visible - window, drawn.shape)[own]).all()
-        assert (drawn[~own] >= size - window).all()
+        assert (drawn[online] >= np.broadcast_to(visible - window, drawn.shape)[online]).all()
+        assert (drawn[~online] >= size - window).all()
 
 
 @given(st.integers(0, 20), st.integers(1, 30), st.integers(1, 9), st.integers(0, 200))
-def test_how_updates_are_cut_into_calls_changes_no_draw(size: int, steps: int, batch: int, cut: int) -> None:
+def test_the_division_of_updates_into_calls_changes_no_position(
+    size: int, steps: int, batch: int, cut: int
+) -> None:
     schedule = Interaction(size, steps, 2, None, None)
     cut = min(cut, schedule.updates)
     whole = schedule.positions(0, schedule.updates, np.random.default_rng(1), batch)
@@ -189,68 +224,78 @@ def test_how_updates_are_cut_into_calls_changes_no_draw(size: int, steps: int, b
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_rows_go_on_where_the_data_ends() -> None:
-    rows, agents = run("iql", [5, 2], Online(steps=12, updates_per_step=3))
-    offline, _ = run("iql", [5, 2], Online())
-    assert [timeless(row) for row in rows[: len(offline)]] == [timeless(row) for row in offline]
-    assert [(r.seed, r.phase, r.samples, r.env_steps, r.updates, r.status) for r in rows[len(offline) :]] == [
-        (seed, "online", 120 + e, e, 62 + 3 * e, "ok") for e in (6, 12) for seed in (5, 2)
-    ]
-    assert agents.algorithm.updates == trainer.updates(SHORT, Online(12, 3), 120, type(agents.algorithm))
-    assert sum(row.samples == 120 for row in rows) == 2  # one a seed: it serves both phases
+def test_online_rows_continue_the_offline_rows() -> None:
+    online = Online(steps=12, updates_per_step=3)
+    training = train("iql", [5, 2], online=online, evaluation=TWO_POINTS)
+    offline = train("iql", [5, 2], evaluation=TWO_POINTS)
+    for run in training.job.runs:
+        rows = training.checkpoints.rows[run]
+        before = offline.checkpoints.rows[run]
+        assert [without_seconds(row) for row in rows[:3]] == [without_seconds(row) for row in before]
+        assert [
+            (r.seed, r.phase, r.samples, r.env_steps, r.updates, r.status) for r in rows[len(before) :]
+        ] == [(run.seed, "online", 120 + e, e, 62 + 3 * e, "ok") for e in (6, 12)]
+        assert training.checkpoints.finished[run][0]["algorithm"]["updates"] == 62 + 36
+        assert sum(row.samples == 120 for row in rows) == 1  # it serves both phases
+    assert {training.job.total_updates(replica) for replica in training.job.replicas} == {62 + 36}
 
 
 @pytest.mark.parametrize("mix", ["uniform", 0.5])
-@pytest.mark.parametrize("name", OWN)
-def test_a_seed_has_the_same_rows_and_weights_in_any_company(name: str, mix) -> None:
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_rows_and_weights_of_a_seed_do_not_depend_on_the_other_seeds(name: str, mix) -> None:
     online = Online(steps=12, mix=mix)
-    rows, agents = run(name, [4, 0, 11], online)
-    for replica, seed in enumerate([4, 0, 11]):
-        alone, agent = run(name, [seed], online)
-        assert [timeless(row) for row in rows if row.seed == seed] == [timeless(row) for row in alone]
-        assert all(map(torch.equal, weights(agents, replica), weights(agent, 0)))
+    together = train(name, [4, 0, 11], online=online)
+    for run in together.job.runs:
+        assert together.outcome(run) == train(name, [run.seed], online=online).outcome()
 
 
-def test_discrete_actions_are_stored_drawn_and_acted_as_numbers() -> None:
-    """CartPole's are 0 and 1; a policy that pushes right for ever falls in about ten steps."""
-    dataset = made_of_numbers()
-    rows, agents = run("bc", [4, 0], Online(steps=4), dataset, evaluation=Evaluation(2, 8))
-    alone, agent = run("bc", [0], Online(steps=4), dataset, evaluation=Evaluation(2, 8))
-    assert [timeless(row) for row in rows if row.seed == 0] == [timeless(row) for row in alone]
-    assert all(map(torch.equal, weights(agents, 1), weights(agent, 0)))
-    assert {row.status for row in rows} == {"ok"}
-    assert all(7 < length < 13 for length in rows[-1].episode_lengths)
-    assert agents.act(np.zeros((2, 3, 4))).tolist() == [[1, 1, 1], [1, 1, 1]]
-
-
-def made_of_numbers() -> Dataset:
+def always_right() -> Dataset:
     """A dataset of CartPole that always pushes right."""
     plain = make_dataset(env_id="CartPole-v1")
-    wide = np.random.default_rng(0).uniform(-0.2, 0.2, (120, 4)).astype(np.float32)
-    return replace(plain, observations=wide, next_observations=wide, actions=np.ones(120, np.int64))
+    observations = np.random.default_rng(0).uniform(-0.2, 0.2, (120, 4)).astype(np.float32)
+    actions = np.ones(120, np.int64)
+    return replace(plain, observations=observations, next_observations=observations, actions=actions)
 
 
-@pytest.mark.parametrize("name", OWN)
+def test_discrete_actions_are_stored_sampled_and_chosen_as_integers() -> None:
+    """CartPole's are 0 and 1; a policy that always pushes right falls in about ten steps."""
+    dataset, online, evaluation = always_right(), Online(steps=4), Evaluation(2, 8)
+    job = make_job("bc", [(dataset, [4, 0])], online=online, evaluation=evaluation)
+    training = Training(job, [dataset])
+    with training.trainer() as trainer:
+        rows = list(trainer.train())
+        assert trainer.agents.act(np.zeros((2, 3, 4))).tolist() == [[1, 1, 1], [1, 1, 1]]
+        assert trainer.buffer.actions.dtype == torch.int64
+    alone = train("bc", [0], dataset, online=online, evaluation=evaluation)
+    assert [without_seconds(row) for row in rows if row.seed == 0] == alone.outcome()[0]
+    assert {row.status for row in rows} == {"ok"}
+    assert all(7 < length < 13 for length in rows[-1].episode_lengths)
+    last = training.checkpoints.finished[job.runs[1]]
+    assert [tensor.numpy().tobytes() for tensor in tensors_in(last)] == alone.outcome()[1]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_evaluation_never_changes_training(name: str) -> None:
-    _, often = run(name, [1], evaluation=Evaluation(points=6, episodes=3))
-    _, seldom = run(name, [1], evaluation=Evaluation(points=1, episodes=1))
-    assert all(map(torch.equal, weights(often, 0), weights(seldom, 0)))
+    often = train(name, [1], online=ONLINE, evaluation=Evaluation(points=6, episodes=3))
+    seldom = train(name, [1], online=ONLINE, evaluation=Evaluation(points=1, episodes=1))
+    assert often.outcome()[1] == seldom.outcome()[1]
 
 
-@pytest.mark.parametrize("name", sorted(set(OWN) - {"bc"}))
-def test_online_steps_are_learnt_from(name: str) -> None:
-    rows, _ = run(name, [1], Online(steps=20, mix=0.5))
-    others, _ = run(name, [1], Online(steps=20, mix=0.9))
-    assert timeless(rows[2]) == timeless(others[2])  # at N
-    assert rows[-1].metrics != others[-1].metrics
-    assert all(row.metrics for row in rows)
+@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"bc"}))
+def test_agents_learn_from_online_steps(name: str) -> None:
+    half = train(name, [1], online=Online(steps=20, mix=0.5), evaluation=TWO_POINTS).rows
+    most = train(name, [1], online=Online(steps=20, mix=0.9), evaluation=TWO_POINTS).rows
+    assert without_seconds(half[2]) == without_seconds(most[2])  # at N
+    assert half[-1].metrics != most[-1].metrics
+    assert all(row.metrics for row in half)
 
 
-def test_bc_stays_as_it_is_and_its_rows_are_new_evaluations() -> None:
-    rows, agents = run("bc", [3], evaluation=Evaluation(points=2, episodes=3))
-    _, before = run("bc", [3], Online())
-    assert all(map(torch.equal, weights(agents, 0), weights(before, 0)))
-    online = [row for row in rows if row.phase == "online"]
+def test_bc_does_not_change_online_and_its_rows_are_new_evaluations() -> None:
+    evaluation = Evaluation(points=2, episodes=3)
+    training = train("bc", [3], online=ONLINE, evaluation=evaluation)
+    before = train("bc", [3], evaluation=evaluation)
+    assert training.outcome()[1] == before.outcome()[1]
+    online = [row for row in training.rows if row.phase == "online"]
     assert [(row.samples, row.env_steps, row.updates, row.metrics) for row in online] == [
         (126, 0, 62, {}),
         (132, 0, 62, {}),
@@ -258,61 +303,61 @@ def test_bc_stays_as_it_is_and_its_rows_are_new_evaluations() -> None:
     assert online[0].episode_returns != online[1].episode_returns
 
 
-def test_the_normaliser_is_taken_of_all_the_data_and_then_stays() -> None:
-    dataset = make_dataset()
-    agents = start("td3_bc", [0], dataset)
-    seen = {}
-    for row in trainer.run(agents, dataset, SHORT, TWICE, LABELS, ONLINE):
-        seen[row.samples] = agents.observations.mean[0, 0].numpy().copy()
-    all_of_it = dataset.observations.astype(np.float64).mean(0)
-    assert np.abs(seen[120] - all_of_it).max() > 1e-4  # the row at N comes before
-    np.testing.assert_allclose(seen[126], all_of_it, atol=1e-6)
-    np.testing.assert_array_equal(seen[126], seen[132])
+def test_the_normalizer_is_that_of_all_data_and_does_not_change_online() -> None:
+    dataset = small_dataset()
+    job = make_job("td3_bc", [(dataset, [0])], STREAM, ONLINE, TWO_POINTS)
+    means = {}
+    with Training(job, [dataset]).trainer() as trainer:
+        for row in trainer.train():
+            means[row.samples] = trainer.agents.normalizer.mean[0, 0].numpy().copy()
+    all_data = dataset.observations.astype(np.float64).mean(0)
+    assert np.abs(means[120] - all_data).max() > 1e-4  # the row at N comes before
+    np.testing.assert_allclose(means[126], all_data, atol=1e-6)
+    np.testing.assert_array_equal(means[126], means[132])
 
 
-def test_learning_from_scratch_begins_at_nothing() -> None:
+@pytest.mark.parametrize("normalizer", ["visible", "full"])
+def test_learning_without_data_starts_at_zero(normalizer) -> None:
     nothing = load("none", "Walk-v0")
     assert (len(nothing), nothing.name, nothing.behaviour_return) == (0, "none (Walk-v0)", None)
-    rows, agents = run("td3_bc", [7, 1], Online(steps=10), nothing)
-    assert [(r.seed, r.phase, r.samples, r.env_steps, r.updates) for r in rows] == [
-        (seed, "online", e, e, e) for e in (0, 5, 10) for seed in (7, 1)
+    protocol, online = Protocol(normalizer=normalizer), Online(steps=10)
+    training = train("td3_bc", [7, 1], nothing, protocol, online, TWO_POINTS)
+    assert [(r.seed, r.phase, r.samples, r.env_steps, r.updates) for r in training.rows] == [
+        (seed, "online", e, e, e) for seed in (7, 1) for e in (0, 5, 10)
     ]
-    assert agents.algorithm.updates == 10
-    alone, _ = run("td3_bc", [1], Online(steps=10), nothing)
-    assert [timeless(row) for row in rows if row.seed == 1] == [timeless(row) for row in alone]
-    with pytest.raises(UserError, match="none: name the environment"):
+    alone = train("td3_bc", [1], nothing, protocol, online, TWO_POINTS)
+    assert training.outcome(training.job.runs[1]) == alone.outcome()
+    with pytest.raises(UserError, match="none: "):
         load("none")
 
 
-def test_an_environment_that_raises_stops_the_run_and_says_whose_and_when() -> None:
-    dataset = make_dataset(env_id="Walk-v0")
-    agents = start("td3_bc", [0, 1, 2], dataset)
-    with training(agents, dataset, room=50) as (environments, _):
-        odd = [
-            seed for seed, env in zip((0, 1, 2), environments._envs, strict=True) if env.unwrapped.first % 2
-        ]
+def test_an_environment_that_raises_ends_the_job_and_is_named() -> None:
+    dataset = walks()
+    with training_environments("td3_bc", [0, 1, 2], dataset, room=50) as (made, _, _):
+        odd = [seed for seed, env in zip((0, 1, 2), made._envs, strict=True) if env.unwrapped.first % 2]
         assert odd, "no environment breaks: choose other seeds"
-    rows: list[Row] = []
+    job = make_job("td3_bc", [(dataset, [0, 1, 2])], STREAM, Online(steps=50), Evaluation(5, 1))
+    training = Training(job, [dataset])
     with pytest.raises(EnvironmentFailed) as failed:
-        rows.extend(trainer.run(agents, dataset, SHORT, Evaluation(5, 1), LABELS, Online(steps=50)))
-    assert f"Walk-v0 of seed {odd[0]} raised OSError at online step 41: a wheel came off" in str(failed.value)
+        training.train()
+    assert f"Walk-v0 of seed {odd[0]} raised OSError at online step 41: a wheel broke" in str(failed.value)
     assert isinstance(failed.value.__cause__, OSError)
-    assert rows[-1].samples == 160  # what there is of rows is whole
+    assert [rows[-1].samples for rows in training.checkpoints.rows.values()] == [160] * 3
 
 
-def test_what_means_nothing_is_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     for values, message in (
-        ({"mix": 0.5}, r"online\.mix: means nothing without an online phase"),
-        ({"updates_per_step": 2}, r"online\.updates_per_step: means nothing without"),
+        ({"mix": 0.5}, r"online\.mix: has no effect without an online phase"),
+        ({"updates_per_step": 2}, r"online\.updates_per_step: has no effect without"),
         ({"steps": -1}, r"online\.steps: must be at least 0"),
         ({"steps": 9, "updates_per_step": 0}, r"online\.updates_per_step: must be at least 1"),
-        ({"steps": 9, "mix": 0.0}, r"online\.mix: must be uniform, or lie between 0 and 1, and is 0\.0"),
+        ({"steps": 9, "mix": 0.0}, r"online\.mix: must be uniform or a number between 0 and 1, not 0\.0"),
         ({"steps": 9, "mix": 1.0}, r"online\.mix"),
         ({"steps": 9, "mix": "half"}, r"online\.mix"),
     ):
         with pytest.raises(UserError, match=message):
             Online(**values)
-    with pytest.raises(UserError, match=r"online\.steps: under protocol\.regime retrain"):
+    with pytest.raises(UserError, match=r"online\.steps: protocol\.regime retrain trains a separate agent"):
         Study(("pendulum-replay",), ("bc",), protocol=Protocol(regime="retrain"), online=ONLINE)
 
 
@@ -321,9 +366,12 @@ def test_what_means_nothing_is_refused() -> None:
     [
         (Study(("none",), ("iql",), online=ONLINE), "none: name the environment"),
         (Study(("none",), ("iql",), env="Pendulum-v1"), "there is no online phase"),
-        (Study(("none",), ("bc",), env="Pendulum-v1", online=ONLINE), "bc: without a dataset"),
+        (
+            Study(("none",), ("bc",), env="Pendulum-v1", online=ONLINE),
+            "bc: cannot learn anything",
+        ),
         (Study(("none",), ("iql",), env="Pendulum-v1", online=Online(9, mix=0.5)), r"online\.mix: without"),
-        (Study(("none",), ("iql",), env="CartPole-v1", online=ONLINE), "iql: learns continuous actions"),
+        (Study(("none",), ("iql",), env="CartPole-v1", online=ONLINE), "iql: supports continuous actions"),
     ],
 )
 def test_studies_that_cannot_learn_are_refused(study: Study, message: str) -> None:

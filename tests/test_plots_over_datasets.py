@@ -40,7 +40,7 @@ def legend(figure: Figure) -> list[str]:
 
 def assert_lines_match(ax: Axes, table: pd.DataFrame, x: str) -> None:
     """Every line of a table is drawn at its estimates, and its band from low to high."""
-    called = analysis.labels(list(zip(table["variant"], table["study"], strict=True)))
+    called = analysis.line_labels(list(zip(table["variant"], table["study"], strict=True)))
     assert lines(ax).keys() == set(called.values())
     assert len(ax.collections) == len(called)
     for band, line in zip(ax.collections, ax.lines, strict=True):
@@ -53,13 +53,13 @@ def assert_lines_match(ax: Axes, table: pd.DataFrame, x: str) -> None:
         assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
 
 
-@pytest.mark.parametrize("statistic", ["mean", "median", "iqm", "optimality_gap"])
-def test_any_statistic_is_drawn_from_its_table(statistic: str) -> None:
+@pytest.mark.parametrize("estimator", ["mean", "median", "iqm", "optimality_gap"])
+def test_any_estimator_is_drawn_from_its_table(estimator: str) -> None:
     rows = made_up.rows()
-    table = analysis.along(rows, style.dataset_sizes(made_up.studies(rows)), [statistic], 100)
+    table = analysis.aggregate_curves(rows, style.dataset_sizes(made_up.studies(rows)), [estimator], 100)
     ax = aggregate_figure.plot(table)
     assert_lines_match(ax, table, "share")
-    assert ax.get_ylabel() == f"{aggregate_figure.NAMES[statistic]} of scores"
+    assert ax.get_ylabel() == f"{aggregate_figure.NAMES[estimator]} of scores"
     assert ax.get_xlim() == pytest.approx((1 / 3, 1))
 
 
@@ -77,7 +77,7 @@ def test_the_iqm_matches_a_hand_computed_value() -> None:
 
 def test_ranks_are_drawn_from_their_table_with_the_best_on_top() -> None:
     rows = made_up.rows(("a", "b", "c"), score=lambda v, d, seed, n: 10 * ord(v) + (7 * seed + n) % 13)
-    table = analysis.ranks(rows, style.dataset_sizes(made_up.studies(rows)), 100)
+    table = analysis.mean_ranks(rows, style.dataset_sizes(made_up.studies(rows)), 100)
     ax = ranks.plot(table)
     assert_lines_match(ax, table, "share")
     assert ax.yaxis_inverted()
@@ -103,8 +103,8 @@ def test_tied_ranks_are_drawn_side_by_side() -> None:
 
 
 def test_profiles_are_drawn_from_their_table_as_steps() -> None:
-    finals = analysis.finals(made_up.rows())
-    table = analysis.profile(finals, [20, 40, 50, 60, 80], 100)
+    finals = analysis.final_values(made_up.rows())
+    table = analysis.performance_profile(finals, [20, 40, 50, 60, 80], 100)
     ax = profile.plot(table)
     assert_lines_match(ax, table, "level")
     assert {line.get_drawstyle() for line in ax.lines} == {"steps-post"}
@@ -140,12 +140,12 @@ def test_intervals_are_bars_from_low_to_high_with_a_tick_at_the_estimate() -> No
     figure = draw("intervals", rows)
     assert [ax.get_title()[:-2] for ax in figure.axes] == ["mean", "median", "IQM", "optimality gap"]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["bc", "iql"]
-    end, area = (analysis.across(measure(rows)) for measure in (analysis.finals, analysis.areas))
-    for ax, statistic in zip(figure.axes, ("mean", "median", "iqm", "optimality_gap"), strict=True):
+    end, area = (analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in ("final", "area"))
+    for ax, estimator in zip(figure.axes, ("mean", "median", "iqm", "optimality_gap"), strict=True):
         expected = []
         for place, variant in enumerate(("bc", "iql")):
             for table, side in ((end, -1), (area, 1)):
-                (row,) = table[(table["variant"] == variant) & (table["statistic"] == statistic)].itertuples()
+                (row,) = table[(table["variant"] == variant) & (table["estimator"] == estimator)].itertuples()
                 expected.append(
                     (place + side * 0.19, row.low, row.high, row.estimate, style.ALGORITHM_COLOURS[variant])
                 )
@@ -159,7 +159,7 @@ def test_intervals_are_bars_from_low_to_high_with_a_tick_at_the_estimate() -> No
 
 def test_the_improvement_matrix_shows_its_table() -> None:
     rows = made_up.rows(("a", "b", "c"))
-    table = analysis.improvement(analysis.finals(rows), 200)
+    table = analysis.probability_of_improvement(analysis.final_values(rows), 200)
     ax = improvement.plot(table)
     (image,) = ax.images
     values, texts = image.get_array(), {text.get_position(): text.get_text() for text in ax.texts}

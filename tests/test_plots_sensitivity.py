@@ -80,7 +80,7 @@ def test_a_pair_that_was_not_run_is_left_empty() -> None:
 
 
 def test_a_table_drawn_alone_has_its_own_colour_scale() -> None:
-    table = analysis.final(made_up.rows(("bc",), ("one",)))
+    table = analysis.last_points(made_up.rows(("bc",), ("one",)))
     ax = sensitivity.plot(
         pd.concat([table.assign(K=1, gamma=2, mean=3.0), table.assign(K=1, gamma=4, mean=5.0)])
     )

@@ -1,4 +1,4 @@
-"""A study on a Ray cluster of two nodes, of which a process is killed; this file is the driver too."""
+"""A study on a Ray cluster of two nodes, one of whose processes is killed. This file is also the driver."""
 
 from __future__ import annotations
 
@@ -14,68 +14,80 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import DIES, RAISES, ROWS, STUDY, differences, kept, points, saved, silent, working_in
+from cluster import (
+    DIES,
+    RAISES,
+    ROWS,
+    STUDY,
+    checkpoints,
+    differences,
+    points,
+    processes_with_files_in,
+    rows,
+    rows_before,
+    run,
+)
 
 from seqeval import Ray, UserError, cli
-from seqeval.execution import WorkFailed
-from seqeval.execution.storage import RunDirectory
+from seqeval.execution.driver import JobsFailed
+from seqeval.execution.storage import StudyDirectory
 
-ALSO_FAILS = replace(
+WITH_FAILURES = replace(
     STUDY, algorithms=(*STUDY.algorithms, "raises.py:Raises:name=raises", "dies.py:Dies:name=dies")
 )
 
 
 def drive() -> dict[str, Any]:
-    """Runs studies on a cluster, and returns what is to be seen of them from here alone."""
+    """Runs studies on a cluster; returns what only the driver observes."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
-    launcher = Ray(address=cluster.address, retries=1)
-    how: dict[str, Any] = {"launcher": launcher, "console": silent(), "save_every": 0.05}
+    settings = Ray(address=cluster.address, retries=1)
+    options: dict[str, Any] = {"launcher": "ray", "ray": settings, "save_every": 0.05}
     seen: dict[str, Any] = {"handler": str(signal.getsignal(signal.SIGTERM)), "rows": []}
 
-    over = threading.Event()
-    watcher = threading.Thread(target=lambda: seen.update(watch_and_kill(Path("killed"), over)))
+    ended = threading.Event()
+    watcher = threading.Thread(target=lambda: seen.update(watch_and_kill(Path("killed"), ended)))
     watcher.start()
     try:
-        for row in ALSO_FAILS.rows("killed", **how):
+        for row in rows(WITH_FAILURES, Path("killed"), **options):
             seen["rows"].append((row.variant, row.seed, row.samples))
-    except WorkFailed as error:
+    except JobsFailed as error:
         seen["raised"] = str(error)
-    over.set()
+    ended.set()
     watcher.join()
 
-    rows = STUDY.rows("stopped", **how)
-    next(rows)
+    started = rows(STUDY, Path("stopped"), **options)
+    next(started)
     os.kill(os.getpid(), signal.SIGTERM)
     try:
-        list(rows)
+        list(started)
     except KeyboardInterrupt:
-        seen["stopped"] = len(saved(Path("stopped")))
+        seen["stopped"] = len(checkpoints(Path("stopped")))
     seen["handler after"] = str(signal.getsignal(signal.SIGTERM))
     cluster.shutdown()
     return seen
 
 
-def watch_and_kill(out: Path, over: threading.Event) -> dict[str, Any]:
-    """Kills the first worker process that has stored a row and saved itself since; looks on until all is over
-    under which nodes' processes there was work."""
+def watch_and_kill(out: Path, ended: threading.Event) -> dict[str, Any]:
+    """Kills the process of the first job that has a checkpoint with rows before it; counts the nodes that
+    jobs ran on until the study has ended."""
     seen: dict[str, Any] = {}
     nodes = set()
-    while not over.wait(0.1):
-        for pid in working_in(out / "cells"):
+    while not ended.wait(0.1):
+        for pid in processes_with_files_in(out / "runs"):
             with suppress(FileNotFoundError):
                 parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
                 name = Path(f"/proc/{parent}/comm").read_text().strip()
                 if name == "raylet":
                     nodes.add(parent)
-        for checkpoint in [] if seen else saved(out):
-            for pid in set(working_in(checkpoint.parent)) - {os.getpid()}:
+        for checkpoint in [] if seen else checkpoints(out):
+            for pid in set(processes_with_files_in(checkpoint.parent)) - {os.getpid()}:
                 os.kill(pid, signal.SIGSTOP)
-                if checkpoint.exists() and (rows := kept(checkpoint)):
+                if checkpoint.exists() and (stored := rows_before(checkpoint)):
                     os.kill(pid, signal.SIGKILL)
-                    seen = {"cell": str(checkpoint.parent), "kept": rows}
+                    seen = {"run": str(checkpoint.parent), "rows before": stored}
                     break
                 os.kill(pid, signal.SIGCONT)
     return seen | {"nodes": len(nodes)}
@@ -93,32 +105,35 @@ def test_a_study_on_two_nodes_survives_the_death_of_a_worker(tmp_path: Path) -> 
     assert driver.returncode == 0, driver.stderr
     seen = json.loads(driver.stdout.splitlines()[-1])
     different = differences()
-    STUDY.run(tmp_path / "whole", jobs=1, console=silent())
-    assert len(points(tmp_path / "whole")) == ROWS
+    run(STUDY, tmp_path / "expected")
+    assert len(points(tmp_path / "expected")) == ROWS
     assert seen["nodes"] == 2
 
-    # Killed in the middle, it went on from where it had been saved: those rows have kept their seconds.
-    assert len(seen["kept"].splitlines()) >= 1
-    assert (tmp_path / seen["cell"] / "rows.jsonl").read_text().startswith(seen["kept"])
-    assert different(tmp_path / "whole", tmp_path / "killed") == []
-    # Every row has come to the driver, and none twice.
-    assert sorted(map(tuple, seen["rows"])) == points(tmp_path / "whole")
+    # The killed job resumed from its checkpoint: the rows before it still have their seconds.
+    assert len(seen["rows before"].splitlines()) >= 1
+    assert (tmp_path / seen["run"] / "rows.jsonl").read_text().startswith(seen["rows before"])
+    failed = [f"pendulum-replay/{name}/seed-{seed}" for name in ("dies", "raises") for seed in (0, 1)]
+    assert different(tmp_path / "expected", tmp_path / "killed") == [
+        f"{name}: only in {tmp_path / 'killed'}" for name in failed
+    ]
+    # Every row reached the driver once.
+    assert sorted(map(tuple, seen["rows"])) == points(tmp_path / "expected")
 
-    # What raised or died is told of, and has not kept the others from their end.
+    # Jobs that raised or died are reported, and the others finished.
     assert "pendulum-replay · raises · seed 0, 1:\nTraceback" in seen["raised"]
     for name, why in (
-        ("raises", "ZeroDivisionError: of its own doing"),
-        ("dies", "goes on where it was saved"),
+        ("raises", "ZeroDivisionError: deliberate"),
+        ("dies", "run the same command again to resume"),
     ):
         for seed in (0, 1):
-            error = RunDirectory(tmp_path / "killed").cell("pendulum-replay", name, seed).error
+            error = StudyDirectory(tmp_path / "killed").run("pendulum-replay", name, seed).error
             assert why in error.read_text()
             assert error.read_text().strip() in seen["raised"]
 
-    # What was stopped saved itself, and goes on here.
+    # The stopped study saved itself, and resumes in this process.
     assert seen["stopped"] >= 2
-    STUDY.run(tmp_path / "stopped", jobs=1, console=silent())
-    assert different(tmp_path / "whole", tmp_path / "stopped") == []
+    run(STUDY, tmp_path / "stopped")
+    assert different(tmp_path / "expected", tmp_path / "stopped") == []
     assert seen["handler after"] == seen["handler"]
 
 
@@ -127,21 +142,24 @@ def test_a_study_on_two_nodes_survives_the_death_of_a_worker(tmp_path: Path) -> 
     [
         (
             ("--launcher", "ray", "--ray.address", "nowhere"),
-            "ray.address: 'nowhere' is not host:port, nor auto",
+            "ray.address: 'nowhere' is neither host:port nor auto",
         ),
         (
             ("--launcher", "ray", "--ray.address", "127.0.0.1:1"),
             "ray.address: no cluster answers at 127.0.0.1:1",
         ),
         (
-            ("--launcher", "ray", "--ray.gpus-per-piece", "1.5"),
-            "ray.gpus_per_piece: a share up to 1 or a whole",
+            ("--launcher", "ray", "--ray.gpus-per-job", "1.5"),
+            "ray.gpus_per_job: a share up to 1 or a whole",
         ),
-        (("--launcher", "ray", "--device", "cuda"), "device: is cuda, and ray.gpus_per_piece is 0"),
-        (("--ray.retries", "3"), "ray: its settings mean nothing without --launcher ray"),
+        (
+            ("--launcher", "ray", "--device", "cuda"),
+            "device: is cuda, but the jobs of launcher ray run on cpu; ",
+        ),
+        (("--ray.retries", "3"), "ray: these settings have no effect without --launcher ray"),
     ],
 )
-def test_what_will_not_do_is_one_line(
+def test_impossible_settings_are_refused_in_one_line(
     flags: tuple[str, ...], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("ray")
@@ -152,13 +170,15 @@ def test_what_will_not_do_is_one_line(
     assert capsys.readouterr().err.startswith(f"seqeval: {why}")
 
 
-def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_ray_is_missing_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "seqeval.execution.launchers.ray", raising=False)
     with pytest.raises(
         UserError, match=r"^launcher ray: Ray is not installed; pip install 'seqeval-rl\[ray\]'$"
     ):
-        STUDY.run(tmp_path / "out", launcher=Ray())
+        run(STUDY, tmp_path / "out", launcher="ray")
     assert not (tmp_path / "out").exists()
 
 

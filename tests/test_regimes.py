@@ -1,4 +1,4 @@
-"""Regimes beside `stream`, and presets: what each sees, and that only `paper` leaks."""
+"""The regimes other than `stream`, and the presets: what each sees, and that only `paper` leaks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ import torch
 from conftest import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from test_protocol import LABELS, NAMES, run, start, timeless, weights
+from training_setup import (
+    BUILT_IN,
+    ONE_POINT,
+    Training,
+    equal_tensors,
+    make_job,
+    small_dataset,
+    train,
+    without_seconds,
+)
 
-from seqeval.config import PRESETS, Evaluation, Protocol
+from seqeval.config import PRESETS, Protocol
 from seqeval.errors import UserError
 from seqeval.seeding import stream
 from seqeval.slicing import Steps, Stream, arrival_order, size_grid
 from seqeval.training import trainer
 from seqeval.types import Dataset
 
-ONCE = Evaluation(points=1, episodes=1)
 RETRAIN = Protocol(regime="retrain", start=30, sizes=4, updates_per_size=12)
 WARM = replace(RETRAIN, regime="warm")
 
@@ -50,7 +58,7 @@ def test_size_grids_by_hand() -> None:
 
 
 @given(st.integers(1, 50), st.integers(0, 300), st.integers(2, 20), st.sampled_from(["linear", "geometric"]))
-def test_size_grids_increase_from_start_to_all(first: int, more: int, count: int, spacing) -> None:
+def test_size_grids_increase_from_the_start_to_all_data(first: int, more: int, count: int, spacing) -> None:
     if count > more + 1:
         return
     sizes = size_grid(first, first + more, count, spacing)
@@ -78,60 +86,92 @@ def test_counted_from_zero_by_hand() -> None:
     assert schedule.positions(10, 14, np.random.default_rng(0), 400).max() == 19
 
 
-def test_retrain_is_a_fresh_agent_at_each_size_and_nothing_else() -> None:
-    rows, agents = run("td3_bc", [5, 2], settings=RETRAIN, evaluation=ONCE)
-    assert [(r.seed, r.samples, r.updates, r.regime) for r in rows] == [
+def test_retrain_trains_fresh_agents_at_each_size() -> None:
+    training = train("td3_bc", [5, 2], protocol=RETRAIN, evaluation=ONE_POINT)
+    assert [(r.seed, r.samples, r.updates, r.regime) for r in training.rows] == [
         (seed, n, 12, "retrain") for seed in (5, 2) for n in (30, 60, 90, 120)
     ]
-    # At all of the data it is what `full` trains.
-    full, agent = run("td3_bc", [2], settings=replace(RETRAIN, regime="full"), evaluation=ONCE)
-    assert [timeless(row) | {"regime": "retrain"} for row in full] == [timeless(rows[-1])]
-    assert all(map(torch.equal, weights(agents, 7), weights(agent, 0)))
+    # With all of the data it trains what `full` trains.
+    full = train("td3_bc", [2], protocol=replace(RETRAIN, regime="full"), evaluation=ONE_POINT)
+    assert [without_seconds(row) | {"regime": "retrain"} for row in full.rows] == [
+        without_seconds(training.rows[-1])
+    ]
+    run = training.job.runs[1]
+    assert equal_tensors(training.checkpoints.finished[run][-1], full.checkpoints.finished[run][0])
 
 
-def test_warm_goes_on_from_the_size_before() -> None:
-    rows, _ = run("iql", [5], settings=WARM, evaluation=ONCE)
+@pytest.mark.parametrize("protocol", [RETRAIN, WARM], ids=["retrain", "warm"])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_rows_and_weights_of_a_seed_do_not_depend_on_the_other_seeds(name: str, protocol: Protocol) -> None:
+    together = train(name, [4, 0, 11], protocol=protocol)
+    for run in together.job.runs:
+        assert together.outcome(run) == train(name, [run.seed], protocol=protocol).outcome()
+
+
+def test_in_retrain_a_size_does_not_depend_on_the_other_sizes() -> None:
+    """A replica of one size has the same row and weights as in a job of its own."""
+    together = train("iql", [4], protocol=RETRAIN)
+    dataset = small_dataset()
+    for place, replica in enumerate(together.job.replicas):
+        alone = Training(together.job.with_replicas([replica]), [dataset]).train()
+        (run,) = together.job.runs
+        assert without_seconds(alone.rows[0]) == without_seconds(together.rows[place])
+        assert equal_tensors(alone.checkpoints.finished[run], together.checkpoints.finished[run][place])
+
+
+def test_warm_continues_from_the_previous_size() -> None:
+    rows = train("iql", [5], protocol=WARM, evaluation=ONE_POINT).rows
     assert [(r.samples, r.updates) for r in rows] == [(30, 12), (60, 24), (90, 36), (120, 48)]
-    first, _ = run("iql", [5], settings=RETRAIN, evaluation=ONCE)
-    assert timeless(rows[0]) | {"regime": "retrain"} == timeless(first[0])
-    assert timeless(rows[1])["metrics"] != timeless(first[1])["metrics"]
+    first = train("iql", [5], protocol=RETRAIN, evaluation=ONE_POINT).rows
+    assert without_seconds(rows[0]) | {"regime": "retrain"} == without_seconds(first[0])
+    assert rows[1].metrics != first[1].metrics
 
 
-def test_warm_refreshes_the_normaliser_at_each_size() -> None:
-    dataset, settings = make_dataset(), replace(WARM, order="logged", window=25)
-    agents = start("td3_bc", [0], dataset, settings)
-    for row in trainer.run(agents, dataset, settings, ONCE, LABELS):
-        seen = dataset.observations[row.samples - 25 : row.samples]
-        np.testing.assert_allclose(agents.observations.mean[0, 0], seen.mean(0), atol=1e-6)
+def test_warm_refreshes_the_normalizer_at_each_size() -> None:
+    dataset, protocol = small_dataset(), replace(WARM, order="logged", window=25)
+    with Training(make_job("td3_bc", [(dataset, [0])], protocol), [dataset]).trainer() as trainer:
+        for row in trainer.train():
+            visible = dataset.observations[row.samples - 25 : row.samples]
+            np.testing.assert_allclose(trainer.agents.normalizer.mean[0, 0], visible.mean(0), atol=1e-6)
+
+
+def test_each_replica_of_retrain_has_a_normalizer_of_its_own() -> None:
+    dataset, protocol = small_dataset(), replace(RETRAIN, order="logged")
+    with Training(make_job("td3_bc", [(dataset, [0])], protocol), [dataset]).trainer() as trainer:
+        list(trainer.train())
+        for place, size in enumerate((30, 60, 90, 120)):
+            mean = trainer.agents.normalizer.mean[place, 0]
+            np.testing.assert_allclose(mean, dataset.observations[:size].mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("poison", [np.nan, 1e30])
-@pytest.mark.parametrize("settings", [RETRAIN, WARM], ids=["retrain", "warm"])
-@pytest.mark.parametrize("name", NAMES)
-def test_what_has_not_arrived_changes_nothing(name: str, settings: Protocol, poison: float) -> None:
-    clean = make_dataset()
+@pytest.mark.parametrize("protocol", [RETRAIN, WARM], ids=["retrain", "warm"])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_transitions_that_have_not_arrived_change_nothing(
+    name: str, protocol: Protocol, poison: float
+) -> None:
+    clean = small_dataset()
     order = shuffled(clean)
-    rows, _ = run(name, [3], clean, settings, ONCE)
-    spoilt, _ = run(name, [3], poisoned(clean, order[90:], poison), settings, ONCE)
-    assert [timeless(row) for row in spoilt[:3]] == [timeless(row) for row in rows[:3]]
+    rows = train(name, [3], clean, protocol, evaluation=ONE_POINT).rows
+    spoiled = train(name, [3], poisoned(clean, order[90:], poison), protocol, evaluation=ONE_POINT).rows
+    assert [without_seconds(row) for row in spoiled[:3]] == [without_seconds(row) for row in rows[:3]]
     assert rows[2].samples == 90
-    assert timeless(spoilt[3]) != timeless(rows[3])
+    assert without_seconds(spoiled[3]) != without_seconds(rows[3])
 
 
 def test_the_paper_preset_leaks_what_it_declares_and_strict_does_not() -> None:
-    clean = make_dataset()
-    order = shuffled(clean)
-    spoilt = poisoned(clean, order[60:], 50.0)
+    clean = small_dataset()
+    spoiled = poisoned(clean, shuffled(clean)[60:], 50.0)
     for preset, same in (("strict", True), ("paper", False)):
-        settings = replace(PRESETS[preset][0], start=30, grow_by=3)
-        first = []
-        for dataset in (clean, spoilt):
-            agents = start("td3_bc", [3], dataset, settings)
-            first.append(timeless(next(trainer.run(agents, dataset, settings, ONCE, LABELS))))
+        protocol = replace(PRESETS[preset][0], start=30, grow_by=3)
+        first = [
+            without_seconds(train("td3_bc", [3], dataset, protocol, evaluation=ONE_POINT).rows[0])
+            for dataset in (clean, spoiled)
+        ]
         assert (first[0] == first[1]) == same
 
 
-def test_the_papers_reward_scale_is_of_the_full_dataset() -> None:
+def test_the_reward_scale_of_paper_is_that_of_the_full_dataset() -> None:
     hopper = replace(make_dataset(), env_id="Hopper-v4")
     span = hopper.episode_returns.max() - hopper.episode_returns.min()
     config = type("Config", (), {"scale_rewards": True})()
@@ -139,39 +179,38 @@ def test_the_papers_reward_scale_is_of_the_full_dataset() -> None:
     assert trainer.reward_scale(config, hopper, PRESETS["strict"][0]).factor == pytest.approx(1000 / 900)
 
 
-def test_a_decaying_adam_is_torchs_with_a_schedule(float64: None) -> None:
+def test_adam_with_decay_equals_that_of_torch_with_a_schedule(float64: None) -> None:
     from seqeval.algos._optim import Adam, cosine_decay
 
-    mine, its = (torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2))
-    ours = Adam(mine, 0.1, decay_over=5)
-    theirs = torch.optim.Adam(its.parameters(), 0.1)
+    ours_parameters, theirs_parameters = (
+        torch.nn.ParameterList([torch.linspace(-1, 1, 6).view(2, 3)]) for _ in range(2)
+    )
+    ours = Adam(ours_parameters, 0.1, decay_over=5)
+    theirs = torch.optim.Adam(theirs_parameters.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(theirs, lambda made: cosine_decay(made + 1, 5))
     for step in range(5):
-        ours.minimize((mine[0] - step).square().sum(1))
+        ours.minimize((ours_parameters[0] - step).square().sum(1))
         theirs.zero_grad()
-        (its[0] - step).square().sum().backward()
+        (theirs_parameters[0] - step).square().sum().backward()
         theirs.step()
         schedule.step()
-        torch.testing.assert_close(mine[0], its[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(ours_parameters[0], theirs_parameters[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["bc", "iql"])
-def test_learning_rates_decay_by_a_cosine_to_nothing(name: str) -> None:
+def test_learning_rates_decay_to_zero_by_a_cosine(name: str) -> None:
     from seqeval.algos._optim import cosine_decay
 
     assert [cosine_decay(u, 4) for u in (1, 3)] == [1.0, pytest.approx(0.5)]
     assert cosine_decay(1000, 1000) < 1e-5
-    settings = Protocol(regime="full", updates_per_size=30)
+    protocol, dataset = Protocol(regime="full", updates_per_size=30), small_dataset()
     moved = {}
     for decay in (False, True):
-        dataset = make_dataset()
-        agents = start(name, [0], dataset, settings)
-        fixed = agents.algorithm
-        config = replace(fixed.config, decay_learning_rate=decay)
-        algorithm = type(fixed)(fixed.spec, config, fixed.seeds, fixed.total_updates, fixed.device)
-        agents.algorithm = algorithm
-        before = [p.clone() for p in algorithm.actor.parameters()]
-        list(trainer.run(agents, dataset, settings, ONCE, LABELS))
-        after = algorithm.actor.parameters()
-        moved[decay] = sum(float((a - b).detach().abs().sum()) for a, b in zip(after, before, strict=True))
+        job = make_job(name, [(dataset, [0])], protocol, decay_learning_rate=decay)
+        with Training(job, [dataset]).trainer() as trainer:
+            actor = trainer.agents.algorithm.actor
+            before = [p.clone() for p in actor.parameters()]
+            list(trainer.train())
+            pairs = zip(actor.parameters(), before, strict=True)
+            moved[decay] = sum(float((a - b).detach().abs().sum()) for a, b in pairs)
     assert 0 < moved[True] < 0.9 * moved[False]

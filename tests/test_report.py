@@ -109,7 +109,9 @@ def test_segments_of_a_joined_dataset_are_embedded_and_have_a_table_of_forgettin
     (forgetting,) = [
         copy["csv"] for copy in embedded(page)["tables"].values() if "random to expert" in copy["csv"]
     ]
-    wanted = analysis.means(analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]}))
+    wanted = analysis.means_over_seeds(
+        analysis.forgetting(rows[rows["variant"] == "mine"], {"joined": [1000]})
+    )
     np.testing.assert_allclose(pd.read_csv(io.StringIO(forgetting))["estimate"], wanted["estimate"])
 
 
@@ -134,7 +136,7 @@ def test_three_hundred_runs_of_two_hundred_points_fit_into_six_megabytes(big: Pa
 def test_the_tables_match_the_statistics(two: str) -> None:
     rows = make_rows(TWO)
     data = embedded(two)
-    wanted = analysis.means(analysis.finals(rows)).set_index(["dataset", "variant"])
+    wanted = analysis.means_over_seeds(analysis.final_values(rows)).set_index(["dataset", "variant"])
     found = final_values(data)
     for column in ("estimate", "low", "high"):
         np.testing.assert_allclose(found[column], wanted.loc[found.index, column])
@@ -142,7 +144,9 @@ def test_the_tables_match_the_statistics(two: str) -> None:
     entry = f"{shown['estimate']:.1f} {shown['low']:.1f} to {shown['high']:.1f}"
     assert entry in ParsedPage(two).visible_text
     better = read_csv(data, "first,second")
-    assert better.equals(analysis.improvement(analysis.finals(analysis.comparable(rows)[0])))
+    assert better.equals(
+        analysis.probability_of_improvement(analysis.final_values(analysis.comparable_rows(rows)[0]))
+    )
     over = read_csv(data, "dataset,unit,ahead")
     assert set(over["ahead"]) == {"mine"}
 
@@ -185,9 +189,9 @@ def test_incomplete_seeds_prevent_statistics_over_datasets_unless_left_out() -> 
     rows = make_rows(study)
     rows = rows[(rows["seed"] == 0) | (rows["variant"] == "bc") | (rows["samples"] < END)]
     refused, left_out = make_page(study, rows), make_page(study, rows, leave_out=True)
-    assert "statistics want every seed" in ParsedPage(refused).visible_text
+    assert "statistics need every seed" in ParsedPage(refused).visible_text
     assert "optimality gap" not in ParsedPage(refused).visible_text
-    assert "statistics want every seed" not in ParsedPage(left_out).visible_text
+    assert "statistics need every seed" not in ParsedPage(left_out).visible_text
     assert "optimality gap" in ParsedPage(left_out).visible_text
 
 
@@ -202,10 +206,10 @@ def test_an_unfinished_line_has_no_statistics() -> None:
         assert "one bc — — — — 0 of 2 seeds" in text
         assert ("one", "bc") not in final_values(embedded(page)).index
         assert len(final_values(embedded(page))) == 5
-        assert ("statistics want finished studies" in text) == (not leave_out)
+        assert ("statistics need finished studies" in text) == (not leave_out)
     texts = [copy["csv"] for copy in embedded(page)["tables"].values()]
-    over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,statistic"))))
-    wanted = analysis.across(analysis.finals(rows[rows["dataset"] != "one"]))
+    over = pd.read_csv(io.StringIO(next(text for text in texts if text.startswith("algorithm,estimator"))))
+    wanted = analysis.aggregate(analysis.final_values(rows[rows["dataset"] != "one"]))
     assert over["estimate"].tolist() == pytest.approx(wanted["estimate"].tolist())
 
 
@@ -273,7 +277,7 @@ def test_every_regime_and_order_has_its_own_description(regime: str) -> None:
 
 def test_names_given_by_users_are_escaped_everywhere() -> None:
     study = make_study([dataset(HOSTILE, notes=[HOSTILE], given=HOSTILE)], [HOSTILE], [0, 1])
-    study["runs"][0]["processor"] = HOSTILE
+    study["invocations"][0]["processor"] = HOSTILE
     rows = make_rows(study, name=HOSTILE)
     page = report.page(rows, {HOSTILE: study}, {HOSTILE: Rerun(HOSTILE, [HOSTILE])})
     read = ParsedPage(page)

@@ -81,7 +81,7 @@ def test_the_page_logs_no_errors_and_requests_nothing(browser: Browser, pages: d
 @needs_browser
 def test_curves_show_means_and_ranges_of_the_rows(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["two"])
-    table = analysis.curves(make_rows(TWO))
+    table = analysis.mean_curves(make_rows(TWO))
     for panel, name in enumerate(("one", "two")):
         for variant, (x, y) in browser.means(panel).items():
             expected = table[(table["dataset"] == name) & (table["variant"] == variant)]
@@ -180,7 +180,7 @@ def test_hovering_shows_the_values(browser: Browser, pages: dict[str, Path]) -> 
     webdriver.ActionChains(browser.driver).move_to_element(plot).perform()
     browser.until("document.querySelector('.hoverlayer .legendtext, .hoverlayer text')")
     shown = browser.get("document.querySelector('.hoverlayer').textContent")
-    table = analysis.curves(make_rows(TWO)).query(
+    table = analysis.mean_curves(make_rows(TWO)).query(
         "dataset == 'one' and variant == 'mine' and samples == 2000"
     )
     (row,) = table.to_dict("records")

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
-from seqeval import cli, execution, loading
+import seqeval
+from seqeval import cli, loading
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve
@@ -72,24 +73,31 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
         parsed.extend([study, out])
         raise Parsed
 
-    monkeypatch.setattr(execution, "run", catch)
+    monkeypatch.setattr(seqeval, "run", catch)
     with pytest.raises(Parsed):
         cli.main(shlex.split(reporting.rerun_command(described, "a run"))[1:])
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
     for part in ("protocol", "online", "evaluation", "datasets", "algorithms"):
         assert again[part] == described[part]
-    assert again["runs"][0]["seeds"] == sorted(given.seeds)
-    assert again["runs"][0]["device"] == described["runs"][0]["device"]
+    assert again["invocations"][0]["seeds"] == sorted(given.seeds)
+    assert again["invocations"][0]["device"] == described["invocations"][0]["device"]
     assert parsed[1] == Path("a run-again")
 
 
 def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None:
     described = resolve(STUDIES["defaults"]).describe()
-    device = described["runs"][0]["device"]
+    device = described["invocations"][0]["device"]
     assert reporting.rerun_command(described, "s") == (
         "seqeval run --datasets pendulum-replay --algorithms bc --seeds 0 1 2 "
         f"--device {device} --out s-again"
     )
+
+
+def test_the_command_names_all_evaluators_of_a_stored_study() -> None:
+    described = json.loads(json.dumps(resolve(STUDIES["defaults"]).describe()))
+    assert "evaluators" not in reporting.rerun_command(described, "s")
+    described["evaluation"]["evaluators"] = ["episodes", "mine.py:Values"]
+    assert "--evaluation.evaluators episodes mine.py:Values " in reporting.rerun_command(described, "s")
 
 
 def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_path: Path) -> None:
@@ -100,7 +108,7 @@ def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_p
     loading.load_file.cache_clear()
     rerun = reporting._rerun(described, "s")
     assert rerun.command is None
-    assert "no longer the file that it was" in rerun.remarks[0]
+    assert "mine.py has changed since the study started" in rerun.remarks[0]
 
 
 # --- seqeval report ---
@@ -110,11 +118,11 @@ def write_study(folder: Path, described: dict, rows: pd.DataFrame) -> Path:
     """A study directory with these rows."""
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps(described))
-    for (variant, seed), run in rows.groupby(["variant", "seed"]):
-        cell = folder / "cells" / "d" / str(variant) / f"seed-{seed}"
-        cell.mkdir(parents=True)
-        lines = [row | {"metrics": {}} for row in run.to_dict("records")]
-        (cell / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for (variant, seed), curve in rows.groupby(["variant", "seed"]):
+        run = folder / "runs" / "d" / str(variant) / f"seed-{seed}"
+        run.mkdir(parents=True)
+        lines = [row | {"metrics": {}, "evaluations": {}} for row in curve.to_dict("records")]
+        (run / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 

@@ -1,268 +1,252 @@
-"""A run that was stopped and goes on is the same run, to the last bit."""
+"""A run that is interrupted and resumed is the uninterrupted run, to the last bit."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-import torch
-from conftest import make_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_online import OWN
-from test_protocol import LABELS, timeless, weights
+from training_setup import (
+    BUILT_IN,
+    NO_ONLINE,
+    SHORT_EPISODES,
+    Training,
+    make_job,
+    small_dataset,
+    through_file,
+    without_seconds,
+)
 
-from seqeval import environments, plugins
-from seqeval.config import Evaluation, Online, Protocol
+from seqeval.config import Online, Protocol
 from seqeval.datasets import load
-from seqeval.evaluation import evaluator
-from seqeval.evaluation.episodes import Episodes
-from seqeval.training import trainer
-from seqeval.training.agents import Agents
+from seqeval.training.job import Job
 from seqeval.training.online import EnvironmentFailed
-from seqeval.training.trainer import Moment
-from seqeval.types import Dataset, Row
+from seqeval.types import Dataset
 
-POINTS = Evaluation(points=3, episodes=1)
-SHORT = "Pendulum-v1?max_episode_steps=5"
 STREAM = Protocol(start=20, grow_by=7)  # on 120 transitions: 16 updates
+ONLINE = Online(steps=9, updates_per_step=2)  # 18 more
 REGIMES = {
     "stream": STREAM,
-    "stream, full normaliser": replace(STREAM, normalizer="full"),
+    "stream, full normalizer": replace(STREAM, normalizer="full"),
     "retrain": Protocol(regime="retrain", start=20, sizes=3, updates_per_size=5),
     "warm": Protocol(regime="warm", start=20, sizes=3, updates_per_size=5),
     "full": Protocol(regime="full", updates_per_size=9),
 }
 
 
-def start(name: str, seeds: list[int], data: Dataset, how: Protocol, online: Online) -> Agents:
-    """Agents with small networks."""
-    found = plugins.find(name)
-    widths = "net_arch" if name.startswith("sb3:") else "hidden"
-    config = replace(found.Config(), batch_size=8, **{widths: (16, 16)})
-    replicas = trainer.replicas(how, seeds, len(data))
-    updates = trainer.updates(how, online, len(data), found)
-    seeds = [seed for seed, _ in replicas]
-    device = torch.device("cpu")
-    return trainer.make_agents(found, config, environments.of(data), seeds, updates, device)
-
-
-def learnt(agents: Agents) -> list[bytes]:
-    """All that they have learnt, bit by bit."""
-    replicas = range(len(agents.algorithm.seeds))
-    return [tensor.numpy().tobytes() for replica in replicas for tensor in weights(agents, replica)]
-
-
-def through_a_file(states: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(states, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-class Late:
-    """Evaluations that are over when they have been asked for so many times, of agents of their own."""
-
-    def __init__(self, agents: Agents, data: Dataset, patience: int) -> None:
-        self._agents, self._patience, self._left = agents, patience, 0
-        self._evaluator = evaluator(data.env_id, agents.algorithm.seeds, POINTS)
-
-    def begin(self, samples: Sequence[int], states: Callable[[], Any]) -> None:
-        self._samples, self._states, self._left = samples, through_a_file(states()), self._patience
-
-    def over(self, seconds: float = 0.0) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-    def take(self) -> tuple[list[Episodes], float]:
-        assert self._left < 0, "it is not over"
-        self._agents.load_states(self._states)
-        return self._evaluator(self._agents.act, self._samples), 2.0
-
-    def close(self) -> None:
-        self._evaluator.close()
-
-
-def with_stops(
+def training(
     name: str,
-    seeds: list[int],
-    data: Dataset,
-    how: Protocol,
-    online: Online,
-    stops: set[int],
-    patience: int | None = None,
-) -> tuple[list[dict], list[bytes]]:
-    """The rows and final weights of a run that dies after each of these updates, having last been saved there
-    or, at every other stop, an update before. What came after that is lost. With `patience` evaluations go on
-    beside it for so long."""
-    rows: list[Row] = []
-    states, saved_rows = None, 0
-    for number, stop in enumerate([*sorted(stops), None]):
-        agents = start(name, seeds, data, how, online)
-        del rows[saved_rows:]
-        late = None if patience is None else Late(start(name, seeds, data, how, online), data, patience)
-        for event in trainer.events(agents, data, how, POINTS, LABELS, online, states, late):
-            if isinstance(event, Row):
-                rows.append(event)
-                continue
-            updates = agents.algorithm.updates
-            if stop is not None and updates >= stop - number % 2:
-                states, saved_rows = through_a_file(event.states()), len(rows)
-            if updates == stop:
-                break
-    return [timeless(row) for row in rows], learnt(agents)
+    protocol: Protocol = STREAM,
+    online: Online = NO_ONLINE,
+    dataset: Dataset | None = None,
+    seeds: tuple[int, ...] = (3, 1),
+    delay: int | None = None,
+) -> Training:
+    """With `delay` evaluations run in parallel with training, for so many updates."""
+    dataset = small_dataset() if dataset is None else dataset
+    made = Training(make_job(name, [(dataset, seeds)], protocol, online), [dataset])
+    if delay is not None:
+        made.make_runner = partial(made.delayed, delay=delay)
+    return made
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("name", OWN)
-def test_offline_it_goes_on_as_if_it_had_never_stopped(name: str, regime: str) -> None:
-    how, data = REGIMES[regime], make_dataset(env_id=SHORT)
-    whole = with_stops(name, [3, 1], data, how, Online(), set())
-    stops = with_stops(name, [3, 1], data, how, Online(), {2, 5, 6, 9, 14})
-    assert len(whole[0]) >= 2
-    assert stops == whole
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_an_offline_run_resumes_exactly(name: str, regime: str) -> None:
+    whole = training(name, REGIMES[regime]).train()
+    assert len(whole.rows) >= 2
+    resumed = training(name, REGIMES[regime]).train({2, 5, 6, 9, 14})
+    assert len(resumed.jobs) >= 3
+    assert resumed.outcome() == whole.outcome()
 
 
-@pytest.mark.parametrize("name", [*OWN, "sb3:TD3"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "sb3:TD3"])
 @pytest.mark.parametrize("mix", ["uniform", 0.5])
-def test_online_too(name: str, mix: Any) -> None:
-    data, online = make_dataset(env_id=SHORT), Online(steps=9, updates_per_step=2, mix=mix)
-    whole = with_stops(name, [3, 1], data, STREAM, online, set())
-    stops = with_stops(name, [3, 1], data, STREAM, online, {16, 17, 22, 23, 30, 34})
-    assert {row["phase"] for row in whole[0]} == {"offline", "online"}
-    assert stops == whole
+def test_an_online_run_resumes_exactly(name: str, mix: Any) -> None:
+    online = replace(ONLINE, mix=mix)
+    whole = training(name, online=online).train()
+    assert {row.phase for row in whole.rows} == {"offline", "online"}
+    resumed = training(name, online=online).train({16, 17, 22, 23, 30, 34})
+    assert resumed.outcome() == whole.outcome()
 
 
-def test_where_there_is_no_data_and_actions_are_discrete() -> None:
-    data, online = load("none", "CartPole-v1?max_episode_steps=9"), Online(steps=60)
-    whole = with_stops("sb3:DQN", [3, 1], data, Protocol(), online, set())
-    assert with_stops("sb3:DQN", [3, 1], data, Protocol(), online, {1, 20, 41, 60}) == whole
-    assert len({len(row["episode_returns"]) for row in whole[0]}) == 1
+def test_a_run_without_data_and_with_discrete_actions_resumes_exactly() -> None:
+    dataset, online = load("none", "CartPole-v1?max_episode_steps=9"), Online(steps=60)
+    whole = training("sb3:DQN", Protocol(), online, dataset).train()
+    resumed = training("sb3:DQN", Protocol(), online, dataset).train({1, 20, 41, 60})
+    assert resumed.outcome() == whole.outcome()
+    assert [(row.phase, row.samples) for row in whole.rows[:4]] == [("online", n) for n in (0, 20, 40, 60)]
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.sets(st.integers(1, 33), min_size=1, max_size=6))
-def test_wherever_and_however_often_it_is_stopped(stops: set[int]) -> None:
-    data, online = make_dataset(env_id=SHORT), Online(steps=18)
-    whole = with_stops("td3_bc", [0], data, STREAM, online, set())
-    assert with_stops("td3_bc", [0], data, STREAM, online, stops) == whole
+UNINTERRUPTED: dict[int | None, Any] = {}
+
+
+@settings(max_examples=25)
+@given(st.sets(st.integers(1, 34), min_size=1, max_size=6), st.sampled_from([None, 0, 4, 50]))
+def test_a_run_resumes_exactly_wherever_and_however_often_it_is_killed(kills: set[int], delay) -> None:
+    if not UNINTERRUPTED:
+        UNINTERRUPTED[None] = training("td3_bc", online=ONLINE).train().outcome()
+    resumed = training("td3_bc", online=ONLINE, delay=delay).train(kills)
+    assert resumed.outcome() == UNINTERRUPTED[None]
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("patience", [0, 4, 50])
-def test_rows_that_are_still_to_come_when_it_stops_come_once(regime: str, patience: int) -> None:
-    how, data = REGIMES[regime], make_dataset(env_id=SHORT)
-    whole = with_stops("td3_bc", [3, 1], data, how, Online(), set())
-    assert with_stops("td3_bc", [3, 1], data, how, Online(), set(), patience) == whole
-    assert with_stops("td3_bc", [3, 1], data, how, Online(), {2, 5, 6, 9, 14, 15}, patience) == whole
+@pytest.mark.parametrize("delay", [0, 4, 50])
+def test_rows_that_are_pending_at_an_interruption_are_stored_once(regime: str, delay: int) -> None:
+    whole = training("td3_bc", REGIMES[regime]).train().outcome()
+    assert training("td3_bc", REGIMES[regime], delay=delay).train().outcome() == whole
+    resumed = training("td3_bc", REGIMES[regime], delay=delay).train({2, 5, 6, 9, 14, 15})
+    assert resumed.outcome() == whole
 
 
 @pytest.mark.parametrize("name", ["td3_bc", "bc"])
-@pytest.mark.parametrize("patience", [0, 4, 50])
-def test_online_too_they_come_once(name: str, patience: int) -> None:
-    data, online = make_dataset(env_id=SHORT), Online(steps=9, updates_per_step=2)
-    whole = with_stops(name, [3, 1], data, STREAM, online, set())
-    stops = {6, 15, 16, *({17, 18, 22, 23, 30, 34} if name == "td3_bc" else set())}
-    assert with_stops(name, [3, 1], data, STREAM, online, set(), patience) == whole
-    assert with_stops(name, [3, 1], data, STREAM, online, stops, patience) == whole
-    nothing = load("none", SHORT)
-    if name == "td3_bc":
-        whole = with_stops(name, [3, 1], nothing, Protocol(), online, set())
-        assert with_stops(name, [3, 1], nothing, Protocol(), online, {1, 3, 9, 16}, patience) == whole
+@pytest.mark.parametrize("delay", [0, 4, 50])
+def test_online_rows_that_are_pending_are_stored_once(name: str, delay: int) -> None:
+    whole = training(name, online=ONLINE).train().outcome()
+    kills = {6, 15, 16, 17, 18, 22, 23, 30, 34}
+    assert training(name, online=ONLINE, delay=delay).train().outcome() == whole
+    assert training(name, online=ONLINE, delay=delay).train(kills).outcome() == whole
 
 
-def test_from_every_moment_there_is_it_goes_on_to_the_same_rows() -> None:
-    """Also from those at which it waits, and where the policy does not learn online."""
-    data, online = make_dataset(env_id=SHORT), Online(steps=9)
-    whole, _ = with_stops("bc", [3], data, STREAM, online, set())
-
-    def events(states: Any) -> Iterator[Row | Moment]:
-        agents, others = (start("bc", [3], data, STREAM, online) for _ in range(2))
-        late = Late(others, data, 3)
-        return trainer.events(agents, data, STREAM, POINTS, LABELS, online, states, late)
-
-    rows, moments = list[Row](), []
-    for event in events(None):
-        if isinstance(event, Row):
-            rows.append(event)
-        else:
-            moments.append((len(rows), through_a_file(event.states())))
-    assert [timeless(row) for row in rows] == whole
-    assert len(moments) > 16
-    for there, states in moments[-8:]:
-        more = [event for event in events(states) if isinstance(event, Row)]
-        assert [timeless(row) for row in (*rows[:there], *more)] == whole
+@pytest.mark.parametrize("delay", [0, 4, 50])
+def test_pending_rows_of_a_run_without_data_are_stored_once(delay: int) -> None:
+    nothing = load("none", SHORT_EPISODES)
+    whole = training("td3_bc", Protocol(), ONLINE, nothing).train().outcome()
+    resumed = training("td3_bc", Protocol(), ONLINE, nothing, delay=delay)
+    assert resumed.train({1, 3, 9, 16}).outcome() == whole
 
 
-def test_an_evaluation_is_at_most_one_point_behind_and_costs_training_no_time() -> None:
-    data = make_dataset(env_id=SHORT)
-    agents, others = (start("td3_bc", [0, 4], data, STREAM, Online()) for _ in range(2))
-    events = trainer.events(agents, data, STREAM, POINTS, LABELS, Online(), None, Late(others, data, 10**3))
-    waited, seen = 0, []
-    for event in events:
-        if isinstance(event, Row):
-            seen.append((event.samples, agents.algorithm.updates))
-            assert event.eval_seconds == 1.0  # its share of two seconds
-            assert 0 < event.train_seconds < 0.5
-        elif event.states()[0]["updates"] < agents.algorithm.updates or waited:
-            waited += 1
-            time.sleep(0.001)  # what the caller does while it waits is no training
-    assert waited > 1000
+@pytest.mark.parametrize("delay", [None, 0, 4, 50])
+@pytest.mark.parametrize("online", [NO_ONLINE, ONLINE], ids=["offline", "online"])
+def test_a_run_that_is_asked_to_stop_saves_itself_after_that_update(online: Online, delay) -> None:
+    """Also while it waits for an evaluation, and at the end of a phase."""
+    whole = training("iql", online=online).train().outcome()
+    stopped = training("iql", online=online, delay=delay)
+    store, stops = stopped.checkpoints, list(range(1, 34, 3))
+    while (jobs := stopped.remaining_jobs()) and stops:
+        stop = stops.pop(0)
+        store.must_stop = lambda updates, stop=stop: updates >= stop
+        stopped._train(jobs[0])
+        if store.finished:
+            break
+        assert {saved.updates for saved in store.saved.values()} == {stop}
+    store.must_stop = lambda updates: False
+    assert stopped.train().outcome() == whole
+
+
+@pytest.mark.parametrize("request_number", range(2, 110, 9))
+def test_nothing_is_lost_whenever_a_run_is_asked_to_stop(request_number: int) -> None:
+    """The request may come at any time, also between a checkpoint and the end of the loop."""
+    stopped = training("bc", online=ONLINE, delay=4)
+    store, asked = stopped.checkpoints, iter(range(1, 10**6))
+    store.must_stop = lambda updates: next(asked) >= request_number
+    with stopped.trainer() as trainer:
+        for row in trainer.train():
+            store.append(row)
+    if not store.finished:
+        assert {saved.updates for saved in store.saved.values()} == {trainer.updates}
+        assert all(saved.rows == len(store.rows[run]) for run, saved in store.saved.items())
+    store.must_stop = lambda updates: False
+    assert stopped.train().outcome() == training("bc", online=ONLINE).train().outcome()
+
+
+def test_an_evaluation_is_at_most_one_point_behind_and_costs_no_training_time() -> None:
+    delayed = training("td3_bc", delay=10**3, seeds=(0, 4))
+    seen = []
+    with delayed.trainer() as trainer:
+        collect = trainer.runner.collect
+
+        def slow(seconds: float) -> Any:
+            time.sleep(0.0002 if seconds else 0)
+            return collect(seconds)
+
+        trainer.runner.collect = slow
+        for row in trainer.train():
+            seen.append((row.samples, trainer.updates))
+            assert row.eval_seconds == 1.0  # its share of two seconds
+            assert 0 < row.train_seconds < 0.5
     points = sorted({samples for samples, _ in seen})
-    # The rows of a point are there when the next is due, and those of the last at the end.
-    due = [updates for samples, updates in seen if samples != points[0]]
     assert [samples for samples, _ in seen] == [n for n in points for _ in range(2)]
-    assert due == sorted(due)
+    # The rows of a point are there when the next one is due, and those of the last at the end.
+    due = {row.samples: row.updates for row in training("td3_bc").train().rows}
+    following = dict(zip(points, [due[n] for n in points[1:]] + [16], strict=True))
+    assert all(updates <= following[samples] for samples, updates in seen)
     assert seen[-1][1] == 16
 
 
-def test_seeds_saved_together_go_on_apart_and_the_other_way_round() -> None:
-    data, online = make_dataset(env_id=SHORT), Online(steps=9)
-
-    def states(seeds: list[int], at: int) -> list:
-        agents = start("iql", seeds, data, STREAM, online)
-        for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online):
-            if isinstance(event, Moment) and (updates := event.states()[0]["updates"]) == at:
-                assert updates == at
-                return through_a_file(event.states())
-        raise AssertionError("there is no such update")
-
-    def on(seeds: list[int], saved: list) -> Iterator[dict]:
-        agents = start("iql", seeds, data, STREAM, online)
-        for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online, saved):
-            if isinstance(event, Row):
-                yield timeless(event)
-
-    together = states([4, 5], 20)
-    apart = [states([4], 20)[0], states([5], 20)[0]]
-    expected = list(on([4, 5], together))
-    assert list(on([4, 5], apart)) == expected
-    alone = [list(on([seed], together[i : i + 1])) for i, seed in enumerate((4, 5))]
-    assert [row for pair in zip(*alone, strict=True) for row in pair] == expected
+def saved_after(name: str, seeds: tuple[int, ...], updates: int) -> Training:
+    """A training that has saved itself after so many updates and has ended."""
+    stopped = training(name, online=ONLINE, seeds=seeds)
+    stopped.checkpoints.must_stop = lambda made: made >= updates
+    with stopped.trainer() as trainer:
+        for row in trainer.train():
+            stopped.checkpoints.append(row)
+    stopped.checkpoints.must_stop = lambda made: False
+    return stopped
 
 
-def test_an_environment_that_does_other_things_the_second_time_is_told() -> None:
-    data, online = make_dataset(env_id=SHORT), Online(steps=9)
-    agents = start("iql", [0], data, STREAM, online)
-    for event in trainer.events(agents, data, STREAM, POINTS, LABELS, online):
-        if isinstance(event, Moment) and (states := event.states())[0]["environment"] is not None:
-            break
-    states[0]["environment"]["observation"] += 1
-    again = trainer.events(
-        start("iql", [0], data, STREAM, online), data, STREAM, POINTS, LABELS, online, states
-    )
-    with pytest.raises(EnvironmentFailed, match="does not do the same again"):
-        next(again)
+@pytest.mark.parametrize("updates", [9, 16, 20])
+def test_seeds_saved_together_resume_solo_and_the_other_way_round(updates: int) -> None:
+    whole = training("iql", online=ONLINE, seeds=(4, 5)).train()
+    together = saved_after("iql", (4, 5), updates)
+    solo = [saved_after("iql", (seed,), updates) for seed in (4, 5)]
+    for one in solo:
+        (run,) = one.job.runs
+        one.checkpoints.saved = {run: together.checkpoints.saved[run]}
+    joined = training("iql", online=ONLINE, seeds=(4, 5))
+    for one in solo:
+        fresh = saved_after("iql", (one.job.runs[0].seed,), updates)
+        joined.checkpoints.saved |= fresh.checkpoints.saved
+        joined.checkpoints.rows |= fresh.checkpoints.rows
+    assert joined.train().outcome() == whole.outcome()
+    assert [job.done for job in joined.jobs] == [updates]
+    for one in solo:
+        assert one.train().outcome() == whole.outcome(one.job.runs[0])
 
 
-def test_moments_come_after_each_update_and_before_what_is_due_there() -> None:
-    data = make_dataset(env_id=SHORT)
-    agents = start("iql", [0], data, STREAM, Online())
-    kinds = [type(event).__name__ for event in trainer.events(agents, data, STREAM, POINTS, LABELS)]
-    assert kinds.count("Moment") == 16
-    assert kinds[:3] == ["Moment", "Row", "Moment"]
-    assert kinds[-2:] == ["Moment", "Row"]
+def test_an_environment_that_does_not_repeat_itself_is_reported() -> None:
+    stopped = saved_after("iql", (0,), 20)
+    (run,) = stopped.job.runs
+    checkpoint = through_file(stopped.checkpoints.saved[run].states)
+    checkpoint[0]["environment"]["observation"] += 1
+    stopped.checkpoints.saved[run] = stopped.checkpoints.saved[run]._replace(states=checkpoint)
+    with pytest.raises(EnvironmentFailed, match="does not repeat itself from the same seed and actions"):
+        stopped.train()
+
+
+def test_a_checkpoint_follows_the_rows_of_its_update() -> None:
+    """Checkpoints are due after every update; by then the rows up to that update are stored."""
+    made = training("iql")
+    made.checkpoints.is_due = lambda updates: True
+    stored = []
+    with made.trainer() as trainer:
+        for row in trainer.train():
+            stored.append((row.updates, [entry[1] for entry in made.checkpoints.history]))
+            made.checkpoints.append(row)
+    assert [entry[:2] for entry in made.checkpoints.history] == [
+        *(("save", updates) for updates in range(1, 17)),
+        ("finish", 16),
+    ]
+    for updates, history in stored:
+        assert history == list(range(1, updates))
+
+
+def test_jobs_of_different_progress_resume_apart() -> None:
+    """One seed has not started, one was interrupted offline, one online, and one has finished."""
+    whole = training("td3_bc", online=ONLINE, seeds=(0, 1, 2, 3)).train()
+    made = training("td3_bc", online=ONLINE, seeds=(0, 1, 2, 3))
+    for seed, updates in ((1, 7), (2, 20)):
+        stopped = saved_after("td3_bc", (seed,), updates)
+        made.checkpoints.saved |= stopped.checkpoints.saved
+        made.checkpoints.rows |= stopped.checkpoints.rows
+    done = training("td3_bc", online=ONLINE, seeds=(3,)).train()
+    made.checkpoints.rows |= done.checkpoints.rows
+    made.checkpoints.finished |= done.checkpoints.finished
+    jobs: list[Job] = made.remaining_jobs()
+    assert [([r.seed for r in job.replicas], job.done) for job in jobs] == [([0], 0), ([1], 7), ([2], 20)]
+    assert made.train().outcome() == whole.outcome()
+    assert without_seconds(made.rows[0]) == without_seconds(whole.rows[0])

@@ -1,4 +1,4 @@
-"""Longer proofs, run by `make test-slow`: the algorithms at their full size, and that they learn."""
+"""Long tests, run by `make test-slow`: the algorithms at full size, and that they learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_algos import NAMES, batches, flat
 
-from seqeval import Evaluation, Protocol, Study, plugins
+from seqeval import Evaluation, Execution, Protocol, Study, plugins, run
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.training import matmul
 from seqeval.types import Precision, Spec, Vector
@@ -32,7 +32,7 @@ def trained(name: str, seeds: list[int]) -> dict:
 
 @pytest.mark.parametrize("replicas", [2, 7])
 @pytest.mark.parametrize("name", NAMES)
-def test_at_full_size_a_replica_is_a_run_of_its_own_to_the_last_bit(name: str, replicas: int) -> None:
+def test_at_full_size_a_batched_replica_equals_a_solo_one_to_the_last_bit(name: str, replicas: int) -> None:
     together = trained(name, list(range(replicas)))
     for seed in range(replicas):
         assert all(map(torch.equal, flat(select_replica(together, seed)), flat(trained(name, [seed]))))
@@ -50,19 +50,19 @@ def demo(name: str) -> Study:
 
 @pytest.mark.parametrize(("name", "least"), [("bc", 20.0), ("td3_bc", 40.0)])
 def test_the_demo_learns(name: str, least: float, tmp_path: Path) -> None:
-    scores = demo(name).run(tmp_path / "run", jobs=1).groupby("samples")["score"].mean()
+    scores = run(demo(name), tmp_path / "study", Execution(jobs=1)).groupby("samples")["score"].mean()
     assert scores.iloc[0] < 15  # one update on a thousand transitions
     assert scores.iloc[-3:].mean() > least
 
 
 @pytest.mark.skipif(not matmul.has_bfloat16(), reason="this processor has no products of bfloat16")
 @pytest.mark.parametrize("name", ["bc", "td3_bc"])
-def test_fast_precision_stays_inside_the_spread_of_the_demos_seeds(name: str, tmp_path: Path) -> None:
-    def of_seeds(precision: Precision) -> pd.Series:
+def test_fast_precision_stays_within_the_spread_of_the_seeds(name: str, tmp_path: Path) -> None:
+    def scores_by_seed(precision: Precision) -> pd.Series:
         study = replace(demo(name), precision=precision, device="cpu")
-        return study.run(tmp_path / precision, jobs=1).groupby("seed")["score"].mean()
+        return run(study, tmp_path / precision, Execution(jobs=1)).groupby("seed")["score"].mean()
 
-    full, fast = of_seeds("full"), of_seeds("fast")
+    full, fast = scores_by_seed("full"), scores_by_seed("fast")
     assert full.min() <= fast.mean() <= full.max()
     assert (fast != full).all()
 
@@ -74,5 +74,5 @@ def test_bc_clones_a_good_policy_from_real_data(shared: Path, tmp_path: Path) ->
         seeds=(0,),
         protocol=Protocol(regime="full", updates_per_size=20_000),
     )
-    (score,) = study.run(tmp_path / "run", jobs=1)["score"]
+    (score,) = run(study, tmp_path / "study", Execution(jobs=1))["score"]
     assert 35 < score < 52  # the data's mean is 45.5, its best episode 49.2

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import DIES, RAISES, SMALL, STUDY, silent
+from cluster import DIES, RAISES, SMALL, STUDY, run
 from hypothesis import given
 from hypothesis import strategies as st
 from test_storage import FAILED, ROW
@@ -21,67 +21,70 @@ from test_storage import FAILED, ROW
 from seqeval import atomic_io, cli
 from seqeval.cli import status as status_command
 from seqeval.cli.status import RunStatus, run_statuses
-from seqeval.execution import WorkFailed
+from seqeval.execution.driver import JobsFailed
 from seqeval.execution.jobs import resolve
-from seqeval.execution.storage import Cell, RunDirectory
+from seqeval.execution.storage import Run, StudyDirectory
 
 BEGAN = "2026-01-01T00:00:00+00:00"
 
 
-def study_json(commands: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of study.json after these `seqeval run` commands."""
-    names = {name for command in commands for name in command["updates"]}
-    variants = {name for command in commands for totals in command["updates"].values() for name in totals}
+def study_json(invocations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of study.json after these invocations of `seqeval run`."""
+    names = {name for invocation in invocations for name in invocation["updates"]}
+    variants = {
+        name for invocation in invocations for totals in invocation["updates"].values() for name in totals
+    }
     return {
         "protocol": {},
         "online": {},
         "evaluation": {},
         "datasets": {name: {"env_id": None, "digest": name, "reference": None} for name in sorted(names)},
         "algorithms": {name: {"algorithm": name, "config": {}} for name in sorted(variants)},
-        "runs": commands,
+        "invocations": invocations,
     }
 
 
-def create_study(folder: Path, *commands: dict[str, Any]) -> RunDirectory:
-    out = RunDirectory(folder)
-    out.admit(study_json([{"began": BEGAN, **command} for command in commands]))
+def create_study(folder: Path, *invocations: dict[str, Any]) -> StudyDirectory:
+    out = StudyDirectory(folder)
+    out.admit(study_json([{"began": BEGAN, **invocation} for invocation in invocations]))
     return out
 
 
-def begin(out: RunDirectory, seed: int) -> Cell:
-    run = out.cell("tiny", "bc", seed)
-    run.begin()
-    return run
+def open_run(out: StudyDirectory, seed: int) -> Run:
+    files = out.run("tiny", "bc", seed)
+    files.open(None)
+    return files
 
 
-def age(run: Cell, seconds: float) -> None:
+def age(files: Run, seconds: float) -> None:
     """Moves the time of the run's last progress report into the past."""
-    progress = run.told()
-    run.progress.write_text(json.dumps(progress | {"time": progress["time"] - seconds}))
+    progress = files.read_progress()
+    assert progress is not None
+    files.progress.write_text(json.dumps(progress | {"time": progress["time"] - seconds}))
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Iterator[RunDirectory]:
+def out(tmp_path: Path) -> Iterator[StudyDirectory]:
     """A study of six seeds with 100 updates each: two finished, and one in each other state."""
     out = create_study(tmp_path / "study", {"seeds": list(range(6)), "updates": {"tiny": {"bc": 100}}})
-    finished, diverged, running, stopped, failed = (begin(out, seed) for seed in range(5))
-    for run, row in ((finished, ROW), (diverged, FAILED)):
-        run.append(row)
-        run.finish({})
-    running.tell(50, 100, 2.0, every=30)
-    stopped.tell(25, 100, 4.0, every=None)
-    failed.tell(75, 100, 4.0, every=30)
-    failed.fail("Traceback: deliberate")
-    for run in (running, stopped, failed):
-        run.close()
+    finished, diverged, running, stopped, failed = (open_run(out, seed) for seed in range(5))
+    for files, row in ((finished, ROW), (diverged, FAILED)):
+        files.append(row)
+        files.finish({})
+    running.write_progress(50, 100, 2.0)
+    stopped.write_progress(25, 100, 4.0, stopped=True)
+    failed.write_progress(75, 100, 4.0)
+    failed.write_error("Traceback: deliberate")
+    for files in (running, stopped, failed):
+        files.close()
     return out
 
 
-def states(out: RunDirectory) -> list[str]:
-    return [run.state for run in run_statuses(out.path)]
+def states(out: StudyDirectory) -> list[str]:
+    return [status.state for status in run_statuses(out.path)]
 
 
-def test_each_state_is_recognised(out: RunDirectory) -> None:
+def test_each_state_is_recognised(out: StudyDirectory) -> None:
     assert states(out) == ["finished", "finished", "running", "stopped", "failed", "waiting"]
     runs = run_statuses(out.path)
     assert [run.updates for run in runs] == [100, 100, 50, 25, 75, 0]
@@ -91,42 +94,37 @@ def test_each_state_is_recognised(out: RunDirectory) -> None:
     assert runs[4].error.read_text() == "Traceback: deliberate\n"
 
 
-def test_a_failed_run_that_starts_again_is_no_longer_failed(out: RunDirectory) -> None:
-    begin(out, 4).close()
+def test_a_failed_run_that_starts_again_is_no_longer_failed(out: StudyDirectory) -> None:
+    open_run(out, 4).close()
     assert states(out)[4] == "waiting"
-    run = out.cell("tiny", "bc", 4)
-    run.fail("once more")
-    run.begin({"rows_bytes": 0})
-    run.close()
-    assert not run.error.exists()
+    files = out.run("tiny", "bc", 4)
+    files.write_error("once more")
+    files.open({"rows_bytes": 0})
+    files.close()
+    assert not files.error.exists()
 
 
-@pytest.mark.parametrize(
-    ("every", "ago", "state"),
-    [(5, 50, "running"), (5, 70, "stopped"), (60, 170, "running"), (60, 190, "stopped")],
-)
-def test_a_run_is_stopped_after_a_minute_and_three_intervals_without_a_report(
-    out: RunDirectory, every: float, ago: float, state: str
+@pytest.mark.parametrize(("ago", "state"), [(50, "running"), (70, "stopped")])
+def test_a_run_counts_as_stopped_after_a_minute_without_a_report(
+    out: StudyDirectory, ago: float, state: str
 ) -> None:
-    run = out.cell("tiny", "bc", 2)
-    run.tell(50, 100, 2.0, every)
-    age(run, ago)
+    age(out.run("tiny", "bc", 2), ago)
     assert states(out)[2] == state
 
 
-def test_in_a_locked_study_runs_of_the_latest_command_are_running_and_others_waiting(
-    out: RunDirectory,
+def test_in_a_locked_study_runs_of_the_latest_invocation_are_running_and_others_waiting(
+    out: StudyDirectory,
 ) -> None:
     """The age of a report does not matter: an evaluation may take long."""
-    age(out.cell("tiny", "bc", 2), 1000)
+    age(out.run("tiny", "bc", 2), 1000)
     with atomic_io.locked(out.path, "in use"):
         assert states(out)[2:4] == ["running", "waiting"]
-        age(out.cell("tiny", "bc", 2), time.time())  # before the latest command
+        age(out.run("tiny", "bc", 2), time.time())  # before the latest invocation
         assert states(out)[2:4] == ["waiting", "waiting"]
     assert states(out)[2:4] == ["stopped", "stopped"]
 
 
-def test_the_table_and_the_notes_below_it(out: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_notes_below_it(out: StudyDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     (out.path / "big").write_bytes(bytes(3_000_000))
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", str(out.path)])
@@ -142,17 +140,17 @@ def test_the_table_and_the_notes_below_it(out: RunDirectory, capsys: pytest.Capt
     assert [text.rstrip() for text in notes] == [
         "2 of 6 runs finished, 3 MB on disk",
         "tiny · bc · seed 1: losses or actions are not finite; rows have the status failed",
-        f"tiny · bc · seed 4 failed: see {out.cell('tiny', 'bc', 4).error}",
+        f"tiny · bc · seed 4 failed: see {out.run('tiny', 'bc', 4).error}",
         "run the same `seqeval run` command again to resume stopped runs",
     ]
 
 
 def test_only_requested_runs_are_listed(tmp_path: Path) -> None:
-    commands = [
+    invocations = [
         {"seeds": [0, 1], "updates": {"one": {"bc": 10}}},
         {"seeds": [1, 2], "updates": {"two": {"bc": 20, "iql": 30}}},
     ]
-    out = create_study(tmp_path / "study", *commands)
+    out = create_study(tmp_path / "study", *invocations)
     runs = [(run.dataset, run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
     assert runs == [
         *[("one", "bc", 0, 10), ("one", "bc", 1, 10)],
@@ -161,7 +159,7 @@ def test_only_requested_runs_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_new_study_lists_its_runs_with_their_total_updates(tmp_path: Path) -> None:
-    out = RunDirectory(tmp_path / "study")
+    out = StudyDirectory(tmp_path / "study")
     out.admit(resolve(STUDY).describe())
     runs = [(run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
     updates = math.ceil(19_000 / 16) + 1 + 120
@@ -169,15 +167,15 @@ def test_a_new_study_lists_its_runs_with_their_total_updates(tmp_path: Path) -> 
 
 
 def test_watch_ends_when_all_runs_are_finished_or_failed(
-    out: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    out: StudyDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(status_command, "REFRESH_SECONDS", 0.05)
 
     def finish() -> None:
         for seed in (2, 3, 5):
-            run = begin(out, seed)
-            run.append(replace(ROW, seed=seed))
-            run.finish({})
+            files = open_run(out, seed)
+            files.append(replace(ROW, seed=seed))
+            files.finish({})
 
     thread = threading.Timer(0.3, finish)
     thread.start()
@@ -187,7 +185,7 @@ def test_watch_ends_when_all_runs_are_finished_or_failed(
     assert "5 of 6 runs finished" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_watch_with_success(out: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_watch_with_success(out: StudyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -230,8 +228,8 @@ def test_time_left_covers_all_unfinished_updates_and_the_slowest_run(
     speed = sum(run.updates_per_second for run in running)
     updates_left = sum(run.total_updates - run.updates for run in [*running, *waiting])
     assert left * speed >= updates_left * (1 - 1e-9)
-    for run in running:
-        assert left * run.updates_per_second >= (run.total_updates - run.updates) * (1 - 1e-9)
+    for status in running:
+        assert left * status.updates_per_second >= (status.total_updates - status.updates) * (1 - 1e-9)
     if not waiting:
         slowest = max((run.total_updates - run.updates) / run.updates_per_second for run in running)
         assert left == pytest.approx(slowest)
@@ -252,13 +250,13 @@ def test_a_job_that_raises_stores_its_traceback(tmp_path: Path) -> None:
     plugin, out = tmp_path / "raises.py", tmp_path / "study"
     plugin.write_text(RAISES)
     study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=raises", f"bc:{SMALL},name=bc"))
-    with pytest.raises(WorkFailed, match=r"raises · seed 0"):
-        study.run(out, jobs=1, console=silent())
-    runs = run_statuses(out)
-    assert [run.state for run in runs] == ["failed", "failed", "finished", "finished"]
-    for run in runs[:2]:
-        assert run.error is not None
-        assert re.search(r"(?s)raises · seed 0.*\nTraceback.*of its own doing", run.error.read_text())
+    with pytest.raises(JobsFailed, match=r"raises · seed 0"):
+        run(study, out)
+    statuses = run_statuses(out)
+    assert [status.state for status in statuses] == ["failed", "failed", "finished", "finished"]
+    for status in statuses[:2]:
+        assert status.error is not None
+        assert re.search(r"(?s)raises · seed 0.*\nTraceback.*deliberate", status.error.read_text())
 
 
 def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:
@@ -266,8 +264,8 @@ def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:
     plugin.write_text(DIES)
     study = replace(STUDY, algorithms=(f"{plugin}:Dies:name=dies", f"bc:{SMALL},name=bc"), seeds=(0,))
     with pytest.raises(cli.UserError, match="dies · seed 0: its process died"):
-        study.run(out, jobs=2, console=silent())
-    runs = run_statuses(out)
-    assert [run.state for run in runs] == ["failed", "finished"]
-    assert runs[0].error is not None
-    assert "its process died" in runs[0].error.read_text()
+        run(study, out, jobs=2)
+    statuses = run_statuses(out)
+    assert [status.state for status in statuses] == ["failed", "finished"]
+    assert statuses[0].error is not None
+    assert "its process died" in statuses[0].error.read_text()

@@ -1,4 +1,5 @@
-"""The run directory: what is written is read again, names stay apart, and numbers are never mixed."""
+"""The study directory: rows and policies are read as they were written, names do not collide, and results of
+different studies are not mixed."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqeval.errors import UserError
-from seqeval.execution.storage import Cell, RunDirectory, export_table, frame
+from seqeval.execution.storage import Run, StudyDirectory, export_table, frame
 from seqeval.types import Row
 
 ROW = Row(
@@ -53,7 +55,7 @@ STUDY: dict[str, Any] = {
     "online": {"steps": 0},
     "evaluation": {"points": 2, "episodes": 10, "backend": "gymnasium"},
     "precision": "full",
-    "arithmetic": {"cpu": {"kernels": "blas", "operands": "float32"}},
+    "matmul": {"cpu": {"kernels": "blas", "operands": "float32"}},
     "datasets": {
         "made-up": {
             "name": "made-up",
@@ -66,7 +68,7 @@ STUDY: dict[str, Any] = {
         }
     },
     "algorithms": {"bc": {"algorithm": "bc", "config": {"hidden": (8, 8), "dropout": 0.1}}},
-    "runs": [{"began": "first"}],
+    "invocations": [{"began": "first"}],
 }
 
 
@@ -81,133 +83,127 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return study
 
 
-def close(cell: Cell) -> None:
-    """What the end of a process does to the rows of a cell that is not finished."""
-    assert cell._file is not None
-    cell._file.close()
-
-
-def fill(directory: RunDirectory, rows: list[Row], finish: bool = True) -> Cell:
-    """A cell with these rows, which are all of one seed."""
-    cell = directory.cell(rows[0].dataset, rows[0].variant, rows[0].seed)
-    cell.begin()
+def fill(directory: StudyDirectory, rows: list[Row], finish: bool = True) -> Run:
+    """A run with these rows, which are all of one seed."""
+    run = directory.run(rows[0].dataset, rows[0].variant, rows[0].seed)
+    run.open(None)
     for row in rows:
-        cell.append(row)
+        run.append(row)
     if finish:
-        cell.finish({"weights": torch.arange(3.0)})
+        run.finish({"weights": torch.arange(3.0)})
     else:
-        close(cell)
-    return cell
+        run.close()
+    return run
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> RunDirectory:
-    directory = RunDirectory(tmp_path / "runs")
+def directory(tmp_path: Path) -> StudyDirectory:
+    directory = StudyDirectory(tmp_path / "runs")
     directory.admit(STUDY)
     return directory
 
 
 def study_of(name: str, tmp_path: Path, rows: list[Row]) -> Path:
-    directory = RunDirectory(tmp_path / name)
+    directory = StudyDirectory(tmp_path / name)
     directory.admit(STUDY)
     fill(directory, [replace(row, study=Path(name).name) for row in rows])
     return directory.path
 
 
-def plugged(algorithm: str, code: str, **config: float) -> dict[str, Any]:
+def with_plugin(algorithm: str, code: str, **config: float) -> dict[str, Any]:
     """The study with a variant that is a class in a file."""
     return changed("algorithms", {"mine": {"algorithm": algorithm, "code": code, "config": config}})
 
 
-def test_a_class_in_a_file_is_told_by_the_files_content_and_not_by_its_place(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "plugged")
-    directory.admit(plugged("/a/mine.py:Mine", "c1", alpha=1.0))
-    directory.admit(plugged("/b/mine.py:Mine", "c1", alpha=1.0))
-    assert directory.study()["algorithms"]["mine"]["algorithm"] == "/b/mine.py:Mine"  # where it is now
-    with pytest.raises(UserError, match=r"mine\.code is 'c1' there and 'c2' now; .* the file as it was"):
-        directory.admit(plugged("/a/mine.py:Mine", "c2", added=1.0))
+def test_a_class_in_a_file_is_identified_by_the_content_of_the_file(tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "plugin")
+    directory.admit(with_plugin("/a/mine.py:Mine", "c1", alpha=1.0))
+    directory.admit(with_plugin("/b/mine.py:Mine", "c1", alpha=1.0))
+    assert directory.study()["algorithms"]["mine"]["algorithm"] == "/b/mine.py:Mine"
+    with pytest.raises(UserError, match=r"mine\.code is 'c1' there and 'c2' now; .* restore the file"):
+        directory.admit(with_plugin("/a/mine.py:Mine", "c2", added=1.0))
     with pytest.raises(UserError, match=r"mine\.algorithm"):
-        directory.admit(plugged("/a/mine.py:Other", "c1", alpha=1.0))
+        directory.admit(with_plugin("/a/mine.py:Other", "c1", alpha=1.0))
     with pytest.raises(UserError, match=r"mine\.alpha"):
-        directory.admit(plugged("/a/mine.py:Mine", "c1", alpha=2.0))
+        directory.admit(with_plugin("/a/mine.py:Mine", "c1", alpha=2.0))
 
 
-# --- a cell ---
+# --- a run ---
 
 
-def test_rows_come_back_as_they_were_to_the_last_bit(directory: RunDirectory) -> None:
+def test_rows_are_read_as_they_were_written_to_the_last_bit(directory: StudyDirectory) -> None:
     rows = [ROW, replace(ROW, samples=150, episode_successes=[True, False]), FAILED]
     fill(directory, rows)
     assert list(directory.rows()) == [asdict(row) for row in rows]
 
 
-def test_a_metric_that_is_not_finite_is_nan_in_the_table(directory: RunDirectory) -> None:
+def test_a_metric_that_is_not_finite_is_nan_in_the_table(directory: StudyDirectory) -> None:
     fill(directory, [replace(FAILED, metrics={"loss": float("nan"), "q": float("inf"), "fine": 0.5})])
     (row,) = frame([directory.path]).to_dict("records")
     assert np.isnan([row["train/loss"], row["train/q"]]).all()
     assert row["train/fine"] == 0.5
 
 
-def test_rows_are_json_that_every_reader_takes(directory: RunDirectory) -> None:
+def test_rows_are_strict_json(directory: StudyDirectory) -> None:
     """RFC 8259 has no NaN: jq, JavaScript and DuckDB stop at one."""
-    cell = fill(directory, [replace(FAILED, metrics={"loss": float("nan")})])
+    run = fill(directory, [replace(FAILED, metrics={"loss": float("nan")})])
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    json.loads(cell.rows.read_text(), parse_constant=refuse)
+    json.loads(run.rows.read_text(), parse_constant=refuse)
 
 
-def test_a_row_is_on_the_disk_when_append_returns(directory: RunDirectory) -> None:
-    cell = directory.cell("made-up", "bc", 0)
-    cell.begin()
+def test_a_row_is_on_the_disk_when_append_returns(directory: StudyDirectory) -> None:
+    run = directory.run("made-up", "bc", 0)
+    run.open(None)
     for count in (1, 2, 3):
-        cell.append(ROW)
-        assert len(cell.rows.read_text().splitlines()) == count
-    close(cell)
+        run.append(ROW)
+        assert len(run.rows.read_text().splitlines()) == count
+    run.close()
 
 
-def test_a_last_line_that_is_torn_is_left_out(directory: RunDirectory) -> None:
-    cell = fill(directory, [ROW, replace(ROW, samples=150)], finish=False)
-    whole = cell.rows.read_bytes()
+def test_an_incomplete_last_line_is_left_out(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW, replace(ROW, samples=150)], finish=False)
+    whole = run.rows.read_bytes()
     cut = whole.index(b"\n") + 1
     for length in (cut, cut + 1, len(whole) - 1):
-        cell.rows.write_bytes(whole[:length])
+        run.rows.write_bytes(whole[:length])
         assert [row["samples"] for row in directory.rows()] == [100]
-    cell.rows.write_bytes(whole[:5])
+    run.rows.write_bytes(whole[:5])
     assert list(directory.rows()) == []
 
 
-def test_a_cell_is_finished_once_its_policy_is_there(directory: RunDirectory) -> None:
-    cell = fill(directory, [ROW], finish=False)
-    assert not cell.finished
-    assert not directory.cell("made-up", "bc", 0).finished
-    cell.begin()
-    cell.append(ROW)
-    cell.finish({"weights": torch.arange(3.0)})
-    assert directory.cell("made-up", "bc", 0).finished
-    assert not directory.cell("made-up", "bc", 1).finished
-    saved = torch.load(cell.policy, weights_only=True)
+def test_a_run_is_finished_once_its_policy_is_stored(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW], finish=False)
+    assert not run.finished
+    assert not directory.run("made-up", "bc", 0).finished
+    run.open(None)
+    run.append(ROW)
+    run.finish({"weights": torch.arange(3.0)})
+    assert directory.run("made-up", "bc", 0).finished
+    assert not directory.run("made-up", "bc", 1).finished
+    saved = torch.load(run.policy, weights_only=True)
     assert saved["weights"].tolist() == [0, 1, 2]
-    assert sorted(file.name for file in cell.folder.iterdir()) == [
+    assert sorted(file.name for file in run.folder.iterdir()) == [
         "finished.json",
         "policy.pt",
         "rows.jsonl",
     ]
 
 
-def test_a_cell_whose_rows_were_cut_is_not_finished(directory: RunDirectory) -> None:
-    cell = fill(directory, [ROW, ROW], finish=False)
-    cell.finish({})
-    assert cell.finished
-    cell.rows.write_text(cell.rows.read_text()[:-20])
-    assert not cell.finished
+def test_a_run_whose_rows_were_truncated_is_not_finished(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW, ROW], finish=False)
+    run.finish({})
+    assert run.finished
+    run.rows.write_text(run.rows.read_text()[:-20])
+    assert not run.finished
 
 
-def test_a_second_process_is_kept_out_as_long_as_the_first_lives(directory: RunDirectory) -> None:
+def test_a_second_process_is_refused_while_the_first_one_runs(directory: StudyDirectory) -> None:
     hold = (
-        "import sys, pathlib; from seqeval.execution.storage import RunDirectory\n"
-        "with RunDirectory(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from seqeval.execution.storage import StudyDirectory\n"
+        "with StudyDirectory(pathlib.Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     arguments = [sys.executable, "-c", hold, str(directory.path)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -220,35 +216,49 @@ def test_a_second_process_is_kept_out_as_long_as_the_first_lives(directory: RunD
         assert directory.path.is_dir()
 
 
-def test_a_policy_that_is_half_written_finishes_nothing(directory: RunDirectory) -> None:
-    cell = fill(directory, [ROW], finish=False)
-    cell.policy.with_suffix(".partial").write_bytes(b"half")
-    assert not cell.finished
+def test_a_run_with_an_incomplete_policy_is_not_finished(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW], finish=False)
+    run.policy.with_suffix(".partial").write_bytes(b"half")
+    assert not run.finished
 
 
-def test_begin_clears_what_an_unfinished_run_has_left(directory: RunDirectory) -> None:
-    cell = fill(directory, [ROW, FAILED], finish=False)
-    cell.policy.with_suffix(".partial").write_bytes(b"half")
-    again = directory.cell("made-up", "bc", 0)
-    again.begin()
+def test_opening_a_run_without_a_checkpoint_empties_it(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW, FAILED], finish=False)
+    run.policy.with_suffix(".partial").write_bytes(b"half")
+    again = directory.run("made-up", "bc", 0)
+    again.open(None)
     assert [file.name for file in again.folder.iterdir()] == ["rows.jsonl"]
     assert list(directory.rows()) == []
     again.append(FAILED)
-    close(again)
+    again.close()
     assert [row["status"] for row in directory.rows()] == ["failed"]
 
 
-def test_begin_leaves_other_cells_alone(directory: RunDirectory) -> None:
+def test_progress_is_read_as_it_was_written(directory: StudyDirectory) -> None:
+    run = directory.run("made-up", "bc", 0)
+    assert run.read_progress() is None
+    run.open(None)
+    run.write_progress(3, 10, 0.5)
+    progress = run.read_progress()
+    assert progress is not None
+    assert time.time() - progress.pop("time") < 10
+    assert progress == {"updates": 3, "of": 10, "per_second": 0.5, "stopped": False}
+    run.progress.write_text('{"updates": ')
+    assert run.read_progress() is None
+    run.close()
+
+
+def test_opening_a_run_does_not_change_other_runs(directory: StudyDirectory) -> None:
     fill(directory, [ROW])
     fill(directory, [replace(ROW, seed=1)], finish=False)
-    cell = directory.cell("made-up", "bc", 1)
-    cell.begin()
-    close(cell)
-    assert directory.cell("made-up", "bc", 0).finished
+    run = directory.run("made-up", "bc", 1)
+    run.open(None)
+    run.close()
+    assert directory.run("made-up", "bc", 0).finished
     assert [row["seed"] for row in directory.rows()] == [0]
 
 
-def test_seeds_come_in_the_order_of_numbers(directory: RunDirectory) -> None:
+def test_rows_are_sorted_by_seed_as_a_number(directory: StudyDirectory) -> None:
     for seed in (10, 2, 1):
         fill(directory, [replace(ROW, seed=seed)])
     assert [row["seed"] for row in directory.rows()] == [1, 2, 10]
@@ -256,7 +266,7 @@ def test_seeds_come_in_the_order_of_numbers(directory: RunDirectory) -> None:
 
 # --- names ---
 
-AWKWARD = [
+UNUSUAL = [
     "a/b",
     "a",
     "b",
@@ -287,22 +297,22 @@ AWKWARD = [
 ]
 
 
-def test_awkward_names_keep_apart_and_stay_inside_the_directory(tmp_path: Path) -> None:
+def test_unusual_names_have_folders_of_their_own_inside_the_directory(tmp_path: Path) -> None:
     root = (tmp_path / "run").resolve()
-    folders = {name: RunDirectory(root).cell("made-up", name, 0).folder for name in AWKWARD}
-    assert len(set(folders.values())) == len(AWKWARD)
+    folders = {name: StudyDirectory(root).run("made-up", name, 0).folder for name in UNUSUAL}
+    assert len(set(folders.values())) == len(UNUSUAL)
     for folder in folders.values():
-        assert folder.parent.parent == root / "cells" / "made-up"
+        assert folder.parent.parent == root / "runs" / "made-up"
         assert folder.resolve() == folder
         assert not folder.parent.name.startswith(".")
 
 
-def test_rows_under_awkward_names_are_all_found(directory: RunDirectory) -> None:
-    for name in AWKWARD:
+def test_all_rows_under_unusual_names_are_found(directory: StudyDirectory) -> None:
+    for name in UNUSUAL:
         fill(directory, [replace(ROW, variant=name), replace(ROW, variant=name, samples=150)])
         fill(directory, [replace(ROW, dataset=name, samples=200)])
     rows = list(directory.rows())
-    assert len(rows) == 3 * len(AWKWARD)
+    assert len(rows) == 3 * len(UNUSUAL)
     assert {row["variant"] for row in rows} == {row["dataset"] for row in rows} - {"made-up"} | {"bc"}
 
 
@@ -310,16 +320,16 @@ def test_rows_under_awkward_names_are_all_found(directory: RunDirectory) -> None
 @given(one=st.text(min_size=1), two=st.text(min_size=1))
 @example(one="a/b", two="a%2Fb")
 @example(one=".", two="%2E")
-def test_two_names_never_share_a_folder(one: str, two: str) -> None:
+def test_different_names_have_different_folders(one: str, two: str) -> None:
     root = Path("/run")
     try:
         one.encode(), two.encode()
-    except UnicodeEncodeError:  # half a surrogate pair: no command line can say it
+    except UnicodeEncodeError:  # half a surrogate pair cannot be given on a command line
         return
-    folders = [Cell(root, "data", name, 0).folder for name in (one, two)]
+    folders = [Run(root, "data", name, 0).folder for name in (one, two)]
     assert (folders[0] == folders[1]) == (one == two)
     for folder in folders:
-        assert folder.parts[:4] == ("/", "run", "cells", "data")
+        assert folder.parts[:4] == ("/", "run", "runs", "data")
         assert len(folder.parts) == 6
         assert ".." not in folder.parts
 
@@ -327,19 +337,19 @@ def test_two_names_never_share_a_folder(one: str, two: str) -> None:
 # --- admit ---
 
 
-def test_admit_writes_the_study_down(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "deep" / "run")
+def test_admit_stores_the_study(tmp_path: Path) -> None:
+    directory = StudyDirectory(tmp_path / "deep" / "run")
     directory.admit(STUDY)
     assert directory.study() == json.loads(json.dumps(STUDY))
     assert [file.name for file in directory.path.iterdir()] == ["study.json"]
 
 
-def test_admit_takes_the_same_study_again_and_keeps_both_runs(directory: RunDirectory) -> None:
-    directory.admit(changed("runs", [{"began": "second"}]))
-    assert directory.study()["runs"] == [{"began": "first"}, {"began": "second"}]
+def test_admit_accepts_the_same_study_again_and_keeps_both_invocations(directory: StudyDirectory) -> None:
+    directory.admit(changed("invocations", [{"began": "second"}]))
+    assert directory.study()["invocations"] == [{"began": "first"}, {"began": "second"}]
 
 
-def test_admit_joins_new_datasets_and_algorithms(directory: RunDirectory) -> None:
+def test_admit_adds_new_datasets_and_algorithms(directory: StudyDirectory) -> None:
     more = changed("datasets", {"other": STUDY["datasets"]["made-up"] | {"name": "other", "digest": "d2"}})
     more["algorithms"] = {"bc-2": {"algorithm": "bc", "config": {"hidden": (4,), "dropout": 0.5}}}
     directory.admit(more)
@@ -351,9 +361,9 @@ def test_admit_joins_new_datasets_and_algorithms(directory: RunDirectory) -> Non
     assert list(directory.study()["algorithms"]) == ["bc", "bc-2"]
 
 
-def test_admit_does_not_mind_where_the_same_data_lies(directory: RunDirectory) -> None:
-    directory.admit(changed("datasets/made-up/given", "/elsewhere/made-up.hdf5"))
-    assert directory.study()["datasets"]["made-up"]["given"] == "/elsewhere/made-up.hdf5"
+def test_admit_accepts_the_same_data_at_another_path(directory: StudyDirectory) -> None:
+    directory.admit(changed("datasets/made-up/given", "/other/made-up.hdf5"))
+    assert directory.study()["datasets"]["made-up"]["given"] == "/other/made-up.hdf5"
 
 
 @pytest.mark.parametrize(
@@ -362,7 +372,7 @@ def test_admit_does_not_mind_where_the_same_data_lies(directory: RunDirectory) -
         ("protocol/start", 200, ("protocol.start", "100", "200")),
         ("protocol/window", 50, ("protocol.window", "None", "50")),
         ("evaluation/episodes", 5, ("evaluation.episodes", "10", "5")),
-        ("datasets/made-up/digest", "d2", ("'made-up' was other data there",)),
+        ("datasets/made-up/digest", "d2", ("'made-up' is other data there",)),
         ("datasets/made-up/env_id", "Hopper-v4", ("made-up.env_id", "'Pendulum-v1'", "'Hopper-v4'")),
         ("datasets/made-up/reference", None, ("made-up.reference", "None")),
         ("algorithms/bc/config/dropout", 0.2, ("bc.dropout", "0.1", "0.2")),
@@ -371,8 +381,8 @@ def test_admit_does_not_mind_where_the_same_data_lies(directory: RunDirectory) -
         ("algorithms/bc/algorithm", "iql", ("bc.algorithm", "'bc'", "'iql'")),
     ],
 )
-def test_admit_refuses_what_would_mix_numbers_and_names_the_value(
-    directory: RunDirectory, path: str, value: Any, parts: tuple[str, ...]
+def test_admit_refuses_changed_settings_and_names_the_value(
+    directory: StudyDirectory, path: str, value: Any, parts: tuple[str, ...]
 ) -> None:
     before = directory.study_file.read_bytes()
     with pytest.raises(UserError) as caught:
@@ -383,29 +393,41 @@ def test_admit_refuses_what_would_mix_numbers_and_names_the_value(
     assert directory.study_file.read_bytes() == before
 
 
-def test_admit_refuses_a_folder_with_something_else_in_it(tmp_path: Path) -> None:
+def test_admit_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="not empty and holds no study"):
-        RunDirectory(tmp_path).admit(STUDY)
+        StudyDirectory(tmp_path).admit(STUDY)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_admit_takes_an_empty_folder(tmp_path: Path) -> None:
-    RunDirectory(tmp_path).admit(STUDY)
-    assert RunDirectory(tmp_path).study()["protocol"] == STUDY["protocol"]
+def test_admit_accepts_an_empty_folder(tmp_path: Path) -> None:
+    StudyDirectory(tmp_path).admit(STUDY)
+    assert StudyDirectory(tmp_path).study()["protocol"] == STUDY["protocol"]
 
 
 def test_admit_refuses_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="run"):
-        RunDirectory(tmp_path / "run").admit(STUDY)
+        StudyDirectory(tmp_path / "run").admit(STUDY)
 
 
-def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
+def test_a_study_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps(STUDY | {"runs": []}).replace("invocations", "other"))
+    with pytest.raises(UserError, match="written by an older version of seqeval; read it with that"):
+        StudyDirectory(tmp_path).study()
+
+
+def test_a_damaged_study_file_is_refused(directory: StudyDirectory) -> None:
+    directory.study_file.write_text('{"protocol": ')
+    with pytest.raises(UserError, match=r"study\.json: damaged, not JSON"):
+        directory.study()
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no study here"):
-        RunDirectory(tmp_path).study()
+        StudyDirectory(tmp_path).study()
     with pytest.raises(UserError, match="no study here"):
-        RunDirectory(tmp_path / "nowhere").study()
+        StudyDirectory(tmp_path / "nowhere").study()
 
 
 # --- tables ---
@@ -413,19 +435,27 @@ def test_a_folder_without_a_study_says_so(tmp_path: Path) -> None:
 
 def test_frame_has_a_column_for_each_field_and_metric(tmp_path: Path) -> None:
     table = frame([study_of("one", tmp_path, [ROW, FAILED])])
-    expected = [name for name in asdict(ROW) if name != "metrics"]
+    expected = [name for name in asdict(ROW) if name not in ("metrics", "evaluations")]
     assert list(table.columns) == [*expected, "train/loss"]
     assert table["train/loss"].tolist() == [2 / 3, 2 / 3]
     assert table["episode_returns"].tolist() == [ROW.episode_returns, []]
     assert table["score"].isna().tolist() == [False, True]
 
 
-def test_frame_fills_metrics_that_another_algorithm_has(tmp_path: Path) -> None:
+def test_frame_has_nan_for_metrics_of_other_algorithms(tmp_path: Path) -> None:
     path = study_of("one", tmp_path, [ROW])
-    fill(RunDirectory(path), [replace(ROW, variant="iql", metrics={"value": 1.0})])
+    fill(StudyDirectory(path), [replace(ROW, variant="iql", metrics={"value": 1.0})])
     table = frame([path]).set_index("variant")
     assert table["train/value"].isna().to_dict() == {"bc": True, "iql": False}
     assert table["train/loss"].isna().to_dict() == {"bc": False, "iql": True}
+
+
+def test_frame_has_a_column_for_each_evaluation(tmp_path: Path) -> None:
+    path = study_of("one", tmp_path, [replace(ROW, evaluations={"q": 0.1}), FAILED])
+    fill(StudyDirectory(path), [replace(ROW, seed=1, evaluations={"q": float("nan")})])
+    column = frame([path])["q"]
+    assert column[0] == 0.1
+    assert column[1:].isna().all()
 
 
 def test_frame_joins_studies(tmp_path: Path) -> None:
@@ -433,13 +463,13 @@ def test_frame_joins_studies(tmp_path: Path) -> None:
     assert table["study"].tolist() == ["one", "two", "two"]
 
 
-def test_frame_holds_the_rows_of_unfinished_cells_too(tmp_path: Path) -> None:
+def test_frame_includes_the_rows_of_unfinished_runs(tmp_path: Path) -> None:
     path = study_of("one", tmp_path, [ROW])
-    fill(RunDirectory(path), [replace(ROW, seed=1)], finish=False)
+    fill(StudyDirectory(path), [replace(ROW, seed=1)], finish=False)
     assert frame([path])["seed"].tolist() == [0, 1]
 
 
-def test_frame_refuses_a_study_without_rows(directory: RunDirectory) -> None:
+def test_frame_refuses_a_study_without_rows(directory: StudyDirectory) -> None:
     with pytest.raises(UserError, match="no rows yet") as caught:
         frame([directory.path])
     assert str(directory.path) in str(caught.value)
@@ -451,23 +481,23 @@ def test_frame_refuses_a_folder_without_a_study(tmp_path: Path) -> None:
         frame([good, tmp_path / "two"])
 
 
-def test_frame_refuses_two_folders_of_one_name(tmp_path: Path) -> None:
+def test_frame_refuses_two_folders_with_the_same_name(tmp_path: Path) -> None:
     paths = [study_of(f"{parent}/run", tmp_path, [ROW]) for parent in ("one", "two")]
-    with pytest.raises(UserError, match="one name"):
+    with pytest.raises(UserError, match="same name"):
         frame(paths)
-    with pytest.raises(UserError, match="one name"):
+    with pytest.raises(UserError, match="same name"):
         frame([paths[0], paths[0]])
 
 
-def test_frame_tells_a_renamed_copy_of_a_study_apart(tmp_path: Path) -> None:
-    """A folder copied and then run on in: two studies, whatever their rows have called themselves."""
+def test_frame_treats_a_renamed_copy_as_another_study(tmp_path: Path) -> None:
+    """The name of the folder counts, not the name that its rows store."""
     path = study_of("one", tmp_path, [ROW])
     shutil.copytree(path, tmp_path / "two")
     assert set(frame([path, tmp_path / "two"])["study"]) == {"one", "two"}
 
 
-def listed(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """The rows of an exported table as Python values, absent ones as None."""
+def as_python(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """The rows of an exported table as Python values, missing ones as None."""
     for record in table.to_dict("records"):
         yield {
             key: json.loads(value)
@@ -479,16 +509,20 @@ def listed(table: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
 
 @pytest.mark.parametrize("successes", [None, [True, False]])
 def test_csv_and_parquet_exports_agree_with_the_rows(tmp_path: Path, successes: list[bool] | None) -> None:
-    rows = [replace(ROW, episode_successes=successes), FAILED]
+    rows = [
+        replace(ROW, episode_successes=successes, evaluations={"q": 1 / 3}),
+        replace(FAILED, evaluations={"q": 0.5}),
+    ]
     path = study_of("one", tmp_path, rows)
     csv, parquet = tmp_path / "deep" / "table.csv", tmp_path / "table.parquet"
     assert export_table(path, csv) == export_table(path, parquet) == 2
     tables = (pd.read_csv(csv, engine="python"), pd.read_parquet(parquet))
     assert list(tables[0].columns) == list(tables[1].columns)
     for table in tables:
-        for record, row in zip(listed(table), rows, strict=True):
+        for record, row in zip(as_python(table), rows, strict=True):
             expected = asdict(replace(row, study="one"))
             expected |= {f"train/{key}": value for key, value in expected.pop("metrics").items()}
+            expected |= expected.pop("evaluations")
             assert record == expected
 
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from cluster import SMALL, STUDY, silent
+from cluster import SMALL, STUDY, rows, run, run_partly
 from test_storage import FAILED, ROW
 
-from seqeval import Slurm, UserError, cli
-from seqeval.execution.storage import RunDirectory
+from seqeval import Execution, Slurm, UserError, cli
+from seqeval.execution.storage import StudyDirectory
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 Scalars = pytest.importorskip("seqeval.execution.tensorboard").Scalars
@@ -23,39 +23,39 @@ Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def single(value: float) -> float:
-    """In float32, as TensorBoard keeps it."""
+    """In float32, as TensorBoard stores it."""
     return struct.unpack("f", struct.pack("f", value))[0]
 
 
 def shown(out: Path) -> Points:
-    """What TensorBoard shows: of each run and tag the points."""
+    """What TensorBoard shows: the points of each run and tag."""
     found: Points = {}
     for folder in {file.parent for file in out.glob("tensorboard/**/events.*")}:
         events = accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0})
         events.Reload()
-        run = str(folder.relative_to(out / "tensorboard"))
+        name = str(folder.relative_to(out / "tensorboard"))
         for tag in events.Tags()["scalars"]:
-            found[run, tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+            found[name, tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     return found
 
 
-def expected(rows: Iterable[dict]) -> Points:
+def expected(stored: Iterable[dict]) -> Points:
     found: Points = {}
-    for row in rows:
-        run = f"{row['dataset']}/{row['variant']}/seed-{row['seed']}"
-        metrics = {f"train/{name}": value for name, value in row["metrics"].items()}
+    for row in stored:
+        name = f"{row['dataset']}/{row['variant']}/seed-{row['seed']}"
+        metrics = {f"train/{key}": value for key, value in row["metrics"].items()} | row["evaluations"]
         for tag, value in {"score": row["score"], "return_mean": row["return_mean"], **metrics}.items():
             if value is not None:
-                found.setdefault((run, tag), []).append((row["samples"], single(value)))
+                found.setdefault((name, tag), []).append((row["samples"], single(value)))
     return found
 
 
-def test_a_study_is_there_row_by_row_while_it_runs(tmp_path: Path) -> None:
+def test_rows_appear_one_by_one_while_a_study_runs(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    rows = []
-    for row in ONE.rows(out, jobs=1, console=silent(), log="tensorboard"):
-        rows.append(asdict(row))
-        assert shown(out) == expected(rows)
+    found = []
+    for row in rows(ONE, out, log="tensorboard"):
+        found.append(asdict(row))
+        assert shown(out) == expected(found)
     runs = {run for run, _ in shown(out)}
     assert runs == {"pendulum-replay/td3/seed-0", "pendulum-replay/td3/seed-1"}
     tags = {tag for _, tag in shown(out)}
@@ -66,34 +66,30 @@ def test_a_study_is_there_row_by_row_while_it_runs(tmp_path: Path) -> None:
     ]
 
 
-def test_a_study_that_goes_on_has_each_point_once_and_none_too_few(tmp_path: Path) -> None:
+def test_a_resumed_study_has_each_point_once(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    for log in ("tensorboard", None, "tensorboard"):  # what is not logged is made good
-        rows = ONE.rows(out, jobs=1, console=silent(), save_every=0.2, log=log)
-        for _ in range(3):
-            next(rows)
-        rows.close()
-    ONE.run(out, jobs=1, console=silent(), log="tensorboard")
-    whole = expected(RunDirectory(out).rows())
-    assert shown(out) == whole
-    assert len(whole["pendulum-replay/td3/seed-0", "score"]) == 7
-    # Of a study that is finished it is made anew.
-    files = list(out.glob("tensorboard/**/events.*"))
-    for file in files:
+    for log in ("tensorboard", None, "tensorboard"):  # rows that were not logged are added
+        run_partly(ONE, out, 3, save_every=0.2, log=log)
+    run(ONE, out, log="tensorboard")
+    stored = expected(StudyDirectory(out).rows())
+    assert shown(out) == stored
+    assert len(stored["pendulum-replay/td3/seed-0", "score"]) == 7
+    # The files of a finished study are written anew.
+    for file in list(out.glob("tensorboard/**/events.*")):
         file.unlink()
-    ONE.run(out, jobs=1, console=silent(), log="tensorboard")
-    assert shown(out) == whole
+    run(ONE, out, log="tensorboard")
+    assert shown(out) == stored
 
 
-def test_where_rows_go_back_the_later_ones_count(tmp_path: Path) -> None:
-    """Also for a TensorBoard that has read the earlier ones."""
-    scalars = Scalars(RunDirectory(tmp_path))
-    rows = [asdict(replace(ROW, samples=x, score=float(x))) for x in (100, 200, 300)]
+def test_repeated_rows_replace_earlier_ones(tmp_path: Path) -> None:
+    """Also in a TensorBoard that has read the earlier ones."""
+    scalars = Scalars(StudyDirectory(tmp_path))
+    first = [asdict(replace(ROW, samples=x, score=float(x))) for x in (100, 200, 300)]
     again = [asdict(replace(ROW, samples=x, score=float(-x))) for x in (200, 300)]
-    scalars.add(rows[0])
+    scalars.add(first[0])
     (file,) = tmp_path.glob("tensorboard/**/events.*")
     reader = accumulator.EventAccumulator(str(file.parent))
-    for new, scores in ((rows[1:], [100, 200, 300]), (again, [100, -200, -300])):
+    for new, scores in ((first[1:], [100, 200, 300]), (again, [100, -200, -300])):
         for row in new:
             scalars.add(row)
         reader.Reload()
@@ -101,21 +97,22 @@ def test_where_rows_go_back_the_later_ones_count(tmp_path: Path) -> None:
         assert found == list(zip((100, 200, 300), scores, strict=True))
 
 
-def test_what_is_no_number_has_no_point(tmp_path: Path) -> None:
-    scalars = Scalars(RunDirectory(tmp_path))
+def test_values_that_are_not_finite_have_no_point(tmp_path: Path) -> None:
+    scalars = Scalars(StudyDirectory(tmp_path))
     for row in (
-        replace(ROW, score=None, metrics={"loss": 2.0, "broken": float("nan")}),
+        replace(ROW, score=None, metrics={"loss": 2.0, "broken": float("nan")}, evaluations={"q": 3.0}),
         replace(FAILED, metrics={"loss": None, "broken": float("inf")}),
     ):
         scalars.add(asdict(row))
-    run = "made-up/bc/seed-0"
+    name = "made-up/bc/seed-0"
     assert shown(tmp_path) == {
-        (run, "return_mean"): [(100, single(ROW.return_mean))],
-        (run, "train/loss"): [(100, 2.0)],
+        (name, "return_mean"): [(100, single(ROW.return_mean))],
+        (name, "train/loss"): [(100, 2.0)],
+        (name, "q"): [(100, 3.0)],
     }
 
 
-def test_by_the_flag_on_the_command_line(tmp_path: Path) -> None:
+def test_the_flag_of_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "out"
     short = ("--protocol.start", "19900", "--protocol.grow-by", "50", "--evaluation.episodes", "1")
     study = (
@@ -133,15 +130,19 @@ def test_by_the_flag_on_the_command_line(tmp_path: Path) -> None:
             [*study, "--evaluation.points", "1", "--log", "tensorboard", "--out", str(out), "--jobs", "1"]
         )
     assert ended.value.code == 0
-    assert shown(out) == expected(RunDirectory(out).rows())
+    assert shown(out) == expected(StudyDirectory(out).rows())
 
 
-def test_what_will_not_do_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"written by who waits for the rows; leave slurm\.detach out"):
-        ONE.run(tmp_path / "out", launcher=Slurm(detach=True), log="tensorboard")
+def test_detached_studies_and_a_missing_package_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r"log: tensorboard needs the command to wait .*; remove slurm\.detach"
+    ):
+        Execution(launcher="slurm", slurm=Slurm(detach=True), log="tensorboard")
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "seqeval.execution.tensorboard")
     with pytest.raises(UserError, match=r"is not installed; pip install 'seqeval-rl\[tensorboard\]'$"):
-        ONE.run(tmp_path / "out", log="tensorboard")
+        run(ONE, tmp_path / "out", log="tensorboard")
     assert not (tmp_path / "out").exists()

@@ -294,7 +294,7 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     header, *lines = ended.out.splitlines()
     assert header.split()[:4] == ["dataset", "algorithm", "phase", "unit"]
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
-    assert lines[1:] == [f"not drawn: {MAZE} (no environment, so no returns and no scores)"]
+    assert lines[1:] == [f"note: not drawn: {MAZE} (no environment, so no returns and no scores)"]
     assert "nan" not in ended.out
     assert sorted(path.name for path in out.iterdir()) == [".lock", "runs", "study.json"]
 
@@ -303,7 +303,9 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     assert "every run is finished" in again.err
     assert again.out == ended.out
     line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
-    assert line.endswith(f"nothing to draw of {MAZE} (no environment, so no returns and no scores)\n")
+    assert line.endswith(
+        f"nothing to draw; not drawn: {MAZE} (no environment, so no returns and no scores)\n"
+    )
     assert seqeval("export", out, "--to", tmp_path / "rows.csv").code == 0
     table = pd.read_csv(tmp_path / "rows.csv")
     assert len(table) == 6

@@ -15,7 +15,7 @@ from seqeval import environments, evaluation, plugins
 from seqeval.config import Evaluation
 from seqeval.errors import UserError
 from seqeval.evaluation import VisibleData
-from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.training.agents import Agents
 
 from .measuring import in_fresh_process, medians, rate

@@ -67,7 +67,7 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
 
     sizes = style.dataset_sizes({"": storage.StudyDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
-    table = timed("IQM along x", analysis.along, rows, sizes, ["iqm"])
+    table = timed("IQM along x", analysis.aggregate_curves, rows, sizes, ["iqm"])
     styles = style.line_styles_over_datasets(rows)
 
     def draw() -> None:

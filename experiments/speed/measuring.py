@@ -16,10 +16,10 @@ import torch
 from seqeval.algos._fast_cpu import onednn_linear
 
 from seqeval import environments, plugins
-from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
-from seqeval.replay.samplers import IndexSampler
+from seqeval.replay.samplers import make_sampler
 from seqeval.slicing import Steps
 from seqeval.training import matmul
 from seqeval.training.agents import Agents
@@ -93,13 +93,13 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     algorithm = agents.algorithm
     buffer = Buffer([dataset], [action_mapping(environment.actions, target)], target)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
-    sampler = IndexSampler(
+    indices = IndexSampler(
         target, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
     )
     rewards = [RewardScale()] * replicas
-    batches = BatchBuilder(buffer, algorithm.sampling, rewards, agents.normalizer, orders, [dataset])
-    updater = make_updater(algorithm, batches, MetricMeans(replicas))
-    return lambda: updater.update(sampler.draw())
+    sampler = make_sampler(buffer, algorithm.sampling, rewards, agents.normalizer, orders, [dataset])
+    updater = make_updater(algorithm, sampler, MetricMeans(replicas))
+    return lambda: updater.update(indices.draw())
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -50,9 +50,9 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
         raise UserError(
             f"report: {package} is not installed; run pip install 'seqeval-rl[report]'"
         ) from error
-    rows = analysis.with_planned(rows, studies)
+    rows = analysis.with_planned_end(rows, studies)
     found = warnings(rows, studies, leave_out)
-    rows = rows[~rows["dataset"].isin(analysis.unevaluated(rows))]
+    rows = rows[~rows["dataset"].isin(analysis.unevaluated_datasets(rows))]
     if rows.empty:
         raise UserError(f"report: there are no returns and no scores to draw ({found[0]})")
     datasets = datasets_of(studies)

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from seqeval.analysis import LINE
 from seqeval.types import Reference
 
-from .. import Studies, Study
-from .._text import count_range, counted, listed, spaced
+from .. import Studies, Study, style
+from .._text import capitalized, counted, listed, spaced
 from . import _protocol
 
 Datasets = Mapping[str, Mapping[str, Any]]
@@ -28,15 +27,13 @@ class Control(NamedTuple):
 
 def lead(rows: pd.DataFrame, datasets: Datasets) -> str:
     """One sentence below the title."""
-    seeds = rows.groupby(LINE)["seed"].nunique()
-    seed_text = f"{count_range(seeds.min(), seeds.max())} seed{'' if seeds.max() == 1 else 's'}"
     sizes = [dataset["transitions"] for dataset in datasets.values() if dataset["transitions"]]
     on = f" on {counted(len(sizes), 'dataset')}" if sizes else ""
     both_phases = {*rows["phase"].unique()} == {"offline", "online"}
     seen = "the data seen" if sizes else "the environment steps seen"
     online = ", and then of online steps" if sizes and both_phases else ""
     algorithms = counted(rows["variant"].nunique(), "algorithm")
-    return f"{algorithms}{on}, {seed_text} each: performance as a function of {seen}{online}."
+    return f"{algorithms}{on}, {style.seed_count(rows)} each: performance as a function of {seen}{online}."
 
 
 def controls(curves: Mapping[str, Any]) -> list[Control]:
@@ -90,8 +87,7 @@ def caption(curves: Mapping[str, Any]) -> str:
         verb = "does" if len(frozen) == 1 else "do"
         parts.append(f"{listed(sorted(frozen))} {verb} not learn online: one policy is re-evaluated")
     parts.append("click an algorithm to hide or show it, double-click to show only it")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{capitalized('; '.join(parts))}."
 
 
 def protocols(studies: Studies) -> list[tuple[str, str]]:
@@ -143,7 +139,7 @@ def environments(studies: Studies) -> list[tuple[list[str], dict[str, str]]]:
     """Hardware and software of each invocation; invocations with the same environment together."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, study in studies.items():
-        for invocation in study["runs"]:
+        for invocation in study["invocations"]:
             packages = invocation["versions"].items()
             facts = {
                 "device": invocation["device"],

@@ -32,7 +32,7 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     styles = curves.line_styles(rows)
     indices = {key: index for index, key in enumerate(styles)}
     names = list(rows["dataset"].unique())
-    frozen = analysis.frozen(rows)
+    frozen = analysis.frozen_lines(rows)
     grids: dict[tuple[int, ...], int] = {}
     lines = []
     for index, name in enumerate(names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import Study
-from .._text import counted, spaced
+from .._text import capitalized, counted, spaced
 
 ORDERS = {
     "shuffled": "in uniformly random order",
@@ -24,7 +24,7 @@ def describe(study: Study) -> str:
     sentences = []
     if _has_data(study):
         sentences += [_arrival(protocol), _batches(protocol)]
-        sentences += [f"{text[0].upper()}{text[1:]}." for text in leaks(study)]
+        sentences += [f"{capitalized(text)}." for text in leaks(study)]
         if protocol["data_rules"] == "qlearning":
             sentences.append(
                 "Transitions are those of D4RL's qlearning_dataset, without timeouts and the last transition."

@@ -15,18 +15,19 @@ from seqeval.analysis import LINE
 from seqeval.errors import UserError
 
 from .. import curves
-from .._text import counted, listed
-from ..aggregate import NAMES as STATISTICS
+from .._text import capitalized, counted, listed
+from ..aggregate import NAMES as ESTIMATORS
 from ._tables import NOTHING, Entry, Missing, Table, interval
 
 Section = Table | Missing
 Datasets = Mapping[str, Mapping[str, Any]]
 Key = tuple[str, str, str]  # dataset, variant and study of a line
 INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
+TITLES = {"offline": "Values and data efficiency", "online": "Online learning"}
 
 
 def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[tuple[str, list[Section]]]:
-    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned`.
+    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned_end`.
 
     Lines with incomplete seeds have no numbers; with `leave_out`, only these seeds are left out. Unfinished
     lines have no numbers either way.
@@ -40,7 +41,10 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     if len(offline):
         complete = CompleteRows(offline, leave_out)
         groups.append(
-            ("Offline phase", [_data_efficiency(complete, lines), _overtaking(complete.rows, lines)])
+            (
+                "Offline phase",
+                [_of_phase("offline", complete, lines), _overtaking(complete.rows, lines)],
+            )
         )
         groups.append(("Over all datasets", _over_datasets(offline, lines, leave_out)))
         if borders := _borders(datasets):
@@ -49,7 +53,7 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     online = (rows["phase"] == "online").groupby([rows[name] for name in LINE]).transform("any")
     online |= rows["planned"] > ends  # lines whose online phase has no rows yet
     if online.any():
-        groups.append(("Online phase", [_online(CompleteRows(rows[online], leave_out), lines)]))
+        groups.append(("Online phase", [_of_phase("online", CompleteRows(rows[online], leave_out), lines)]))
     return groups
 
 
@@ -58,11 +62,11 @@ class CompleteRows:
     with the number of its complete seeds."""
 
     def __init__(self, rows: pd.DataFrame, leave_out: bool) -> None:
-        unfinished = set(analysis.unfinished(rows)[LINE].itertuples(index=False, name=None))
-        incomplete = [seed[:4] for seed in analysis.incomplete(rows)]
+        unfinished = set(analysis.unfinished_lines(rows)[LINE].itertuples(index=False, name=None))
+        incomplete = [seed[:4] for seed in analysis.incomplete_seeds(rows)]
         columns = [*LINE, "seed"] if leave_out else LINE
-        kept = analysis.without_those(rows, [seed[: len(columns)] for seed in incomplete], columns)
-        self.rows = analysis.without_those(kept, unfinished, LINE)
+        kept = analysis.exclude(rows, [seed[: len(columns)] for seed in incomplete], columns)
+        self.rows = analysis.exclude(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
         losses = Counter(seed[:3] for seed in incomplete)
         self.left_out = {
@@ -79,7 +83,7 @@ class Lines:
         valued = analysis.with_values(rows)
         styles = curves.line_styles(rows)
         self.labels = {key: style.label for key, style in styles.items()}
-        names = analysis.labels(list(styles))
+        names = analysis.line_labels(list(styles))
         self.renamed = {names[key]: label for key, label in self.labels.items()}
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
@@ -102,21 +106,15 @@ def _decimals(spread: float) -> int:
     return min(6, max(0, math.ceil(3 - math.log10(spread))))
 
 
-def _data_efficiency(complete: CompleteRows, lines: Lines) -> Section:
-    rows = complete.rows
-    columns = {
-        "at the end": (analysis.means(analysis.finals(rows)), None),
-        "area": (analysis.means(analysis.areas(rows)), None),
-        "n to 50 %": (analysis.samples_to(rows, share=0.5).assign(unit="transitions"), 0),
-        "n to 90 %": (analysis.samples_to(rows, share=0.9).assign(unit="transitions"), 0),
-    }
-    description = (
-        "At the end: the value at n = N, mean over seeds. Area: the mean height of the offline curve "
-        "from its first point to N, which rewards learning from little data. n to 50 % and 90 %: where "
-        "the mean over seeds first reaches that share of its value at the end; empty if that value is "
-        "not positive."
-    )
-    return _per_line("Values and data efficiency", description, columns, complete, lines)
+def _of_phase(phase: str, complete: CompleteRows, lines: Lines) -> Section:
+    """The statistics of a phase in `analysis.STATISTICS`."""
+    found = [statistic for statistic in analysis.STATISTICS.values() if statistic.phase == phase]
+    columns = {statistic.heading: statistic.estimates(complete.rows) for statistic in found}
+    meanings = [
+        f"{statistic.heading}: {'value' if statistic.of_runs else 'transitions'} {statistic.description}"
+        for statistic in found
+    ]
+    return _per_line(TITLES[phase], f"{capitalized('; '.join(meanings))}.", columns, complete, lines)
 
 
 def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
@@ -147,44 +145,43 @@ def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
 
 def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
     try:
-        rows, _ = analysis.complete(rows, leave_out)
-        rows, notes = analysis.comparable(rows)
+        rows, _ = analysis.complete_rows(rows, leave_out)
+        rows, notes = analysis.comparable_rows(rows)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    finals, areas = analysis.finals(rows), analysis.areas(rows)
-    improvement = _improvement(finals, notes, lines)
+    improvement = _improvement(analysis.final_values(rows), notes, lines)
     names = set(rows["dataset"].unique())
     if len(names) == 1:
         reason = f"At least two datasets with scores are needed, and there is one, {names.pop()}"
         return [Missing("Scores over datasets", f"{'; '.join([reason, *notes])}."), improvement]
-    return [
-        _across("At the end of the data", finals, notes, lines),
-        _across("Area under the curve", areas, notes, lines),
-        improvement,
-    ]
+    found = [s for s in analysis.STATISTICS.values() if s.phase == "offline" and s.of_runs]
+    return [*(_aggregate(statistic, rows, notes, lines) for statistic in found), improvement]
 
 
-def _across(title: str, values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
-    table = analysis.across(values)
+def _aggregate(statistic: analysis.Statistic, rows: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
+    values = statistic.compute(rows)
+    table = analysis.aggregate(values)
     body = []
     for key, line in table.groupby(["variant", "study"], sort=False):
-        by_statistic = {row["statistic"]: row for row in line.to_dict("records")}
-        numbers = [_interval(by_statistic[name], 1) for name in STATISTICS]
+        by_estimator = {row["estimator"]: row for row in line.to_dict("records")}
+        numbers = [_interval(by_estimator[name], 1) for name in ESTIMATORS]
         body.append([Entry(lines.labels[key]), *numbers])
     description = (
-        f"Scores over {counted(values['dataset'].nunique(), 'dataset')}, all with the same weight. IQM: "
-        "the mean of the middle half of all runs. Optimality gap: how far runs are below 100 on "
+        f"Score {statistic.description}, over {counted(values['dataset'].nunique(), 'dataset')} of the same "
+        "weight. IQM: the mean of the middle half of all runs. Optimality gap: how far runs are below 100 on "
         f"average; lower is better. {INTERVALS} within datasets."
     )
-    header = ("algorithm", *STATISTICS.values())
-    return Table(title, description, header, body, _tidy(table, lines), notes=notes)
+    header = ("algorithm", *ESTIMATORS.values())
+    return Table(capitalized(statistic.heading), description, header, body, _tidy(table, lines), notes=notes)
 
 
 def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
     title = "Probability of improvement"
     if len(lines.labels) < 2:
         return Missing(title, "There is only one line, so there is nothing to compare it with.")
-    table = analysis.improvement(values).replace({"first": lines.renamed, "second": lines.renamed})
+    table = analysis.probability_of_improvement(values).replace(
+        {"first": lines.renamed, "second": lines.renamed}
+    )
     names = list(dict.fromkeys(table["first"]))
     pairs = {(pair["first"], pair["second"]): pair for pair in table.to_dict("records")}
     body = [
@@ -214,14 +211,14 @@ def _borders(datasets: Datasets) -> dict[str, list[int]]:
 def _forgetting(
     complete: CompleteRows, lines: Lines, borders: Mapping[str, list[int]], datasets: Datasets
 ) -> Section:
-    table = analysis.means(analysis.forgetting(complete.rows, borders))
+    table = analysis.means_over_seeds(analysis.forgetting(complete.rows, borders))
     parts: dict[str, list[pd.DataFrame]] = {}
     for name, inner in borders.items():
         names = [segment for segment, _ in curves.segments(datasets[name])]
         for border, (before, after) in zip(inner, pairwise(names), strict=True):
             at_border = table[(table["dataset"] == name) & (table["border"] == border)]
             parts.setdefault(f"{before} to {after}", []).append(at_border)
-    columns = {header: (pd.concat(tables), None) for header, tables in parts.items()}
+    columns = {header: pd.concat(tables) for header, tables in parts.items()}
     description = (
         "The value at the end of one segment minus the mean height of the curve over the next; "
         "positive if the new data lowers the value."
@@ -229,36 +226,19 @@ def _forgetting(
     return _per_line("Forgetting", description, columns, complete, lines)
 
 
-def _online(complete: CompleteRows, lines: Lines) -> Section:
-    rows = complete.rows
-    columns = {
-        "at the end": (analysis.means(analysis.finals(rows, "online")), None),
-        "gain": (analysis.means(analysis.gains(rows)), None),
-        "drop": (analysis.means(analysis.drops(rows)), None),
-    }
-    description = (
-        "At the end: the value after the last online step, mean over seeds. Gain: that value minus the "
-        "value at n = N, where the data ends. Drop: the value at N minus the lowest value in the first "
-        "quarter of the online steps; the lowest of noisy values is below their mean, so a small drop "
-        "may be noise."
-    )
-    return _per_line("Online learning", description, columns, complete, lines)
-
-
 def _per_line(
     title: str,
     description: str,
-    columns: Mapping[str, tuple[pd.DataFrame, int | None]],
+    columns: Mapping[str, pd.DataFrame],
     complete: CompleteRows,
     lines: Lines,
 ) -> Section:
-    """One row per line and one column per table of estimates, each with its decimals or None for those of the
-    dataset."""
+    """One row per line and one column per table of estimates."""
     entries: dict[Key, dict[str, Entry]] = {}
-    for name, (table, decimals) in columns.items():
+    for name, table in columns.items():
         for line in table.to_dict("records"):
             key = line["dataset"], line["variant"], line["study"]
-            places = lines.decimals[key[0]] if decimals is None else decimals
+            places = 0 if line["unit"] == "transitions" else lines.decimals[key[0]]
             entries.setdefault(key, {})[name] = _interval(line, places)
     if not entries:
         left_out = sorted(set(complete.left_out.values()))
@@ -276,7 +256,7 @@ def _per_line(
         ]
         for key in sorted(entries, key=lines.position)
     ]
-    tidy = pd.concat([table.assign(statistic=name) for name, (table, _) in columns.items()])
+    tidy = pd.concat([table.assign(statistic=name) for name, table in columns.items()])
     tidy["seeds"] = [complete.seeds[key] for key in zip(*(tidy[name] for name in LINE), strict=True)]
     return Table(
         title,
@@ -296,7 +276,7 @@ def _tidy(summary: pd.DataFrame, lines: Lines) -> pd.DataFrame:
     """The table to copy: lines by their labels, and the columns that describe a number."""
     labels = [lines.labels[key] for key in zip(summary["variant"], summary["study"], strict=True)]
     columns = [
-        *("dataset", "algorithm", "statistic", "unit", "estimate", "low", "high"),
+        *("dataset", "algorithm", "statistic", "estimator", "unit", "estimate", "low", "high"),
         *("seeds", "datasets", "runs"),
     ]
     return summary.assign(algorithm=labels)[[name for name in columns if name in (*summary, "algorithm")]]

@@ -14,9 +14,13 @@ from ._protocol import leaks
 def warnings(rows: pd.DataFrame, studies: Studies, leave_out: bool) -> list[str]:
     """Seeds that failed, ended early or are missing, lines that end early, leaks, and mixed package versions.
 
-    `rows` have been through `analysis.with_planned`. With `leave_out`, statistics leave out incomplete seeds.
+    `rows` have been through `analysis.with_planned_end`. With `leave_out`, statistics leave out incomplete
+    seeds.
     """
-    found = [f"{name}: not evaluated, because it has no environment" for name in analysis.unevaluated(rows)]
+    found = [
+        f"{name}: not evaluated, because it has no environment"
+        for name in analysis.unevaluated_datasets(rows)
+    ]
     for name, study in studies.items():
         study_rows = rows[rows["study"] == name]
         lines = [
@@ -32,7 +36,7 @@ def warnings(rows: pd.DataFrame, studies: Studies, leave_out: bool) -> list[str]
 def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
     """One warning for each line with incomplete seeds."""
     found: dict[tuple[str, str], list[str]] = {}
-    for dataset, variant, _, seed, reason in analysis.incomplete(rows):
+    for dataset, variant, _, seed, reason in analysis.incomplete_seeds(rows):
         found.setdefault((dataset, variant), []).append(f"seed {seed} {reason}")
     seeds = rows.groupby(["dataset", "variant"])["seed"].nunique()
     left_out = ", left out of the statistics" if leave_out else ""
@@ -45,8 +49,8 @@ def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
 
 def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study without rows, and lines that end before the study does."""
-    seeds = sorted({seed for invocation in study["runs"] for seed in invocation["seeds"]})
-    unfinished = analysis.unfinished(rows).set_index(["dataset", "variant"])
+    seeds = sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]})
+    unfinished = analysis.unfinished_lines(rows).set_index(["dataset", "variant"])
     present = set(rows[["dataset", "variant", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     found = []
     for dataset in study["datasets"]:
@@ -63,7 +67,7 @@ def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
 
 def _mixed_versions(study: Study) -> list[str]:
     """Packages with different versions in the invocations of a study."""
-    versions = [invocation["versions"] for invocation in study["runs"]]
+    versions = [invocation["versions"] for invocation in study["invocations"]]
     found = []
     for package in dict.fromkeys(package for packages in versions for package in packages):
         different = sorted({packages.get(package, "none") for packages in versions})

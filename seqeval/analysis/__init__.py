@@ -1,61 +1,34 @@
-"""From rows to statistics: pure functions of the table that `storage.frame` gives.
+"""From rows to statistics: pure functions of the table that `execution.storage.frame` returns.
 
-rows        what a line is at every x, and whether its seeds are all there
-measures    one number a run: final value, area, gain and drop online, forgetting
-summaries   measures over seeds and over datasets: mean, median, IQM, optimality gap, profile, improvement
-along       the same at every x; ranks, samples to a level, overtaking
-bootstrap   the estimators and their intervals
+lines         the mean curve of each (dataset, variant, study), and its last points
+completeness  which seeds and lines are complete, and which can be compared over datasets
+statistics    the statistics of a line, in one registry: final value, area, online gain, ...
+summaries     run values over seeds and over datasets: mean, median, IQM, optimality gap, ...
+curves        the same at every x; ranks, samples to a level, overtaking
+bootstrap     estimators and their intervals
 """
 
-from .along import along, overtakings, ranks, samples_to
-from .measures import areas, at, drops, finals, forgetting, gains
-from .rows import (
-    LINE,
-    comparable,
-    complete,
-    curves,
-    final,
-    frozen,
-    incomplete,
-    shortfalls,
-    unevaluated,
-    unfinished,
-    variants,
-    with_planned,
-    with_values,
-    without_those,
-)
-from .summaries import across, difference, improvement, labels, means, profile
+# ruff: noqa: F401 (this module only gathers the names)
 
-__all__ = [
-    "LINE",
-    "across",
-    "along",
-    "areas",
-    "at",
-    "comparable",
-    "complete",
-    "curves",
-    "difference",
-    "drops",
-    "final",
-    "finals",
-    "forgetting",
-    "frozen",
-    "gains",
-    "improvement",
-    "incomplete",
-    "labels",
-    "means",
-    "overtakings",
-    "profile",
-    "ranks",
-    "samples_to",
-    "shortfalls",
-    "unevaluated",
-    "unfinished",
-    "variants",
-    "with_planned",
-    "with_values",
-    "without_those",
-]
+from .completeness import (
+    comparable_rows,
+    complete_rows,
+    describe_incomplete,
+    exclude,
+    incomplete_seeds,
+    unfinished_lines,
+    with_planned_end,
+)
+from .curves import aggregate_curves, mean_ranks, overtakings
+from .lines import (
+    LINE,
+    frozen_lines,
+    last_points,
+    line_labels,
+    mean_curves,
+    unevaluated_datasets,
+    variants,
+    with_values,
+)
+from .statistics import STATISTICS, Statistic, final_values, forgetting
+from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

@@ -13,6 +13,7 @@ from seqeval.types import Dataset, Discrete, Environment, Reference
 
 CHUNK = 8_192  # rows processed together, to use little memory
 BINS = 40
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash; odd, so that the product is reversible
 AT_BOUND = 1e-3  # an action counts as at a bound if it is this close to it, in units of half its range
 SATURATED = 0.1  # share of action values at a bound from which a finding is reported
 NAMED = 8  # dimensions or actions that a finding lists; more are only counted
@@ -252,9 +253,7 @@ def _duplicates(dataset: Dataset) -> int:
         part = dataset.terminated[rows].astype(np.uint64)
         for values in fields:
             for words in np.ascontiguousarray(values[rows]).view(np.uint32).reshape(len(part), -1).T:
-                part = (part ^ words) * np.uint64(
-                    0x9E3779B97F4A7C15
-                )  # odd, so that the product is reversible
+                part = (part ^ words) * FACTOR
                 part ^= part >> np.uint64(32)  # products mix towards higher bits only
         hashes[rows] = part
     hashes.sort()
@@ -317,10 +316,10 @@ def _continuous_findings(actions: np.ndarray, saturation: Sequence[float]) -> li
     found = []
     mean, worst = float(np.mean(saturation)), int(np.argmax(saturation))
     if mean >= SATURATED:
-        highest_share = f", most of all in number {worst}: {percent(saturation[worst])}" * (
-            len(saturation) > 1
+        most = f", most of all in number {worst}: {percent(saturation[worst])}"
+        found.append(
+            f"{percent(mean)} of the numbers in actions are at a bound{most * (len(saturation) > 1)}"
         )
-        found.append(f"{percent(mean)} of the numbers in actions are at a bound{highest_share}")
     lowest, highest = _extremes(actions)
     if constant := np.flatnonzero(lowest == highest).tolist():
         found.append(f"of {counted(len(saturation), 'number')} in an action {_never(constant, 'change')}")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqeval.algorithm import ActionSpace, Algorithm, Config
 from seqeval.loading import one_line
-from seqeval.replay.samplers import draw_noise
+from seqeval.replay.indices import draw_noise
 from seqeval.replicated import Replicated
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector

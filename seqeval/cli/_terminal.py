@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +14,12 @@ def plain_console(stderr: bool) -> Console:
     """A console that uses 200 columns instead of 80 if the output is piped or logged."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints notes on a result to standard error, one per line."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def print_facts(facts: dict[str, Any]) -> None:

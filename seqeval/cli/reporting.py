@@ -45,7 +45,7 @@ def _rerun(study: dict[str, Any], name: str) -> Rerun:
     remarks = []
     if any(data["given"].lower().endswith((".pkl", ".pickle")) for data in study["datasets"].values()):
         remarks.append("Add --trust-pickle if a pickle is a replay buffer of Stable-Baselines3.")
-    if len({invocation["device"] for invocation in study["runs"]}) > 1:
+    if len({invocation["device"] for invocation in study["invocations"]}) > 1:
         remarks.append("The study was run on several devices; this command chooses one automatically.")
     try:
         return Rerun(rerun_command(study, name), remarks)
@@ -60,7 +60,7 @@ def rerun_command(study: dict[str, Any], name: str) -> str:
     has changed.
     """
     datasets = [dataset["given"] for dataset in study["datasets"].values()]
-    seeds = sorted({seed for invocation in study["runs"] for seed in invocation["seeds"]})
+    seeds = sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]})
     words = ["seqeval", "run", "--datasets", *datasets, "--algorithms"]
     words += [_algorithm_text(variant, settings) for variant, settings in study["algorithms"].items()]
     words += ["--seeds", *map(str, seeds)]
@@ -68,7 +68,7 @@ def rerun_command(study: dict[str, Any], name: str) -> str:
         words += _flags(group, study[group], defaults)
     if environment := _environment(study):
         words += ["--env", environment]
-    devices = {invocation["device"] for invocation in study["runs"]}
+    devices = {invocation["device"] for invocation in study["invocations"]}
     if len(devices) == 1:
         words += ["--device", *devices]
     if study["precision"] != "full":
@@ -80,10 +80,11 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
     """The flags of the settings in a group that differ from the defaults."""
     words = []
     for field in dataclasses.fields(defaults):
-        value = values[field.name]
-        if value != getattr(defaults, field.name):
-            flag = f"--{group}.{field.name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
+        value, default = values[field.name], getattr(defaults, field.name)
+        several = isinstance(default, tuple)  # JSON makes it a list
+        if (tuple(value) if several else value) != default:
+            words.append(f"--{group}.{field.name.replace('_', '-')}")
+            words += map(str, value if several else [value] * (value is not True))
     return words
 
 

@@ -50,9 +50,8 @@ def run(
     Args:
         out: The study directory.
         preset: The defaults of protocol and evaluation. strict: nothing is seen before it arrives. paper: as
-        in the
-            released code of the paper, including its leaks of the full dataset. mixed: strict, for joined
-            datasets (mix:A+B) that arrive one after the other, seen through a window.
+            in the released code of the paper, including its leaks of the full dataset. mixed: strict, for
+            joined datasets (mix:A+B) that arrive one after the other, seen through a window.
     """
     # `main` reads the preset before everything else: its values are the defaults of this study.
     study = Study(**{field.name: getattr(study, field.name) for field in dataclasses.fields(Study)})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from ._terminal import print_notes
 from .results import read, write
 
 
@@ -17,24 +17,24 @@ def table(
     leave_out_incomplete: bool = False,
     out: Path | None = None,
 ) -> None:
-    """Tabulate run directories for a paper: values at the end of the data and areas under the curve, with
-    intervals, on every dataset and over them; where there is an online phase its end and its gain too.
+    """Print tables for a paper, on every dataset and over all of them, with intervals: values at the end of
+    the data and areas under the curve; with an online phase also the values at its end and the gains.
 
     Args:
-        directories: Run directories.
-        format: latex wants the package booktabs alone. csv has every number in full, a row each.
-        leave_out_incomplete: Leave seeds out that failed or are not finished, instead of stopping there.
-        out: A file; by default the table is printed.
+        directories: Study directories.
+        format: latex needs the package booktabs. csv has all numbers with all digits, one row each.
+        leave_out_incomplete: Leave out seeds that failed or are not finished, instead of stopping with an
+            error.
+        out: Write to this file instead of printing.
     """
     from seqeval import analysis
     from seqeval.analysis import tables
 
     rows, studies = read("table", directories)
-    rows, left_out = analysis.complete(analysis.with_planned(rows, studies), leave_out_incomplete)
-    found, notes = tables.collect(rows)
-    text = tables.FORMATS[format](found)
-    for note in [*left_out, *notes]:
-        print(f"note: {note}", file=sys.stderr)
+    rows, left_out = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out_incomplete)
+    table, notes = tables.collect(rows)
+    text = tables.FORMATS[format](table)
+    print_notes([*left_out, *notes])
     if out is None:
         print(text, end="")
     else:

@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from seqeval import atomic_io
-from seqeval.execution.storage import StudyDirectory
+from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
 
 REFRESH_SECONDS = 2.0  # with --watch
-STALE_SECONDS = 60.0  # a run counts as stopped after at least this time without a progress report
+STALE_SECONDS = 60.0  # a run counts as stopped after this time without a progress report
 
 State = Literal["finished", "running", "waiting", "stopped", "failed"]
 
@@ -74,18 +74,18 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
 def run_statuses(directory: Path) -> list[RunStatus]:
     """The status of every requested run. Raises UserError if the directory contains no study."""
     study_directory = StudyDirectory(directory)
-    commands = study_directory.study()["runs"]
-    began = datetime.fromisoformat(commands[-1]["began"]).timestamp()
+    invocations = study_directory.study()["invocations"]
+    began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
     locked, now = atomic_io.is_locked(directory), time.time()
     totals: dict[tuple[str, str, int], float] = {}
-    for command in commands:
-        for dataset, variants in command["updates"].items():
+    for invocation in invocations:
+        for dataset, variants in invocation["updates"].items():
             for variant, total in variants.items():
-                totals |= {(dataset, variant, seed): total for seed in command["seeds"]}
+                totals |= {(dataset, variant, seed): total for seed in invocation["seeds"]}
     runs = []
     for (dataset, variant, seed), total in totals.items():
         files = study_directory.run(dataset, variant, seed)
-        progress = files.told() or {"updates": 0, "of": total, "per_second": None}
+        progress = files.read_progress() or {"updates": 0, "of": total, "per_second": None}
         state = _state(files, locked, began, now)
         runs.append(
             RunStatus(
@@ -113,11 +113,11 @@ def _state(files: Run, locked: bool, began: float, now: float) -> State:
         return "finished"
     if files.error.exists():
         return "failed"
-    progress = files.told()
+    progress = files.read_progress()
     if progress is None:
         return "waiting"
-    if progress["every"] is not None:  # None: the run was stopped in an orderly way
-        recent = now - progress["time"] <= max(3 * progress["every"], STALE_SECONDS)
+    if not progress["stopped"]:
+        recent = now - progress["time"] <= STALE_SECONDS
         if (progress["time"] >= began) if locked else recent:
             return "running"
     return "waiting" if locked else "stopped"

@@ -1,6 +1,6 @@
 """Evaluators measure R agents at the points of their curves; episodes are one evaluator.
 
-An evaluator is a file in this folder, an entry point of the group `seqeval.evaluators`, or a path,
+An evaluator is a file in `evaluators`, an entry point of the group `seqeval.evaluators`, or a path,
 `path/to/mine.py:Name`; `Evaluation.evaluators` lists those of a study. `backends` run the environments of
 episodes, `runners` decide in which process evaluators run.
 """
@@ -8,19 +8,23 @@ episodes, `runners` decide in which process evaluators run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from seqeval import loading
 from seqeval.config import Evaluation
+from seqeval.errors import UserError
+from seqeval.types import Row
 
 if TYPE_CHECKING:
     from seqeval.replay.buffer import Buffer
 
 Results = Mapping[str, Sequence[Any]]
+EPISODES = ("episode_returns", "episode_lengths", "episode_successes")  # fields of a row with lists
+RESERVED = {field.name for field in fields(Row)}.difference(EPISODES)  # names that no metric may have
 
 
 class Policies(Protocol):
@@ -86,16 +90,26 @@ def check(env_id: str | None, settings: Evaluation) -> None:
 
 
 def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: VisibleData) -> dict[str, Any]:
-    """The results of all evaluators, by name of the metric."""
+    """The results of all evaluators, by name of the metric. Raises UserError if they do not fit into rows."""
     results: dict[str, Any] = {}
     for evaluator in evaluators:
-        results.update(evaluator.evaluate(agents, visible))
+        found = evaluator.evaluate(agents, visible)
+        for metric, values in found.items():
+            _check(type(evaluator).__name__, metric, len(values), len(evaluator.seeds), {*RESERVED, *results})
+        results.update(found)
     return results
+
+
+def _check(evaluator: str, metric: str, values: int, replicas: int, taken: Collection[str]) -> None:
+    if metric in taken or metric.startswith("train/"):
+        raise UserError(f"{evaluator}: the metric {metric!r} has the name of a column; rename it")
+    if values != replicas:
+        raise UserError(f"{evaluator}: the metric {metric!r} has {values} values for {replicas} replicas")
 
 
 KIND = loading.class_kind(
     "evaluator",
-    "seqeval.evaluation",
+    "seqeval.evaluation.evaluators",
     "seqeval.evaluators",
     Evaluator,
     "an Evaluator of seqeval.evaluation",

@@ -1,4 +1,4 @@
-"""Runs a study: what is missing in its directory is run, what is there is kept."""
+"""Runs or resumes a study. Finished runs in its directory are kept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JobsFailed(Exception):
 
 
 class JobsIncomplete(UserError):
-    """As JobsFailed, if the user can fix every cause; the message has a line for each job."""
+    """Raised instead of JobsFailed if every failure is a user error; the message has a line for each job."""
 
 
 def run(
@@ -50,8 +50,8 @@ def run(
     Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
     == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
     already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
-    JobsIncomplete at the end if jobs failed. Ctrl-C or SIGTERM raises KeyboardInterrupt once all jobs have
-    saved themselves, a second one at once.
+    JobsIncomplete at the end if jobs failed. On Ctrl-C or SIGTERM it waits until all jobs have saved a
+    checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
     """
     import pandas as pd
 
@@ -85,6 +85,8 @@ def rows(
             console.print(f"note: {note}", highlight=False, markup=False)
         if not resolved.jobs(directory):
             console.print(f"{directory.path}: every run is finished", highlight=False)
+            if execution.log is not None:
+                yield from _logged(iter(()), directory)
             return
         with launcher:
             jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
@@ -108,7 +110,8 @@ def _switch_after(execution: Execution, launcher: Launcher, device: str, jobs: i
     """Seconds of evaluation after which a job evaluates in a second process."""
     if execution.overlap == "auto" and not launcher.has_spare_cpu(device, jobs):
         return math.inf
-    # On a GPU the two processes round differently, so which of them evaluates must not depend on time.
+    # On a GPU the two processes round differently, so the second one evaluates from the start: which of them
+    # does must not depend on time.
     return {"off": math.inf, "on": 0.0, "auto": SWITCH_AFTER if device == "cpu" else 0.0}[execution.overlap]
 
 
@@ -187,7 +190,7 @@ def _stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        text = "\nstopping: every job finishes its update and saves itself; repeat to stop at once\n"
+        text = "\nstopping: every job saves a checkpoint; press Ctrl-C again to stop immediately\n"
         os.write(2, text.encode())
 
     if threading.current_thread() is not threading.main_thread():

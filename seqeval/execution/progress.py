@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from seqeval.execution.jobs import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
-from seqeval.training.job import Job
+from seqeval.training.job import Job, RunKey
 from seqeval.types import Row
 
 REFRESH = 0.5  # seconds between two updates of the display
@@ -70,14 +71,20 @@ class JobMonitor:
         self.updates = self.total = job.updates
         self.score = ""  # the latest mean over the replicas of each dataset
         self._runs = files(job, directory)
+        self._replicas = Counter(replica.run for replica in job.replicas)
+        self._totals = Counter[RunKey]()  # updates of each run, all of its replicas together
+        for replica in job.replicas:
+            self._totals[replica.run] += job.total_updates(replica)
         self._readers = [RowReader(run) for run in self._runs.values()]
+        self._started = False
         self._rows: dict[str, list[Row]] = {name: [] for name in job.datasets}
         self._scores: dict[str, str] = {}
         self.updates = self.resumed_at = job.done * len(job.replicas)
 
     def new_rows(self) -> list[Row]:
         """The rows since the last call, those with fewer updates first."""
-        rows = sorted((row for reader in self._readers for row in reader.new()), key=lambda row: row.updates)
+        readers = self._readers if self._has_started() else ()
+        rows = sorted((row for reader in readers for row in reader.new()), key=lambda row: row.updates)
         for row in rows:
             self._rows[row.dataset].append(row)
             replicas = sum(replica.dataset == row.dataset for replica in self.job.replicas)
@@ -89,15 +96,22 @@ class JobMonitor:
 
     def look(self) -> None:
         """Reads how many updates all replicas have made together."""
+        if not self._has_started():
+            return
         updates = 0
-        for replica in self.job.replicas:
-            run = self._runs[replica.run]
+        for key, run in self._runs.items():
             progress = run.read_progress()
             if run.finished:
-                updates += self.job.total_updates(replica)
+                updates += self._totals[key]
             elif progress is not None:
-                updates += progress["updates"]
+                updates += progress["updates"] * self._replicas[key]
         self.updates = max(self.updates, updates)
+
+    def _has_started(self) -> bool:
+        """Whether there may be rows and progress; fast, since a study may have hundreds of waiting jobs."""
+        if not self._started:  # a job opens all of its runs first
+            self._started = next(iter(self._runs.values())).rows.exists()
+        return self._started
 
 
 def _mean_score(rows: Sequence[Row]) -> str:

@@ -6,8 +6,9 @@ DIR/runs/<dataset>/<variant>/seed-<n>/
     policy.pt                                 the agent at the last row, once the run has finished
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
+    finished.json                             the mark of a finished run
     error.txt                                 why the run failed, until it is resumed
-DIR/driver.json                               requests of the driver to its jobs (execution.remote)
+DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
 DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
 """
 

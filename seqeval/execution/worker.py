@@ -20,12 +20,12 @@ from seqeval.errors import UserError
 from seqeval.evaluation import find
 from seqeval.evaluation.runners import EvaluationRunner, InProcessRunner, SwitchingRunner
 from seqeval.evaluation.runners.in_subprocess import SubprocessRunner
+from seqeval.execution.checkpoints import RunFiles
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, remaining
-from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.execution.storage import StudyDirectory
 from seqeval.training import matmul
-from seqeval.training.checkpoints import State
-from seqeval.training.job import Job, JobEvaluation, Replica, RunKey
+from seqeval.training.job import Job, JobEvaluation, RunKey
 from seqeval.training.trainer import Trainer
 from seqeval.types import Dataset, Row
 
@@ -79,8 +79,8 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
         with _heartbeat(payload, directory, stop) as progress:
             job: Job = pickle.loads(payload.job)
             with matmul.using(job.backend):
-                # The runs may have been started before, by a process that died, and a job may leave the
-                # online phase of some of its runs to jobs of their own.
+                # What remains is read anew: a process that died may have started the job, and replicas may
+                # have left it for an online phase in a job of their own.
                 while not stop.is_set() and (jobs := remaining(job, directory)):
                     for part in jobs:
                         if not stop.is_set():
@@ -114,7 +114,7 @@ def _train(
     runs = files(job, directory)
     with (
         closing(_runner(job, data, payload.overlap_after)) as runner,
-        closing(RunFiles(job, runs, payload.save_every, stop, progress)) as checkpoints,
+        closing(RunFiles(job, runs, payload.save_every, stop, progress.lock)) as checkpoints,
     ):
         name = payload.out.resolve().name
         with closing(Trainer(job, data, runner, checkpoints, name, checkpoints.load())) as trainer:
@@ -143,62 +143,6 @@ def _runner(job: Job, data: Mapping[str, Dataset], overlap_after: float) -> Eval
     if overlap_after == math.inf or uses_data or not present:
         return in_process
     return SwitchingRunner(in_process, lambda: SubprocessRunner(setup, present), overlap_after)
-
-
-class RunFiles:
-    """Keeps the checkpoints of a job in the files of its runs; see `training.checkpoints.Checkpoints`."""
-
-    def __init__(
-        self,
-        job: Job,
-        runs: Mapping[RunKey, Run],
-        save_every: float,
-        stop: threading.Event,
-        progress: Progress,
-    ) -> None:
-        self._job, self._runs, self._save_every = job, runs, save_every
-        self._stop, self._progress = stop, progress
-        self._saved = time.monotonic()
-
-    def load(self) -> dict[Replica, State] | None:
-        """Opens the runs, and returns the states that they resume from; None if they start."""
-        states: dict[Replica, State] = {}
-        for key, run in self._runs.items():
-            checkpoint = run.load_checkpoint() if self._job.done else None
-            run.open(checkpoint)
-            if checkpoint is not None:
-                replicas = [replica for replica in self._job.replicas if replica.run == key]
-                states |= zip(replicas, checkpoint["states"], strict=True)
-        return states or None
-
-    @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
-
-    def due(self) -> bool:
-        return self._stop.is_set() or time.monotonic() - self._saved > self._save_every
-
-    def save(self, updates: int, states: Mapping[Replica, State]) -> None:
-        for key, values in _by_run(states).items():
-            self._runs[key].save_checkpoint(updates, values)
-        self._saved = time.monotonic()
-
-    def finish(self, updates: int, agents: Mapping[Replica, State]) -> None:
-        for key, values in _by_run(agents).items():
-            # The last of a run's replicas has seen all of the data.
-            with self._progress.lock:
-                self._runs[key].finish({"updates": updates, **values[-1]})
-
-    def close(self) -> None:
-        for run in self._runs.values():
-            run.close()
-
-
-def _by_run(states: Mapping[Replica, State]) -> dict[RunKey, list[State]]:
-    found: dict[RunKey, list[State]] = {}
-    for replica, state in states.items():
-        found.setdefault(replica.run, []).append(state)
-    return found
 
 
 class Progress:

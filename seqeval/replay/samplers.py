@@ -1,149 +1,224 @@
-"""Minibatch sampling: which rows each replica sees at each update, and the batch made from them.
+"""Samplers: what a minibatch is made of. One class for each kind of `Sampling`, listed in `SAMPLERS`.
 
-All random numbers are drawn for a block of updates at a time, from streams of each replica's own seed, and
-moved to the device at once. How updates are divided into blocks does not affect results.
+`indices` draws which rows each replica sees, `slicing` says which may be drawn. Facts of a transition that
+lie in other rows of the data are used only once they have arrived: once the row's position in the replica's
+order of arrival is less than the number of visible transitions.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Noise
-from seqeval.replay.buffer import upload
-from seqeval.seeding import stream
-from seqeval.slicing import Schedule
+from seqeval.algorithm import Sampling
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import Indices
+from seqeval.replay.normalization import ObservationNormalizer, RewardScale
+from seqeval.types import Batch, Dataset
 
-BLOCK = 256  # updates sampled at once, at most
-BLOCK_NOISE = 2**18  # random numbers of one replica drawn at once: few enough to stay in the cache
-
-
-class Indices(NamedTuple):
-    """The rows and random numbers of one update of R replicas."""
-
-    rows: Tensor  # (R, B) int32, rows of a buffer
-    visible: Tensor  # (R,) int32, transitions that have arrived at this update
-    noise: dict[str, Tensor]  # (R, *shape) each
+NEVER = np.iinfo(np.int32).max  # position of a row that does not arrive
 
 
-class IndexSampler:
-    """Draws the indices of R replicas, update after update, as their schedules allow."""
+class Sampler(ABC):
+    """Makes the minibatches of R replicas from a buffer."""
 
     def __init__(
         self,
-        device: torch.device,
-        schedules: Sequence[Schedule],
+        buffer: Buffer,
+        sampling: Sampling,
+        rewards: Sequence[RewardScale],
+        normalizer: ObservationNormalizer | None,
         orders: Sequence[np.ndarray],
-        seeds: Sequence[int],
-        batch_size: int,
-        noise: Mapping[str, Noise],
-        phase: tuple[str, ...] = (),
+        datasets: Sequence[Dataset],
     ) -> None:
-        """`schedules`, `orders` (the row of each position in the order of arrival) and `seeds` have an entry
-        for each replica. A different `phase` uses different random streams."""
-        self.device, self.schedules, self.orders = device, schedules, orders
-        self.batch_size, self.noise = batch_size, noise
-        self.drawn = 0  # updates whose indices were returned
-        self._streams = [stream(seed, *phase, "minibatch") for seed in seeds]
-        self._noise_streams = {
-            name: [stream(seed, *phase, "noise", name) for seed in seeds] for name in noise
+        """`rewards` and `orders` (the buffer's row of each position) have an entry for each replica, and
+        `datasets` are those of the buffer."""
+        self.buffer, self.sampling, self.normalizer = buffer, sampling, normalizer
+        self._scale: tuple[Tensor, Tensor] | None = None
+        if any(scale != RewardScale() for scale in rewards):
+            self._scale = (
+                self._column([s.factor for s in rewards]),
+                self._column([s.offset for s in rewards]),
+            )
+        if sampling.rows:
+            sizes = [np.count_nonzero(order < buffer.size) for order in orders]  # the others are online
+            firsts = [int(order.min()) if len(order) else 0 for order in orders]
+            online = [buffer.size if len(o) == n else o[n] - n for o, n in zip(orders, sizes, strict=True)]
+            self._origins = [torch.tensor(o, device=buffer.device).unsqueeze(1) for o in (firsts, online)]
+        self._arrival: Tensor | None = None  # (R, rows): position of each row in the order of arrival
+        if sampling.kind != "transitions" or sampling.returns_to_go:
+            arrival = np.full((len(orders), len(buffer.rewards)), NEVER, np.int32)
+            for replica, order in enumerate(orders):
+                arrival[replica, order] = np.arange(len(order), dtype=np.int32)
+            self._arrival = torch.from_numpy(arrival).to(buffer.device)
+            if sampling.returns_to_go:
+                self._prepare_returns(arrival, datasets, rewards)
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=self.buffer.rewards.dtype, device=self.buffer.device).unsqueeze(1)
+
+    @abstractmethod
+    def sample(self, indices: Indices) -> Batch:
+        """The minibatch of an update."""
+
+    def _batch(self, indices: Indices, rows: Tensor, last: Tensor, **fields: Any) -> Batch:
+        """A minibatch of `rows`, (R, B) or (R, B, L), whose next observations are those of the rows
+        `last`."""
+        values: dict[str, Any] = {
+            "observations": self._observations(self.buffer.observations, rows),
+            "actions": _gather(self.buffer.actions, rows),
+            "next_observations": self._observations(self.buffer.next_observations, last),
+            "terminated": _gather(self.buffer.terminated, last),
+            "noise": indices.noise,
         }
-        numbers = sum(math.prod(n.shape) for n in noise.values())
-        self._block_size = min(BLOCK, max(1, BLOCK_NOISE // max(1, numbers)))
-        # One core cannot draw dropout masks as fast as a GPU uses them; NumPy's generators release the GIL.
-        self._map = ThreadPoolExecutor().map if device.type == "cuda" else map
-        self._block: list[Indices] = []  # of the next updates, last first
-        self._block_start = 0, self._random_states()
+        return Batch(**values, **self._optional_fields(indices, rows), **fields)
 
-    def draw(self) -> Indices:
-        """The indices of the next update."""
-        if not self._block:
-            self._block = self._draw_block()
-        self.drawn += 1
-        rows, visible, noise = self._block.pop()
-        dtype = torch.get_default_dtype()
-        return Indices(rows, visible, {name: values.to(dtype) for name, values in noise.items()})
+    def _consecutive(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """The sampled rows and those that follow them, (R, B, length), as far as they have arrived and belong
+        to the same episode; and whether they do. Beyond, the last such row is repeated."""
+        assert self.buffer.continues is not None
+        assert self._arrival is not None
+        row = indices.rows.long()
+        rows, mask = [row], [torch.ones_like(row, dtype=torch.bool)]
+        for _ in range(self.sampling.length - 1):
+            following = (row + 1).clamp(max=len(self.buffer.rewards) - 1)
+            arrived = self._arrival.gather(1, following) < indices.visible.unsqueeze(1)
+            reached = mask[-1] & _gather(self.buffer.continues, row) & arrived
+            row = torch.where(reached, following, row)
+            rows.append(row)
+            mask.append(reached)
+        return torch.stack(rows, -1), torch.stack(mask, -1)
 
-    def state_of(self, replica: int) -> dict[str, Any]:
-        """One replica's state, for `load_states`."""
-        block, states = self._block_start
-        return {"drawn": self.drawn, "block": block, "random": states[replica]}
+    def _optional_fields(self, indices: Indices, rows: Tensor) -> dict[str, Any]:
+        """The fields that the algorithm asks for, of `rows`, (R, B) or (R, B, L)."""
+        fields: dict[str, Any] = {}
+        dtype = self.buffer.rewards.dtype
+        if self.sampling.rows:
+            fields["rows"] = self._own_rows(rows)
+        if self.sampling.next_actions:
+            assert self.buffer.continues is not None
+            continues = _gather(self.buffer.continues, rows)
+            # Elsewhere the following row belongs to another episode, which may not have arrived.
+            fields["next_actions"] = _gather(self.buffer.actions, rows + continues.to(rows.dtype))
+            fields["next_actions_mask"] = continues.to(dtype)
+        if self.sampling.returns_to_go:
+            flat = rows.flatten(1).long()
+            known = self._known_from.gather(1, flat) < indices.visible.unsqueeze(1)
+            returns = torch.where(known, self._returns.gather(1, flat), -torch.inf)
+            fields["returns_to_go"] = returns.view(rows.shape)
+            fields["returns_to_go_mask"] = known.view(rows.shape).to(dtype)
+        return fields
 
-    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Loads the states of all replicas in their order, saved after equal numbers of updates."""
-        for replica, state in enumerate(states):
-            self._streams[replica].bit_generator.state = state["random"]["minibatch"]
-            for name, streams in self._noise_streams.items():
-                streams[replica].bit_generator.state = state["random"]["noise"][name]
-        # The block that was current is drawn again, and what was used of it is dropped.
-        self.drawn, until = states[0]["block"], states[0]["drawn"]
-        if self.drawn < until:
-            self._block = self._draw_block()
-            del self._block[len(self._block) - (until - self.drawn) :]
-            self.drawn = until
+    def _own_rows(self, rows: Tensor) -> Tensor:
+        """The rows counted from the start of the replica's dataset, which its online transitions follow.
+        Unlike rows of the buffer they do not depend on other replicas."""
+        data, online = self._origins
+        flat = rows.flatten(1).long()
+        return (flat - torch.where(flat < self.buffer.size, data, online)).view(rows.shape)
 
-    def _random_states(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "minibatch": rng.bit_generator.state,
-                "noise": {
-                    name: streams[replica].bit_generator.state
-                    for name, streams in self._noise_streams.items()
-                },
-            }
-            for replica, rng in enumerate(self._streams)
-        ]
+    def _prepare_returns(
+        self, arrival: np.ndarray, datasets: Sequence[Dataset], rewards: Sequence[RewardScale]
+    ) -> None:
+        """For each replica and row: the discounted return to go, and the position from which it is known:
+        that of the last to arrive from this row to the end of its episode."""
+        known = np.full(arrival.shape, NEVER, np.int32)
+        sums, ones = np.zeros(arrival.shape[1]), np.zeros(arrival.shape[1])  # discounted: of rewards, of 1
+        for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
+            logged = dataset.rewards.tolist()
+            for first, last in _ended_episodes(dataset):
+                span = slice(offset + first, offset + last)
+                known[:, span] = np.maximum.accumulate(arrival[:, span][:, ::-1], 1)[:, ::-1]
+                total = count = 0.0
+                for row in reversed(range(first, last)):
+                    total = logged[row] + self.sampling.discount * total
+                    count = 1 + self.sampling.discount * count
+                    sums[offset + row], ones[offset + row] = total, count
+        returns = np.stack([scale.factor * sums + scale.offset * ones for scale in rewards])
+        self._known_from = torch.from_numpy(known).to(self.buffer.device)
+        self._returns = torch.from_numpy(returns).to(self.buffer.device, self.buffer.rewards.dtype)
 
-    def _draw_block(self) -> list[Indices]:
-        """The indices of the next updates, last first."""
-        self._block_start = self.drawn, self._random_states()
-        left = min(schedule.updates for schedule in self.schedules) - self.drawn
-        count = min(self._block_size, left)
-        drawn = list(self._map(partial(self._draw_replica, count), range(len(self.schedules))))
-        updates = np.arange(self.drawn, self.drawn + count)
-        visible = np.stack([s.visible_at(updates) for s in self.schedules], 1).astype(np.int32)
-        noises = {
-            name: upload(_stack_replicas([noise[name] for _, noise in drawn]), self.device).unbind()
-            for name in self.noise
-        }
-        rows = upload(_stack_replicas([rows for rows, _ in drawn]), self.device).unbind()
-        arrived = upload(visible, self.device).unbind()
-        return [
-            Indices(rows[u], arrived[u], {name: noise[u] for name, noise in noises.items()})
-            for u in reversed(range(count))
-        ]
+    def _observations(self, values: Tensor, rows: Tensor) -> Tensor:
+        gathered = _gather(values, rows)
+        if self.normalizer is None:
+            return gathered
+        flat = gathered.flatten(1, -2)
+        return self.normalizer(flat).view(gathered.shape)
 
-    def _draw_replica(self, count: int, replica: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """One replica's rows (count, B), and its noise."""
-        span, rng = (self.drawn, self.drawn + count), self._streams[replica]
-        positions = self.schedules[replica].positions(*span, rng, self.batch_size)
-        noise = {
-            name: draw_noise(noise, count, self._noise_streams[name][replica])
-            for name, noise in self.noise.items()
-        }
-        return self.orders[replica][positions], noise
+    def _rewards(self, rows: Tensor) -> Tensor:
+        rewards = _gather(self.buffer.rewards, rows)
+        if self._scale is None:
+            return rewards
+        factor, offset = self._scale
+        flat = rewards.flatten(1)
+        return (flat * factor + offset).view(rewards.shape)
 
 
-def _stack_replicas(arrays: list[np.ndarray]) -> np.ndarray:
-    """(updates, ...) of each replica -> (updates, R, ...); a single replica is not copied."""
-    return arrays[0][:, None] if len(arrays) == 1 else np.stack(arrays, 1)
+class TransitionSampler(Sampler):
+    """Single transitions."""
+
+    def sample(self, indices: Indices) -> Batch:
+        rows = indices.rows
+        return self._batch(indices, rows, rows, rewards=self._rewards(rows))
 
 
-def draw_noise(noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The noise of `count` updates: (count, *shape) float32, or bool for `bernoulli`."""
-    shape = (count, *noise.shape)
-    if noise.kind == "normal":
-        return rng.standard_normal(shape, np.float32)
-    if noise.kind == "uniform":
-        return rng.random(shape, np.float32)
-    # Four decisions from each 64-bit word, since dropout needs very many.
-    size = math.prod(noise.shape)
-    bits = rng.integers(0, 2**64, (count, -(-size // 4)), np.uint64).view(np.uint16)
-    return (bits[:, :size] < round(noise.probability * 2**16)).reshape(shape)
+class NStepSampler(Sampler):
+    """Sums of up to n discounted rewards over consecutive visible transitions."""
+
+    def sample(self, indices: Indices) -> Batch:
+        rows, mask = self._consecutive(indices)
+        steps = mask.sum(-1)
+        last = rows.gather(-1, (steps - 1).unsqueeze(-1)).squeeze(-1)
+        discounts = self.sampling.discount ** torch.arange(
+            self.sampling.length, dtype=self.buffer.rewards.dtype, device=self.buffer.device
+        )
+        rewards = (self._rewards(rows) * discounts * mask).sum(-1)
+        return self._batch(indices, indices.rows, last, rewards=rewards, steps=steps)
+
+
+class SequenceSampler(Sampler):
+    """Up to L consecutive visible transitions of one episode, from the sampled one on; padded by copies of
+    the last."""
+
+    def sample(self, indices: Indices) -> Batch:
+        rows, mask = self._consecutive(indices)
+        mask = mask.to(self.buffer.rewards.dtype)
+        return self._batch(indices, rows, rows, rewards=self._rewards(rows), mask=mask)
+
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "transitions": TransitionSampler,
+    "n_step": NStepSampler,
+    "sequences": SequenceSampler,
+}
+
+
+def make_sampler(
+    buffer: Buffer,
+    sampling: Sampling,
+    rewards: Sequence[RewardScale],
+    normalizer: ObservationNormalizer | None,
+    orders: Sequence[np.ndarray],
+    datasets: Sequence[Dataset],
+) -> Sampler:
+    """The sampler of a kind; see `Sampler`."""
+    return SAMPLERS[sampling.kind](buffer, sampling, rewards, normalizer, orders, datasets)
+
+
+def _gather(values: Tensor, rows: Tensor) -> Tensor:
+    """The values of `rows`, of any shape, with that shape in front."""
+    return values.index_select(0, rows.reshape(-1)).view(*rows.shape, *values.shape[1:])
+
+
+def _ended_episodes(dataset: Dataset) -> list[tuple[int, int]]:
+    """First row and the row behind the last of the episodes whose end is in the data: a terminal or a cut
+    transition. The return of others is unknown."""
+    changes = np.flatnonzero(dataset.episode[1:] != dataset.episode[:-1]) + 1
+    starts = [0, *changes][: len(dataset)]
+    ends = [*changes, len(dataset)][: len(dataset)]
+    ended = dataset.terminated | dataset.truncated
+    return [(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if ended[b - 1]]

@@ -1,4 +1,5 @@
-"""The contract between the training loop and the files that keep its runs."""
+"""The contract between the training loop and what keeps its runs; `execution.checkpoints` keeps them in files
+and describes what happens when a job is killed."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Replica:
 
 
 class Point(NamedTuple):
-    """A point of a replica's curve: what a row says about when it was taken."""
+    """The position of a row on a replica's curve."""
 
     phase: str
     samples: int
@@ -60,12 +60,12 @@ class Job:
 
     study: Study
     replicas: tuple[Replica, ...]
-    sources: Mapping[str, str]  # of each dataset of the study, by name: the name or path that the user gave
-    environments: Mapping[str, Environment]  # likewise: the environment of its log
-    sizes: Mapping[str, int]  # likewise: its transitions
+    sources: Mapping[str, str]  # dataset -> the name or path that the user gave
+    environments: Mapping[str, Environment]  # dataset -> the environment that it was collected in
+    sizes: Mapping[str, int]  # dataset -> number of transitions
     device: str
     backend: MatmulBackend
-    done: int = 0  # updates of each replica that were made before the job was interrupted
+    done: int = 0  # updates that every replica had made when the job was interrupted
 
     @property
     def variant(self) -> Variant:

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from seqeval.evaluation import EPISODES
 from seqeval.evaluation.runners import Outcome
 from seqeval.training.job import Point, Replica
 from seqeval.types import Reference, Row
-
-EPISODES = ("episode_returns", "episode_lengths", "episode_successes")  # lists, with fields of their own
 
 
 @dataclass(frozen=True)

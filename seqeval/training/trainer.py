@@ -1,10 +1,9 @@
-"""The training loop of sequential evaluation: data arrives, R agents learn and are evaluated at the points of
-their curves; then they continue online.
+"""The training loop: trains R agents on a growing dataset and evaluates them at the points of their curves,
+optionally followed by an online phase.
 
 The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
-Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds what can be
-chosen, `slicing` decides when each transition arrives, `job` what a replica is and when its evaluations are
-due.
+Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds the settings,
+`slicing` decides when each transition becomes visible, `job` what a replica is and when its rows are due.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from seqeval.algorithm import Config, Sampling
 from seqeval.config import Protocol
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner
-from seqeval.replay.batches import BatchBuilder
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
-from seqeval.replay.samplers import IndexSampler
+from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, window_start
 from seqeval.training.agents import AgentGroup, Agents
@@ -34,7 +33,7 @@ from seqeval.training.rows import PendingRows
 from seqeval.training.updater import make_updater
 from seqeval.types import Dataset, Row
 
-PATIENCE = 0.2  # seconds between two looks at an evaluation that is waited for
+POLL = 0.2  # seconds between two looks at a running evaluation
 
 
 class Trainer:
@@ -49,14 +48,16 @@ class Trainer:
         study_name: str,
         states: Mapping[Replica, State] | None = None,
     ) -> None:
-        """`datasets` has those of the job by name; `states`, from the job's checkpoints, resume it."""
+        """`datasets` holds the job's datasets by name; `states` is the checkpointed state of each replica to
+        resume from, None to start fresh."""
         self.job, self.datasets, self.runner, self.checkpoints = job, datasets, runner, checkpoints
         self.study, self.study_name = job.study, study_name
         self.config: Config = job.variant.config
         self.device = torch.device(job.device)
-        self.updates = job.done
+        self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now
         self.environments: TrainingEnvironments | None = None
+        self.total_updates = {replica: job.total_updates(replica) for replica in job.replicas}
         self.points = {replica: job.points(replica) for replica in job.replicas}
         self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
         self._pending: PendingRows | None = None
@@ -69,26 +70,30 @@ class Trainer:
         """The training loop: yields the rows of each run in order, and ends when every replica has ended or
         when the job is asked to stop.
 
-        `updates` is the number of gradient updates that every replica has made. An iteration makes one more
-        and then everything that is due after it, so that a checkpoint between two iterations is complete.
+        `updates` counts the gradient updates of every replica. Each iteration makes one update and then
+        everything that is due after it (evaluation, checkpoint, change of phase), so a checkpoint never
+        splits an iteration.
         """
         if not self.updates:
-            yield from self._evaluate()  # agents that learn online only have a row before any update
+            yield from self._evaluate()  # without offline data the first row is the untrained agent
         yield from self._end_phases()
         while self.replicas and not self.checkpoints.stopping:
             start = time.perf_counter()
             if self.environments is not None and self._step_due():
                 self.environments.step()
             self._refresh_normalizer()
-            self.updater.update(self.sampler.draw())
+            self.updater.update(self.indices.draw())
             self.updates += 1
             self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
 
             yield from self._evaluate()
             yield from self._finished_rows(wait=self._must_wait())
             if self._pending is None and self.checkpoints.due():
-                self.checkpoints.save(self.updates, self._states(self.replicas))
+                self._save()
             yield from self._end_phases()
+        if self.replicas and self._saved_updates < self.updates:  # asked to stop since the last checkpoint
+            yield from self._finished_rows(wait=True)
+            self._save()
 
     def close(self) -> None:
         """Closes the training environments."""
@@ -99,7 +104,7 @@ class Trainer:
     def _start(
         self, replicas: Sequence[Replica], agents: Agents, states: Mapping[Replica, State] | None
     ) -> None:
-        """Trains these replicas from now on, with fresh agents or from their states."""
+        """Makes these the current replicas, with fresh agents or from their states."""
         self.replicas, self.agents = tuple(replicas), agents
         self._point_updates = {updates for replica in replicas for updates in self.points[replica]}
         loaded = None if states is None else [states[replica] for replica in replicas]
@@ -151,7 +156,7 @@ class Trainer:
             ]
             env_ids = [str(self.datasets[replica.dataset].env_id) for replica in self.replicas]
             self.environments = TrainingEnvironments(env_ids, self.agents, self.buffer)
-        self.sampler = IndexSampler(
+        self.indices = IndexSampler(
             self.device,
             schedules,
             orders,
@@ -161,7 +166,7 @@ class Trainer:
             ("online",) if online else (),
         )
         if states is not None and online == (states[0]["environment"] is not None):
-            self.sampler.load_states([state["sampler"] for state in states])
+            self.indices.load_states([state["indices"] for state in states])
             if self.environments is not None:
                 self.environments.load_states([state["environment"] for state in states])
         rewards = [
@@ -169,10 +174,10 @@ class Trainer:
             for replica in self.replicas
         ]
         datasets = [self.datasets[name] for name in self.job.datasets]
-        batches = BatchBuilder(
+        sampler = make_sampler(
             self.buffer, algorithm.sampling, rewards, self.agents.normalizer, orders, datasets
         )
-        self.updater = make_updater(algorithm, batches, self.metrics)
+        self.updater = make_updater(algorithm, sampler, self.metrics)
 
     def _is_online(self) -> bool:
         """Whether the next update belongs to the online phase."""
@@ -180,13 +185,14 @@ class Trainer:
         return self.updates > offline or (self.updates == offline and self.job.continues_online)
 
     def _end_phases(self) -> Iterator[Row]:
-        """Finishes the replicas whose last update has been made, and starts the online phase of those whose
-        data is used up, or leaves that to a job of their own if the others still have data to come."""
+        """Finishes the replicas that have made their last update, and starts the online phase once the data
+        of all replicas is used up. Replicas whose data is used up before that of the others are saved and
+        leave; a job of their own continues them online."""
         ended = [replica for replica in self.replicas if self.updates >= self._phase_end(replica)]
         if not ended:
             return
         yield from self._finished_rows(wait=True)
-        finished = [replica for replica in ended if self.updates >= self.job.total_updates(replica)]
+        finished = [replica for replica in ended if self.updates >= self.total_updates[replica]]
         if finished:
             places = {replica: place for place, replica in enumerate(self.replicas)}
             final = {replica: self.agents.state_of(places[replica]) for replica in finished}
@@ -208,9 +214,7 @@ class Trainer:
         """The number of updates after which the present phase of a replica ends."""
         offline = replica.schedule.updates
         return (
-            offline
-            if self.updates <= offline and self.environments is None
-            else self.job.total_updates(replica)
+            offline if self.updates <= offline and self.environments is None else self.total_updates[replica]
         )
 
     def _step_due(self) -> bool:
@@ -258,15 +262,14 @@ class Trainer:
             metrics,
             self.train_seconds - seconds,
         )
-        orders = self.sampler.orders[group]
+        orders = self.indices.orders[group]
         samples = tuple(point.samples for point in points)
         visible = VisibleData(samples, self.buffer, lambda replica: orders[replica][: samples[replica]])
         self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
 
     def _must_wait(self) -> bool:
-        """Whether a running evaluation is waited for: another one follows after the next update, or the job
-        is asked to stop. A checkpoint can then be taken even if evaluations follow each other without a
-        break."""
+        """Whether to wait for the running evaluation: the next one is due after the next update, or the job
+        is stopping. Otherwise evaluations that follow each other would never let a checkpoint be saved."""
         return self._pending is not None and (
             self.updates + 1 in self._point_updates or self.checkpoints.stopping
         )
@@ -274,7 +277,7 @@ class Trainer:
     def _finished_rows(self, wait: bool) -> Iterator[Row]:
         """The rows of the submitted evaluation, once it has finished."""
         while self._pending is not None:
-            outcome = self.runner.collect(PATIENCE if wait else 0.0)
+            outcome = self.runner.collect(POLL if wait else 0.0)
             if outcome is None:
                 if wait:
                     continue
@@ -282,14 +285,18 @@ class Trainer:
             pending, self._pending = self._pending, None
             yield from pending.rows(outcome, self.datasets[pending.replicas[0].dataset].reference)
 
+    def _save(self) -> None:
+        self.checkpoints.save(self.updates, self._states(self.replicas))
+        self._saved_updates = self.updates
+
     def _states(self, replicas: Sequence[Replica]) -> dict[Replica, State]:
-        """Everything that the rest of these replicas' runs depends on."""
+        """The complete training state of these replicas."""
         places = {replica: place for place, replica in enumerate(self.replicas)}
         return {
             replica: {
                 "agent": self.agents.state_of(places[replica]),
                 "metrics": self.metrics.state_of(places[replica]),
-                "sampler": self.sampler.state_of(places[replica]),
+                "indices": self.indices.state_of(places[replica]),
                 "environment": self.environments and self.environments.state_of(places[replica]),
             }
             for replica in replicas

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 
 from seqeval.algorithm import Algorithm
-from seqeval.replay.batches import BatchBuilder
-from seqeval.replay.samplers import Indices
+from seqeval.replay.indices import Indices
+from seqeval.replay.samplers import Sampler
 from seqeval.training.metrics import MetricMeans
 
 WARM_UP = 3  # periods of updates before the first capture, as torch recommends
@@ -22,8 +22,8 @@ WARM_UP = 3  # periods of updates before the first capture, as torch recommends
 class Updater:
     """Builds the minibatch of some indices, updates the agents with it and adds up the metrics."""
 
-    def __init__(self, algorithm: Algorithm, batches: BatchBuilder, metrics: MetricMeans) -> None:
-        self.algorithm, self.batches, self.metrics = algorithm, batches, metrics
+    def __init__(self, algorithm: Algorithm, sampler: Sampler, metrics: MetricMeans) -> None:
+        self.algorithm, self.sampler, self.metrics = algorithm, sampler, metrics
 
     def update(self, indices: Indices) -> None:
         """Makes one update of every replica."""
@@ -31,7 +31,7 @@ class Updater:
 
     def _update(self, indices: Indices) -> tuple[str, ...]:
         """Makes the update and returns the names of its metrics."""
-        metrics = self.algorithm.update(self.batches.build(indices))
+        metrics = self.algorithm.update(self.sampler.sample(indices))
         self.metrics.add(metrics)
         return tuple(metrics)
 
@@ -71,12 +71,12 @@ class GraphUpdater(Updater):
     def __init__(
         self,
         algorithm: Algorithm,
-        batches: BatchBuilder,
+        sampler: Sampler,
         metrics: MetricMeans,
         period: int,
         graphs: CudaGraphs,
     ) -> None:
-        super().__init__(algorithm, batches, metrics)
+        super().__init__(algorithm, sampler, metrics)
         self._period, self._graphs = period, graphs
         self._warm_up = WARM_UP * period  # updates left before the first capture
         self._inputs: Indices | None = None
@@ -115,9 +115,9 @@ class GraphUpdater(Updater):
             self._inputs.noise[name].copy_(values)
 
 
-def make_updater(algorithm: Algorithm, batches: BatchBuilder, metrics: MetricMeans) -> Updater:
+def make_updater(algorithm: Algorithm, sampler: Sampler, metrics: MetricMeans) -> Updater:
     """The updater for the algorithm's device."""
     if algorithm.period is None or algorithm.device.type != "cuda":
-        return Updater(algorithm, batches, metrics)
+        return Updater(algorithm, sampler, metrics)
     graphs = CudaGraphs(algorithm.device)
-    return GraphUpdater(algorithm, batches, metrics, algorithm.period, graphs)
+    return GraphUpdater(algorithm, sampler, metrics, algorithm.period, graphs)

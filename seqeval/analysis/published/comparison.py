@@ -1,8 +1,8 @@
-"""A study beside the paper's runs: which of them belong to it, and whether its curves lie among theirs."""
+"""Comparison of a study with the paper's runs: which match it, and whether its curves lie within theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -13,83 +13,88 @@ from seqeval import analysis
 from seqeval.config import PRESETS, Protocol
 from seqeval.errors import UserError
 
-from .runs import LEVELS, TASKS, WIDTH, datasets, runs, seen, updates_at
+from ..statistics import areas
+from ..summaries import mean_difference
+from .runs import LEVELS, TASKS, UPDATES_PER_POINT, datasets, runs, samples_at, updates_at
 
-CLOSE = 0.01  # of the number of transitions: the rules for data differ in a few
+TOLERANCE = 0.01  # relative difference in transitions: dataset rules differ in a few of them
 UNKNOWN = f"not a dataset of the paper, which has {', '.join(TASKS)}: {', '.join(LEVELS)}"
 
-# In the paper's runs, and copied by no preset.
+# Properties of the paper's runs that no preset copies.
 BUGS = {
-    "td3_bc": "TD3+BC's target noise is N(0, 1) and its first weights are the same for all seeds",
+    "td3_bc": "TD3+BC's target noise is N(0, 1) and its initial weights are the same for all seeds",
     "cql": "CQL's actions are clipped at 0.999",
 }
-ONLINE_BUGS = "online, a ring buffer overwrites the data, timeouts count as terminals and no noise explores"
+ONLINE_BUGS = (
+    "online, a ring buffer overwrites the data, timeouts count as terminals and there is no exploration noise"
+)
+
+Descriptions = Mapping[str, Mapping[str, Any]]  # the datasets of study.json, by name
 
 
-class Counterpart(NamedTuple):
-    """The published runs that belong to a dataset of a study."""
+class PublishedRuns(NamedTuple):
+    """The published runs that match a dataset of a study."""
 
     figure: str
-    size: int  # transitions that the paper has of it
-    rows: pd.DataFrame  # of the algorithms that the study has too, under the study's name of the dataset
+    size: int  # transitions of the paper's dataset
+    rows: pd.DataFrame  # of the study's algorithms, under the study's name of the dataset
 
 
-def counterparts(
-    rows: pd.DataFrame, about: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Counterpart], dict[str, str]]:
-    """The published runs of each dataset of `rows`, by its name there, and why each other has none.
+def matching_runs(
+    rows: pd.DataFrame, descriptions: Descriptions
+) -> tuple[dict[str, PublishedRuns], dict[str, str]]:
+    """The published runs for each dataset of `rows`, and for other datasets the reason why there are none.
 
-    `about` is what the run directory says of the datasets. Data of D4RL have runs by their names: those that
-    go on online, if any of `rows` does, else those of fig1. Mixed data have them where they are joined from
-    the paper's parts, in the paper's sizes, and arrive in turn. What is learnt without data is left out.
+    D4RL datasets match by name: the runs of finetune if any row of theirs is online, else those of fig1.
+    Mixed datasets match if they join the paper's parts, in the paper's sizes, and these arrive in turn.
+    Datasets without transitions (`--datasets none`) are skipped.
     """
     rows = analysis.with_values(rows)
-    found: dict[str, Counterpart] = {}
-    without: dict[str, str] = {}
+    found: dict[str, PublishedRuns] = {}
+    reasons: dict[str, str] = {}
     for name in rows["dataset"].unique():
-        mine = rows[rows["dataset"] == name]
-        if not about[name]["transitions"]:
+        ours, description = rows[rows["dataset"] == name], descriptions[name]
+        if not description["transitions"]:
             continue
-        known = _published(name, about[name], "online" in set(mine["phase"]))
-        if known is None:
-            without[name] = UNKNOWN
+        match = _figure_and_name(name, description, "online" in set(ours["phase"]))
+        if match is None:
+            reasons[name] = UNKNOWN
             continue
-        figure, called = known
-        theirs = datasets(figure)[called]
-        if mine["unit"].iloc[0] != "score" or not _same_scale(about[name]["reference"], theirs["reference"]):
-            without[name] = "not in scores between D4RL's reference returns"
-            continue
-        here, there = about[name]["transitions"], theirs["transitions"]
-        if abs(here - there) > CLOSE * there:
-            without[name] = f"has {here} transitions, and the paper's data {there}"
-            continue
-        published = runs(figure)
-        published = published[
-            (published["dataset"] == called) & published["algorithm"].isin(mine["algorithm"])
-        ]
-        if published.empty:
-            without[name] = f"none of its algorithms is the paper's ({', '.join(mine['algorithm'].unique())})"
-            continue
-        found[name] = Counterpart(figure, theirs["transitions"], published.assign(dataset=name))
-    return found, without
+        figure, published_name = match
+        published = datasets(figure)[published_name]
+        size, published_size = description["transitions"], published["transitions"]
+        theirs = runs(figure)
+        theirs = theirs[(theirs["dataset"] == published_name) & theirs["algorithm"].isin(ours["algorithm"])]
+        if ours["unit"].iloc[0] != "score" or any(
+            description["reference"][end] != published["reference"][end] for end in ("minimum", "maximum")
+        ):
+            reasons[name] = "not in scores between D4RL's reference returns"
+        elif abs(size - published_size) > TOLERANCE * published_size:
+            reasons[name] = f"has {size} transitions, and the paper's dataset {published_size}"
+        elif theirs.empty:
+            reasons[name] = f"the paper has none of its algorithms ({', '.join(ours['algorithm'].unique())})"
+        else:
+            found[name] = PublishedRuns(figure, published_size, theirs.assign(dataset=name))
+    return found, reasons
 
 
-def averaged(rows: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Rows of one dataset with values as the paper has its own: a row of each seed for every 50 000 updates.
+def average_as_published(rows: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Rows of one dataset, `with_values`, averaged as the published ones: a row per seed and 50 000 updates.
 
-    `samples` is the end of the 50 000 on our x axis, `size` the transitions that the paper has of the data,
-    and `evaluations` how many rows the score is the mean of. A seed has no row where it did not come as far
-    as `samples`, where it was not evaluated in the 50 000, or where one of its values there is missing.
+    `size` is the number of transitions of the paper's dataset. `samples` is the end of the 50 000 updates on
+    our x axis, and `evaluations` the number of rows in the mean. A seed has no row if it did not reach
+    `samples`, was not evaluated in these updates, or has a missing value there.
     """
-    end = np.ceil(updates_at(rows["samples"].to_numpy(), size) / WIDTH).astype(int) * WIDTH
-    each = [*analysis.LINE, "seed"]
+    width = UPDATES_PER_POINT
+    end = np.ceil(updates_at(rows["samples"].to_numpy(), size) / width).astype(int) * width
+    run = [*analysis.LINE, "seed"]
     placed = rows.assign(
-        samples=seen(end, size),
+        samples=samples_at(end, size),
         updates=end,
-        reached=rows.groupby(each)["samples"].transform("max"),
+        reached=rows.groupby(run)["samples"].transform("max"),
         missing=rows["value"].isna(),
     )
-    points = placed[placed["updates"] > 0].groupby([*each, "updates", "samples", "reached"], sort=False)
+    points = placed[placed["updates"] > 0].groupby([*run, "updates", "samples", "reached"], sort=False)
     table = points.agg(
         score=("score", "mean"),
         return_mean=("return_mean", "mean"),
@@ -100,109 +105,106 @@ def averaged(rows: pd.DataFrame, size: int) -> pd.DataFrame:
     return table[whole].drop(columns=["reached", "missing"]).assign(status="ok").reset_index(drop=True)
 
 
-def compare(
-    rows: pd.DataFrame, about: Mapping[str, Mapping[str, Any]]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Every line of a study against the published runs of its algorithm, and why datasets or lines are not in
-    the table.
+def compare(rows: pd.DataFrame, descriptions: Descriptions) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Every line of a study against the published runs of its algorithm, and why other lines are left out.
 
-    Ours is averaged as theirs, and both are taken at the x where every seed of both has a value. Columns:
-    `dataset`, `variant`, `algorithm`, `figure`; `compared` of their `points` x, at `inside` of which the mean
-    of ours lies between the lowest and the highest of their seeds; the area of ours less that of theirs
-    (`estimate`, in points of score; NaN where there is a single x) with its 95 % interval, `low` and `high`,
-    over the `seeds` of ours and the `published_seeds`; `evaluations` that a value of ours is the mean of, on
-    average. Raises UserError where no line can be compared.
+    Our curves are averaged as the published ones, and both are taken at the x at which every seed of both has
+    a value. Columns:
+
+    - `dataset`, `variant`, `algorithm`, `figure`
+    - `compared`: the number of these x, out of `points` published ones
+    - `inside`: at how many of them our mean lies between the lowest and the highest published seed
+    - `estimate`, `low`, `high`: our area less theirs with its 95 % interval; NaN if there is one x only
+    - `seeds`, `published_seeds`, and `evaluations`: how many are averaged in one of our values, on average
+
+    Raises UserError if no line can be compared.
     """
-    found, without = counterparts(rows, about)
+    found, reasons = matching_runs(rows, descriptions)
     rows = analysis.with_values(rows)
     lines = []
     for name, (figure, size, published) in found.items():
-        mine = rows[rows["dataset"] == name]
+        ours = rows[rows["dataset"] == name]
         first = published["samples"].min()
-        if mine["samples"].max() < first:
-            without[name] = f"ends at n = {mine['samples'].max()}, before the first published point, {first}"
+        if ours["samples"].max() < first:
+            reasons[name] = f"ends at n = {ours['samples'].max()}, before the first published point, {first}"
             continue
-        for variant, ours in mine.groupby("variant", sort=False):
-            algorithm = ours["algorithm"].iloc[0]
+        for variant, line in ours.groupby("variant", sort=False):
+            algorithm = line["algorithm"].iloc[0]
             theirs = published[published["algorithm"] == algorithm].assign(variant=variant)
-            line = {"dataset": name, "variant": variant, "algorithm": algorithm, "figure": figure}
+            key = {"dataset": name, "variant": variant, "algorithm": algorithm, "figure": figure}
             if theirs.empty:
-                without[f"{name} with {variant}"] = "not an algorithm of the paper"
-            elif compared := _line(averaged(ours, size), theirs, ours["seed"].nunique()):
-                lines.append(line | compared)
+                reasons[f"{name} with {variant}"] = "not an algorithm of the paper"
+            elif compared := _compare_line(average_as_published(line, size), theirs, line["seed"].nunique()):
+                lines.append(key | compared)
             else:
-                without[f"{name} with {variant}"] = "no published point where every seed has a value"
+                reasons[f"{name} with {variant}"] = "no published point where every seed has a value"
     if not lines:
-        raise UserError(f"nothing to compare with the published runs: {in_words(without)}")
-    return pd.DataFrame(lines), without
+        raise UserError(f"nothing to compare with the published runs: {format_reasons(reasons)}")
+    return pd.DataFrame(lines), reasons
 
 
-def differences(study: Mapping[str, Any], figure: str, algorithms: set[str]) -> list[str]:
-    """What a resolved study does otherwise than the runs of a figure, and what of theirs no preset copies."""
+def protocol_differences(study: Mapping[str, Any], figure: str, algorithms: set[str]) -> list[str]:
+    """How the settings of a study differ from those of a figure, and the bugs of the figure's runs."""
     theirs = PRESETS["paper"][0]
     if figure == "mixed":
         theirs = replace(theirs, order=PRESETS["mixed"][0].order, window=PRESETS["mixed"][0].window)
     if figure == "finetune":
-        theirs = replace(theirs, learning_rate_decay=False)  # they have none where an online phase follows
+        theirs = replace(theirs, learning_rate_decay=False)  # none if an online phase follows
     ours = asdict(Protocol()) | study["protocol"]
-    otherwise = [
+    different = [
         f"{key} {ours[key]} ({value})" for key, value in asdict(theirs).items() if ours[key] != value
     ]
     evaluation = study["evaluation"]
     every = f"every {evaluation['every']}" if evaluation["every"] else f"at {evaluation['points']} points"
-    otherwise.append(
+    different.append(
         f"evaluations {every}, of {evaluation['episodes']} episodes (every 5000, CQL's 10000, of 5 episodes, "
         "IQL's 10)"
     )
     bugs = [BUGS[name] for name in BUGS if name in algorithms] + [ONLINE_BUGS] * (figure == "finetune")
-    lines = [f"{figure}: settings, the paper's in brackets: {', '.join(otherwise)}"]
+    lines = [f"{figure}: settings, the paper's in brackets: {', '.join(different)}"]
     return lines + [f"{figure}: in the paper's runs, and in no preset: {'; '.join(bugs)}"] * bool(bugs)
 
 
-def in_words(without: Mapping[str, str]) -> str:
-    """Reasons in one line, each with all the names that it holds for."""
+def format_reasons(reasons: Mapping[str, str]) -> str:
+    """Reasons by name as one line: each reason once, after all the names it holds for."""
     names: dict[str, list[str]] = {}
-    for name, reason in without.items():
+    for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
-    return "; ".join(f"{', '.join(each)}: {reason}" for reason, each in names.items())
+    return "; ".join(f"{', '.join(group)}: {reason}" for reason, group in names.items())
 
 
-def _published(name: str, about: Mapping[str, Any], online: bool) -> tuple[str, str] | None:
-    """Figure and name of a dataset in the paper; None where it is not there."""
-    parts = about.get("segments_in_turn", ())
+def _figure_and_name(name: str, description: Mapping[str, Any], online: bool) -> tuple[str, str] | None:
+    """The figure and the paper's name of a dataset; None if the paper does not have it."""
     for mixed, known in datasets("mixed").items():
-        if [*parts] == known["segments_in_turn"] and about["segments"] == known["segments"]:
+        if all(description[key] == known[key] for key in ("segments_in_turn", "segments")):
             return "mixed", mixed
     return ("finetune" if online else "fig1", name) if name in datasets("fig1") else None
 
 
-def _same_scale(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    return all(ours[end] == theirs[end] for end in ("minimum", "maximum"))
-
-
-def _line(ours: pd.DataFrame, theirs: pd.DataFrame, seeds: int) -> dict[str, Any] | None:
-    """The numbers of a line of `compare`; None without an x at which every seed of both has a value."""
-    x = sorted(_of_all(ours, seeds) & _of_all(theirs, theirs["seed"].nunique()))
+def _compare_line(ours: pd.DataFrame, theirs: pd.DataFrame, seeds: int) -> dict[str, Any] | None:
+    """The numbers of a line of `compare`; None if there is no x at which every seed of both has a value."""
+    published_seeds = theirs["seed"].nunique()
+    x = _shared_samples(ours, seeds) & _shared_samples(theirs, published_seeds)
     if not x:
         return None
-    sides = [side[side["samples"].isin(x)].assign(phase="offline") for side in (ours, theirs)]  # one curve
-    mean = sides[0].groupby("samples")["score"].mean()
-    spread = sides[1].groupby("samples")["score"].agg(["min", "max"])
-    inside = (spread["min"] <= mean) & (mean <= spread["max"])
-    area = analysis.difference(analysis.areas(sides[0]), analysis.areas(sides[1])).to_dict("records")
-    ends = ("estimate", "low", "high")
+    ours, theirs_at_x = (side[side["samples"].isin(x)].assign(phase="offline") for side in (ours, theirs))
+    mean = ours.groupby("samples")["score"].mean()
+    spread = theirs_at_x.groupby("samples")["score"].agg(["min", "max"])
+    difference: Iterable[Any] = [np.nan] * 3
+    if len(x) > 1:  # otherwise there is no area
+        difference = mean_difference(areas(ours), areas(theirs_at_x))
     return {
         "compared": len(x),
         "points": theirs["samples"].nunique(),
-        "inside": int(inside.sum()),
-        **{end: area[0][end] if area else np.nan for end in ends},
+        "inside": int(((spread["min"] <= mean) & (mean <= spread["max"])).sum()),
+        **dict(zip(("estimate", "low", "high"), difference, strict=True)),
         "seeds": seeds,
-        "published_seeds": theirs["seed"].nunique(),
-        "evaluations": sides[0]["evaluations"].mean(),
+        "published_seeds": published_seeds,
+        "evaluations": ours["evaluations"].mean(),
     }
 
 
-def _of_all(table: pd.DataFrame, seeds: int) -> set[int]:
-    """The x at which as many seeds have a value."""
+def _shared_samples(table: pd.DataFrame, seeds: int) -> set[int]:
+    """The x at which this many seeds have a value."""
     counts = table.groupby("samples")["seed"].nunique()
     return set(counts.index[counts == seeds])

@@ -1,18 +1,18 @@
-"""The curves of the paper's figures: curves.csv.gz and dataset_scores.csv beside this file, its authors' own.
+"""The curves of the paper's figures: curves.csv.gz and dataset_scores.csv in this folder, from its authors.
 
-What is known: K = γ = 1 and T0 = 5000; `samples` in the file counts updates, N of them offline, so that the
-last 5000 are made with all of the data; a score is the mean of the evaluations in the 50 000 updates up to
-its x, and there is none for a last 50 000 that is not whole. N is D4RL's number of transitions (d4rl.csv);
-mixed data are the first 333 000 of random, of medium and of expert.
+Known facts: K = γ = 1 and T0 = 5000. `samples` in the file counts updates, N of them offline, so the last
+5000 are made with all of the data. A score is the mean of the evaluations in the 50 000 updates up to its x;
+there is none for a last interval that is not complete. N is D4RL's number of transitions (d4rl.csv); mixed
+datasets are the first 333 000 transitions of random, of medium and of expert.
 
-What is derived: after u updates offline n = min(N, u + 5000). Online there is an update a step, so after e
-steps u = N + e, and n = N + e = u. The file agrees: its last points are the last multiples of 50 000 up to
-N + 500 000, which u + 5000 would pass. Which points are online follows from N; the first of them is a mean
-over the end of the offline phase too.
+Derived: after u offline updates, n = min(N, u + 5000). Online there is one update per step, so after e steps
+u = N + e and n = N + e = u. The file agrees: its last points are the last multiples of 50 000 up to N +
+500 000, which u + 5000 would exceed. N determines which points are online; the first of them also averages
+evaluations at the end of the offline phase.
 
-A line has 3 to 8 seeds. Some seeds end before the others of their line, and on medium-replay data in fig1
-those of TD3+BC end one point before the other algorithms'. The evaluations that a point is the mean of are
-not in the file.
+A line has 3 to 8 seeds. Some seeds end before the others of their line, and in fig1 the seeds of TD3+BC on
+medium-replay end one point before those of the other algorithms. The file does not hold the evaluations that
+a point averages.
 """
 
 from __future__ import annotations
@@ -27,40 +27,38 @@ import numpy as np
 import pandas as pd
 
 from seqeval import references
-from seqeval.types import Reference
 
 FIGURES = ("fig1", "finetune", "mixed")
 START = 5000  # T0
-WIDTH = 50_000  # updates that a point is the mean over
+UPDATES_PER_POINT = 50_000  # that the mean of a point covers
 TASKS = ("halfcheetah", "hopper", "walker2d")
 LEVELS = ("random", "medium", "medium-replay", "medium-expert")
-PARTS, PART = ("random", "medium", "expert"), 333_000  # of mixed data, and transitions of each
+MIXED_LEVELS, MIXED_SIZE = ("random", "medium", "expert"), 333_000  # of mixed data; transitions of each part
 
 
 @cache
 def datasets(figure: str) -> dict[str, dict[str, Any]]:
-    """What a run directory says of each dataset, in the order of panels: a line a level, a column a task.
+    """Descriptions of the datasets of a figure as in study.json, in the order of its panels.
 
-    Of mixed data `segment_returns` has the mean return of each part's whole dataset, since that of its first
-    333 000 transitions is not published, and `behaviour_return` is None.
+    For mixed datasets `segment_returns` holds the mean return of each part's whole dataset, since that of its
+    first 333 000 transitions is not published, and `behaviour_return` is None.
     """
     if figure == "mixed":
         return {f"{task}-mixed-v2": _mixed(task) for task in TASKS}
-    return {f"{task}-{level}-v2": _single(f"{task}-{level}-v2") for level in LEVELS for task in TASKS}
+    names = [f"{task}-{level}-v2" for level in LEVELS for task in TASKS]
+    return {name: _single(name) for name in names}
 
 
 def runs(figure: str) -> pd.DataFrame:
     """The runs of a figure as rows: study, dataset, algorithm, variant (the same), seed, phase, regime,
     samples (n, our x axis), updates, score, return_mean, status."""
-    about, table = datasets(figure), _curves()
-    table = table[table["figure"] == figure].rename(columns={"samples": "updates"})
-    place = table["dataset"].map({name: place for place, name in enumerate(about)})
-    order = table.assign(place=place).sort_values(["place", "algorithm", "seed", "updates"]).index
-    table = table.loc[order].reset_index(drop=True)
-    size = table["dataset"].map({name: each["transitions"] for name, each in about.items()})
-    scale = {name: Reference(**each["reference"]) for name, each in about.items()}
-    low = table["dataset"].map({name: each.minimum for name, each in scale.items()})
-    high = table["dataset"].map({name: each.maximum for name, each in scale.items()})
+    table = _curves()[_curves()["figure"] == figure].rename(columns={"samples": "updates"})
+    panels = pd.DataFrame(
+        {"dataset": name, "panel": panel, "size": about["transitions"]} | about["reference"]
+        for panel, (name, about) in enumerate(datasets(figure).items())
+    )
+    table = table.merge(panels, on="dataset")
+    table = table.sort_values(["panel", "algorithm", "seed", "updates"], ignore_index=True)
     return pd.DataFrame(
         {
             "study": "published",
@@ -68,53 +66,52 @@ def runs(figure: str) -> pd.DataFrame:
             "algorithm": table["algorithm"],
             "variant": table["algorithm"],
             "seed": table["seed"],
-            "phase": np.where(table["updates"] > size, "online", "offline"),
+            "phase": np.where(table["updates"] > table["size"], "online", "offline"),
             "regime": "stream",
-            "samples": seen(table["updates"].to_numpy(), size.to_numpy()),
+            "samples": samples_at(table["updates"].to_numpy(), table["size"].to_numpy()),
             "updates": table["updates"],
             "score": table["score"],
-            "return_mean": low + table["score"] / 100 * (high - low),
+            "return_mean": table["minimum"] + table["score"] / 100 * (table["maximum"] - table["minimum"]),
             "status": "ok",
         }
     )
 
 
-def seen(updates: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    """n, the transitions seen, after so many updates of theirs on `size` transitions of data."""
+def samples_at(updates: np.ndarray, size: np.ndarray | int) -> np.ndarray:
+    """n, the transitions seen, after this many of the paper's updates on a dataset of `size` transitions."""
     return np.minimum(updates + START, np.maximum(size, updates))
 
 
 def updates_at(samples: np.ndarray, size: int) -> np.ndarray:
-    """The updates of theirs after which n was first `samples`: what `seen` turns back."""
+    """The number of the paper's updates after which n is first `samples`; the inverse of `samples_at`."""
     return np.where(samples > size, samples, samples - START)
 
 
 @cache
 def _curves() -> pd.DataFrame:
-    """The file as it is: figure, dataset, algorithm, seed, samples, score. To be read, not changed."""
+    """The published file: figure, dataset, algorithm, seed, samples, score. Cached, so not to be modified."""
     with (files("seqeval.analysis.published") / "curves.csv.gz").open("rb") as file:
         return pd.read_csv(file, compression="gzip")
 
 
-@cache
-def _table() -> dict[str, dict[str, str]]:
-    return {row["dataset"]: row for row in references.d4rl_table()}
+def _d4rl_row(name: str) -> dict[str, str]:
+    return next(row for row in references.d4rl_table() if row["dataset"] == name)
 
 
 @cache
 def _mean_returns() -> dict[str, float]:
-    """The mean return of each dataset; the file has it as a score."""
+    """The mean return of each dataset, from the scores in the published file."""
     text = (files("seqeval.analysis.published") / "dataset_scores.csv").read_text()
-    found = {}
+    returns = {}
     for row in csv.DictReader(text.splitlines()):
-        scale = references.of_row(_table()[row["dataset"]])
+        scale = references.of_row(_d4rl_row(row["dataset"]))
         share = float(row["behaviour_score"]) / 100
-        found[row["dataset"]] = scale.minimum + share * (scale.maximum - scale.minimum)
-    return found
+        returns[row["dataset"]] = scale.minimum + share * (scale.maximum - scale.minimum)
+    return returns
 
 
 def _single(name: str) -> dict[str, Any]:
-    row = _table()[name]
+    row = _d4rl_row(name)
     size = int(row["usable_transitions"])
     return {
         "env_id": references.environment_of(row),
@@ -127,11 +124,11 @@ def _single(name: str) -> dict[str, Any]:
 
 
 def _mixed(task: str) -> dict[str, Any]:
-    names = [f"{task}-{part}-v2" for part in PARTS]
+    names = [f"{task}-{level}-v2" for level in MIXED_LEVELS]
     return _single(names[0]) | {
-        "transitions": len(names) * PART,
+        "transitions": len(names) * MIXED_SIZE,
         "behaviour_return": None,
-        "segments": [PART] * len(names),
+        "segments": [MIXED_SIZE] * len(names),
         "segments_in_turn": names,
         "segment_returns": [_mean_returns()[name] for name in names],
     }

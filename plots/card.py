@@ -24,13 +24,15 @@ def figure(about: Card) -> Figure:
     Episodes are the complete ones, or all if none is complete. The panel in the order of the file also
     shows the others, hollow.
     """
-    unit, values = ("return", about.returns) if about.scores is None else ("score", about.scores)
+    unit, values = (
+        ("return", about.dataset.episode_returns) if about.scores is None else ("score", about.scores)
+    )
     counted = about.counted
     with style.context():
         drawn = Figure(figsize=(style.TEXT_WIDTH, 3.3))
         axes = drawn.subplot_mosaic([["returns", "lengths", "rewards"], ["order", "order", "actions"]])
-        sizes = f"{_spaced(about.transitions)} transitions, {_spaced(len(values))} episodes"
-        drawn.suptitle(f"{about.name}: {sizes}", fontsize=8)
+        sizes = f"{_spaced(len(about.dataset))} transitions, {_spaced(len(values))} episodes"
+        drawn.suptitle(f"{about.dataset.name}: {sizes}", fontsize=8)
 
         bars(axes["returns"], card.histogram(values[counted]))
         mean = float(values[counted].mean())
@@ -42,7 +44,7 @@ def figure(about: Card) -> Figure:
         axes["rewards"].set(xlabel="reward", ylabel="transitions")
 
         in_order(axes["order"], values, about)
-        hollow = "" if about.complete.all() else " (hollow: incomplete episodes)"
+        hollow = "" if about.dataset.episode_complete.all() else " (hollow: incomplete episodes)"
         axes["order"].set(xlabel=f"transition, in the order of the file{hollow}", ylabel=unit)
         if about.discrete:
             shares(axes["actions"], about.actions[0])
@@ -65,7 +67,7 @@ def in_order(ax: Axes, values: np.ndarray, about: Card) -> None:
     """Draw a point per episode, with `values` (E,) on the y axis, where the episode begins in the file."""
     first = np.cumsum(about.lengths) - about.lengths
     size, many = float(np.clip(2000 / len(values), 1, 8)), len(values) > MANY
-    complete = about.complete
+    complete = about.dataset.episode_complete
     ax.scatter(first[complete], values[complete], s=size, color=COLOUR, alpha=0.7, lw=0, rasterized=many)
     hollow = {"facecolors": "none", "edgecolors": INCOMPLETE, "linewidths": 0.7, "clip_on": False}
     ax.scatter(first[~complete], values[~complete], s=max(size, 6), **hollow)

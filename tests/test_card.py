@@ -72,9 +72,10 @@ def examined(
 
 def test_the_statistics_of_a_sound_dataset() -> None:
     about = examined(made(), time_limit=4)
-    assert (about.transitions, about.terminated, about.truncated, about.dropped) == (10, 2, 1, 0)
+    assert (len(about.dataset), about.dropped) == (10, 0)
+    assert card.facts(about)["terminated, truncated"] == "2, 1 transitions"
     assert about.lengths.tolist() == [4, 4, 2]
-    assert about.returns.tolist() == [6, 22, 17]
+    assert about.dataset.episode_returns.tolist() == [6, 22, 17]
     assert about.scores is not None
     assert about.scores.tolist() == [30, 110, 85]
     assert about.reward_range == (0, 9)
@@ -88,7 +89,7 @@ def test_the_statistics_of_a_sound_dataset() -> None:
 def test_lengths_include_dropped_transitions() -> None:
     about = examined(made((4, 4, 1, 2), "tcct", dropped=(7, 8)))
     assert about.lengths.tolist() == [4, 4, 1, 2]
-    assert (about.transitions, about.dropped) == (9, 2)
+    assert (len(about.dataset), about.dropped) == (9, 2)
     assert about.findings == ()
 
 

@@ -3,17 +3,17 @@ data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from seqeval.types import Dataset, Discrete, Environment, Reference
+from seqeval.types import Dataset, Discrete, Environment
 
-CHUNK = 8_192  # rows processed together, to use little memory
-BINS = 40
+CHUNK = 8_192  # rows hashed together, to use little memory
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash; odd, so that the product is reversible
+BINS = 40
 AT_BOUND = 1e-3  # an action counts as at a bound if it is this close to it, in units of half its range
 SATURATED = 0.1  # share of action values at a bound from which a finding is reported
 NAMED = 8  # dimensions or actions that a finding lists; more are only counted
@@ -28,38 +28,39 @@ class Histogram(NamedTuple):
 class Card:
     """Statistics of a dataset of N transitions and E episodes. Shares are between 0 and 1."""
 
-    name: str
-    env_id: str | None  # None if there is no environment to evaluate in
-    transitions: int
-    observation_size: int
-    terminated: int
-    truncated: int
-    dropped: int  # logged transitions that are not used because their next observation is unknown
-    returns: np.ndarray  # (E,) float64, in the order of the file
-    lengths: np.ndarray  # (E,) int64: logged steps, including dropped ones
-    complete: np.ndarray  # (E,) bool: ended by a terminal or a timeout
+    dataset: Dataset
+    lengths: np.ndarray  # (E,) int64: logged steps of each episode, including dropped ones
     rewards: Histogram
     reward_range: tuple[float, float]
     actions: tuple[Histogram, ...]  # per dimension, between its bounds; a single one if discrete
-    discrete: bool
     saturation: tuple[float, ...]  # share of actions at a bound per dimension; empty if discrete
     consistent: float | None  # share of next observations inside episodes equal to the next row's observation
     duplicates: int  # transitions that are an exact copy of an earlier one
-    reference: Reference | None
     findings: tuple[str, ...]  # suspicious properties, one line each
+
+    @property
+    def discrete(self) -> bool:
+        return not self.saturation
+
+    @property
+    def dropped(self) -> int:
+        """Logged transitions that are not used because their next observation is unknown."""
+        return int(self.lengths.sum()) - len(self.dataset)
 
     @property
     def counted(self) -> np.ndarray:
         """(E,) bool: the episodes that statistics use: the complete ones, or all if none is complete."""
-        return self.complete if self.complete.any() else np.ones_like(self.complete)
+        complete = self.dataset.episode_complete
+        return complete if complete.any() else ~complete
 
     @property
     def scores(self) -> np.ndarray | None:
         """The episodes' scores, (E,) float64; None without reference returns."""
-        if self.reference is None:
+        reference = self.dataset.reference
+        if reference is None:
             return None
-        low, high = self.reference.minimum, self.reference.maximum
-        return 100.0 * (self.returns - low) / (high - low)
+        low, high = reference.minimum, reference.maximum
+        return 100.0 * (self.dataset.episode_returns - low) / (high - low)
 
 
 def examine(dataset: Dataset, environment: Environment) -> Card:
@@ -68,8 +69,7 @@ def examine(dataset: Dataset, environment: Environment) -> Card:
     lengths = _lengths(dataset, ends)
     terminal = np.zeros(len(lengths), bool)  # per episode
     terminal[dataset.episode[dataset.terminated]] = True
-    low, high = _extremes(dataset.rewards)
-    lowest, highest = _extremes(dataset.observations)
+    low, high = float(dataset.rewards.min()), float(dataset.rewards.max())
     consistent, unchanged = _steps(dataset, ends)
     duplicates = _duplicates(dataset)
     histograms: tuple[Histogram, ...]
@@ -86,42 +86,33 @@ def examine(dataset: Dataset, environment: Environment) -> Card:
         action_findings = _continuous_findings(dataset.actions, saturation)
     findings = [f"every reward is {low:g}"] if low == high else []
     findings += _episode_findings(lengths, terminal, dataset.episode_complete, environment.time_limit)
-    findings += _observation_findings(lowest, highest, unchanged) + action_findings
+    findings += _observation_findings(dataset.observations, unchanged) + action_findings
     if duplicates:
         share = percent(duplicates / len(dataset))
         findings.append(f"{counted(duplicates, 'transition')} ({share}) are exact copies of another")
     return Card(
-        name=dataset.name,
-        env_id=dataset.env_id,
-        transitions=len(dataset),
-        observation_size=dataset.observation_size,
-        terminated=int(dataset.terminated.sum()),
-        truncated=int(dataset.truncated.sum()),
-        dropped=int(lengths.sum()) - len(dataset),
-        returns=dataset.episode_returns,
+        dataset=dataset,
         lengths=lengths,
-        complete=dataset.episode_complete,
-        rewards=_histogram(dataset.rewards, float(low), float(high)),
-        reward_range=(float(low), float(high)),
+        rewards=_histogram(dataset.rewards, low, high),
+        reward_range=(low, high),
         actions=histograms,
-        discrete=isinstance(space, Discrete),
         saturation=saturation,
         consistent=consistent,
         duplicates=duplicates,
-        reference=dataset.reference,
         findings=tuple(findings),
     )
 
 
 def facts(card: Card) -> dict[str, str]:
     """The card as text, one line per entry, without the findings."""
-    returns, lengths = card.returns, card.lengths[card.counted]
+    dataset, lengths = card.dataset, card.lengths[card.counted]
+    returns, reference = dataset.episode_returns, dataset.reference
     mean, best = returns[card.counted].mean(), returns.max()
     consistent = "none inside an episode"
     if card.consistent is not None:
         consistent = f"{percent(card.consistent)} inside episodes equal the next row's observation"
     if card.discrete:
-        shares = card.actions[0].counts / card.transitions
+        shares = card.actions[0].counts / len(dataset)
         numbers = card.actions[0].edges[:-1] + 0.5
         actions = ", ".join(f"{n:g}: {percent(share)}" for n, share in zip(numbers, shares, strict=True))
     else:
@@ -129,13 +120,13 @@ def facts(card: Card) -> dict[str, str]:
         actions = f"{percent(float(np.mean(card.saturation)))} of their numbers are at a bound"
         actions += f" ({', '.join(saturation)})" * (len(set(saturation)) > 1)
     lines = {
-        "environment": card.env_id or "none",
-        "transitions": f"{card.transitions}",
-        "observation": counted(card.observation_size, "number"),
+        "environment": dataset.env_id or "none",
+        "transitions": f"{len(dataset)}",
+        "observation": counted(dataset.observation_size, "number"),
         "action": f"one of {len(shares)}" if card.discrete else counted(len(card.actions), "number"),
-        "episodes": f"{len(returns)}, {int(card.complete.sum())} of them complete",
+        "episodes": f"{len(returns)}, {dataset.episode_complete.sum()} of them complete",
         "lengths": f"median {np.median(lengths):g}, from {lengths.min()} to {lengths.max()} steps",
-        "terminated, truncated": f"{card.terminated}, {card.truncated} transitions",
+        "terminated, truncated": f"{dataset.terminated.sum()}, {dataset.truncated.sum()} transitions",
         "not used": counted(card.dropped, "logged transition"),
         "next observations": consistent,
         "exact copies": counted(card.duplicates, "transition"),
@@ -143,15 +134,14 @@ def facts(card: Card) -> dict[str, str]:
         "rewards": "from {:.4g} to {:.4g}".format(*card.reward_range),
         "returns": f"mean {mean:.2f}, from {returns.min():.2f} to {best:.2f}",
     }
-    if card.env_id is None:
+    if dataset.env_id is None:
         return lines | {"scores": "none: there is no environment to evaluate in"}
-    if card.reference is None:
+    if reference is None:
         return lines | {"scores": "none: no reference returns are known"}
-    score, low, high = card.reference.score, card.reference.minimum, card.reference.maximum
     return lines | {
-        "scores": f"mean {score(mean):.2f}, highest {score(best):.2f}",
-        "score 0 and 100": f"returns {low:.2f} and {high:.2f}",
-        "references": card.reference.source,
+        "scores": f"mean {reference.score(mean):.2f}, highest {reference.score(best):.2f}",
+        "score 0 and 100": f"returns {reference.minimum:.2f} and {reference.maximum:.2f}",
+        "references": reference.source,
     }
 
 
@@ -187,26 +177,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
-def _chunks(length: int) -> Iterator[slice]:
-    return (slice(begin, min(begin + CHUNK, length)) for begin in range(0, length, CHUNK))
-
-
-def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum and maximum of each column, or of (n,) numbers; in chunks, which is several times as fast."""
-    parts = [values[rows] for rows in _chunks(len(values))]
-    return np.min([part.min(axis=0) for part in parts], 0), np.max([part.max(axis=0) for part in parts], 0)
-
-
 def _histogram(values: np.ndarray, low: float, high: float, bins: int = BINS) -> Histogram:
     """Values outside `low` and `high` count in the outermost bins. A (nearly) constant gets a bin in the
     middle."""
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
         low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
         bins += 1 - bins % 2
-    counts = np.zeros(bins, np.int64)
-    for rows in _chunks(len(values)):
-        places = (values[rows].astype(np.float64) - low) * (bins / (high - low))
-        counts += np.bincount(places.clip(0, bins - 1).astype(np.int64), minlength=bins)
+    places = (values.astype(np.float64) - low) * (bins / (high - low))
+    counts = np.bincount(places.clip(0, bins - 1).astype(np.uint8), minlength=bins)
     return Histogram(counts, np.linspace(low, high, bins + 1))
 
 
@@ -230,15 +208,9 @@ def _steps(dataset: Dataset, ends: np.ndarray) -> tuple[float | None, int]:
     without a logged next observation they have their own.
     """
     inside = (dataset.episode[1:] == dataset.episode[:-1]) & ~ends[:-1]
-    consistent = unchanged = 0
-    for rows in _chunks(len(dataset)):
-        next_observations = dataset.next_observations[rows]
-        following = dataset.observations[rows.start + 1 : rows.stop + 1]
-        same = (next_observations[: len(following)] == following).all(axis=1)
-        consistent += int((same & inside[rows]).sum())
-        same = (next_observations == dataset.observations[rows]).all(axis=1)
-        unchanged += int((same & ~dataset.terminated[rows]).sum())
-    return (consistent / int(inside.sum()) if inside.any() else None), unchanged
+    consistent = (dataset.next_observations[:-1] == dataset.observations[1:]).all(axis=1)
+    unchanged = (dataset.next_observations == dataset.observations).all(axis=1) & ~dataset.terminated
+    return (float(consistent[inside].mean()) if inside.any() else None), int(unchanged.sum())
 
 
 def _duplicates(dataset: Dataset) -> int:
@@ -247,15 +219,15 @@ def _duplicates(dataset: Dataset) -> int:
     They are compared by 64-bit hashes: among two million different transitions the probability of any
     collision is one in nine million.
     """
-    hashes = np.zeros(len(dataset), np.uint64)
     fields = (dataset.observations, dataset.actions, dataset.rewards, dataset.next_observations)
-    for rows in _chunks(len(dataset)):
-        part = dataset.terminated[rows].astype(np.uint64)
+    hashes = dataset.terminated.astype(np.uint64)
+    for begin in range(0, len(dataset), CHUNK):
+        part = hashes[begin : begin + CHUNK]
         for values in fields:
-            for words in np.ascontiguousarray(values[rows]).view(np.uint32).reshape(len(part), -1).T:
-                part = (part ^ words) * FACTOR
+            for words in values[begin : begin + CHUNK].view(np.uint32).reshape(len(part), -1).T:
+                part ^= words
+                part *= FACTOR
                 part ^= part >> np.uint64(32)  # products mix towards higher bits only
-        hashes[rows] = part
     hashes.sort()
     return int((hashes[1:] == hashes[:-1]).sum())
 
@@ -297,11 +269,13 @@ def _episode_findings(
     return found
 
 
-def _observation_findings(lowest: np.ndarray, highest: np.ndarray, unchanged: int) -> list[str]:
-    """`lowest` and `highest` are (observation,); `unchanged` counts transitions that change nothing."""
+def _observation_findings(observations: np.ndarray, unchanged: int) -> list[str]:
+    """`unchanged` counts transitions that change nothing."""
     found = []
-    if constant := np.flatnonzero(lowest == highest).tolist():
-        found.append(f"of {counted(len(lowest), 'number')} in an observation {_never(constant, 'change')}")
+    if constant := _constant(observations):
+        found.append(
+            f"of {counted(observations.shape[1], 'number')} in an observation {_never(constant, 'change')}"
+        )
     if unchanged:
         found.append(f"{counted(unchanged, 'non-terminal transition')} leave the observation unchanged")
     return found
@@ -320,10 +294,14 @@ def _continuous_findings(actions: np.ndarray, saturation: Sequence[float]) -> li
         found.append(
             f"{percent(mean)} of the numbers in actions are at a bound{most * (len(saturation) > 1)}"
         )
-    lowest, highest = _extremes(actions)
-    if constant := np.flatnonzero(lowest == highest).tolist():
+    if constant := _constant(actions):
         found.append(f"of {counted(len(saturation), 'number')} in an action {_never(constant, 'change')}")
     return found
+
+
+def _constant(values: np.ndarray) -> list[int]:
+    """The columns of `values` that never change."""
+    return [number for number, column in enumerate(values.T) if column.min() == column.max()]
 
 
 def _never(numbers: Sequence[int], verb: str) -> str:

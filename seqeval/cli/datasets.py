@@ -54,7 +54,7 @@ def show_dataset(
     facts |= {f"suspicious {i}": finding for i, finding in enumerate(about.findings, 1)}
     print_facts(facts)
     print(f"\nReturns of {card.counted(int(about.counted.sum()), 'episode')}:")
-    print(*card.chart(about.returns[about.counted]), sep="\n")
+    print(*card.chart(dataset.episode_returns[about.counted]), sep="\n")
     if figure is not None:
         from seqeval.plots import card as drawing
         from seqeval.plots import style

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import Logger
 from seqeval import collect
 from seqeval.atomic_io import locked
 from seqeval.collect import agents
-from seqeval.collect.log import LoggingEnv, TransitionLog
+from seqeval.collect.log import LoggingEnv
 from seqeval.collect.training import Training
 from seqeval.errors import UserError
 
@@ -107,24 +107,22 @@ def initial_weights(env: gymnasium.Env) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in agents.build(SAC, env).policy.state_dict().items()}
 
 
-def test_the_refilled_replay_buffer_equals_the_original(tmp_path: Path) -> None:
-    log = TransitionLog("Push-v0", 100)
-    env = LoggingEnv(gymnasium.make("Push-v0"), log)
-    config = replace(SAC, settings=SMALL | {"buffer_size": 70})
-    agent = agents.build(config, env)
+def test_a_full_replay_buffer_equals_the_one_at_the_checkpoint(tmp_path: Path) -> None:
+    config = replace(SAC, steps=100, settings=SMALL | {"buffer_size": 70})
+    training = Training(config, tmp_path)
+    env = LoggingEnv(gymnasium.make("Push-v0"), training.log)
+    agent = training.start_agent(env)
     agent.set_logger(Logger(None, []))
     agent.learn(100)
-    other = agents.build(config, gymnasium.make("Push-v0"))
-    collect.training._fill_replay_buffer(other, log)
-    original, refilled = agent.replay_buffer, other.replay_buffer
+    training.save(agent)
+    original = agent.replay_buffer
+    resumed = Training(config, tmp_path).start_agent(gymnasium.make("Push-v0")).replay_buffer
     assert original is not None
-    assert refilled is not None
-    assert refilled.full
+    assert resumed is not None
+    assert resumed.full
+    assert resumed.pos == original.pos
     for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
-        expected = np.roll(getattr(original, name), -original.pos, axis=0)
-        np.testing.assert_allclose(
-            np.roll(getattr(refilled, name), -refilled.pos, axis=0), expected, atol=1e-6
-        )
+        assert np.array_equal(getattr(resumed, name), getattr(original, name))
 
 
 def test_resuming_does_not_rewrite_finished_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

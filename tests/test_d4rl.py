@@ -26,7 +26,7 @@ from seqeval.config import Evaluation
 from seqeval.datasets import _download, d4rl, embedded
 from seqeval.errors import UserError
 from seqeval.evaluation import VisibleData
-from seqeval.evaluation.episodes import Episodes
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.types import Dataset
 
 HOPPER = "hopper-medium-v2"

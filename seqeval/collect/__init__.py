@@ -34,8 +34,8 @@ timeout is a step that was truncated and not terminated. Where a file joins two 
 was interrupted and resumed, the episode before the joint ends with a timeout. The end of a file is not
 marked.
 
-Unfinished work is kept in OUT/making: at each checkpoint the agent, the log and the weights. The same
-configuration resumes there; the steps after the last checkpoint are repeated.
+Unfinished work is kept in OUT/making: at each checkpoint the agent, its replay buffer, the log and the
+weights. The same configuration resumes there; the steps after the last checkpoint are repeated.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ EPISODES = 10  # of the evaluation at a checkpoint
 class Training:
     """The state of a training, stored in a folder.
 
-    progress.json               the state at the last checkpoint; it determines which other files count
-    model-<step>.zip            the agent at that step, as Stable-Baselines3 saves it
-    log-<first>-<last>.npz      consecutive parts of the log
-    weights-<step>.pt           weights of the policy, before training and at each checkpoint
+    progress.json       the state at the last checkpoint; it determines which other files count
+    model-<step>.zip    the agent at that step, as Stable-Baselines3 saves it
+    buffer-<step>.pkl   its replay buffer, likewise
+    log-<step>.npz      the log up to that step
+    weights-<step>.pt   weights of the policy, before training and at each checkpoint
     """
 
     def __init__(self, config: CollectConfig, folder: Path) -> None:
@@ -40,28 +42,14 @@ class Training:
         self.log = TransitionLog(config.env_id, config.steps)
         self.returns: dict[int, float] = {}  # mean return of each checkpoint, by step
         self.resumed_at: list[int] = []  # steps
-        self._parts: list[tuple[int, int]] = []
         self._progress_file = folder / "progress.json"
         if self._progress_file.exists():
-            self._load()
-
-    def _load(self) -> None:
-        state = json.loads(self._progress_file.read_text())
-        self.returns = dict(state["returns"])
-        self.resumed_at, self._parts = state["resumed_at"], [tuple(part) for part in state["parts"]]
-        for first, last in self._parts:
-            with np.load(self._part_file(first, last)) as part:
+            state = json.loads(self._progress_file.read_text())
+            self.returns, self.resumed_at = dict(state["returns"]), state["resumed_at"]
+            self.log.size = state["step"]
+            with np.load(folder / f"log-{self.log.size}.npz") as stored:
                 for key, values in self.log.fields.items():
-                    values[first:last] = part[key]
-            self.log.size = last
-        for step in self.resumed_at:
-            self.log.end_episode(step - 1)
-
-    def _part_file(self, first: int, last: int) -> Path:
-        return self.folder / f"log-{first}-{last}.npz"
-
-    def _model_file(self, step: int) -> Path:
-        return self.folder / f"model-{step}.zip"
+                    values[: self.log.size] = stored[key]
 
     def weights_file(self, step: int) -> Path:
         return self.folder / f"weights-{step}.pt"
@@ -83,14 +71,13 @@ class Training:
             self.save_weights(agent, 0)
             return agent
         device = self.config.settings.get("device", "cpu")
-        agent = agents.find_algorithm(self.config.algorithm).load(
-            self._model_file(step), env=env, device=device
-        )
+        algorithm = agents.find_algorithm(self.config.algorithm)
+        agent = algorithm.load(self.folder / f"model-{step}.zip", env=env, device=device)
+        agent.load_replay_buffer(self.folder / f"buffer-{step}.pkl")
         # With the seed of the start, initial states and noise that are already in the log would repeat.
         agent.set_random_seed(int(stream(self.config.seed, "resumed", step).integers(2**31)))
         self.resumed_at.append(step)
         self.log.end_episode(step - 1)
-        _fill_replay_buffer(agent, self.log)
         return agent
 
     def save_weights(self, agent: OffPolicyAlgorithm, step: int) -> None:
@@ -99,18 +86,21 @@ class Training:
 
     def save(self, agent: OffPolicyAlgorithm) -> None:
         """Saves the current state; writing progress.json makes it count."""
-        first, last = self._parts[-1][1] if self._parts else 0, self.log.size
-        part: Any = self.log.rows(first, last)
-        with replacing(self._part_file(first, last)) as partial, partial.open("wb") as file:
-            np.savez(file, **part)
-        with replacing(self._model_file(last)) as partial, partial.open("wb") as file:
-            agent.save(file)
-        self._parts.append((first, last))
-        state = {"returns": [*self.returns.items()], "resumed_at": self.resumed_at, "parts": self._parts}
+        step = self.log.size
+        log: Any = self.log.rows(0, step)
+        writers: dict[str, Callable[..., Any]] = {
+            f"model-{step}.zip": agent.save,
+            f"buffer-{step}.pkl": agent.save_replay_buffer,
+            f"log-{step}.npz": lambda file: np.savez(file, **log),
+        }
+        for name, write in writers.items():
+            with replacing(self.folder / name) as partial, partial.open("wb") as file:
+                write(file)
+        state = {"step": step, "returns": [*self.returns.items()], "resumed_at": self.resumed_at}
         save_json(self._progress_file, state)
-        for model in self.folder.glob("model-*.zip"):
-            if model != self._model_file(last):
-                model.unlink()
+        for path in self.folder.iterdir():
+            if path.name.startswith(("model-", "buffer-", "log-")) and path.name not in writers:
+                path.unlink()
 
 
 def train(config: CollectConfig, folder: Path, console: Console) -> Training:
@@ -160,21 +150,3 @@ class _Checkpoints(BaseCallback):
             self._note = f"last return {training.returns[step]:.1f}"
         self._report(step, self._note)
         return step < training.config.steps  # otherwise the agent would train until the end of its train_freq
-
-
-def _fill_replay_buffer(agent: OffPolicyAlgorithm, log: TransitionLog) -> None:
-    """Adds the newest transitions of a log to the agent's replay buffer, as the agent does in training."""
-    buffer, fields = agent.replay_buffer, log.fields
-    assert buffer is not None
-    continuous = isinstance(agent.action_space, gymnasium.spaces.Box)
-    for row in range(max(0, log.size - buffer.buffer_size), log.size):
-        action = fields["actions"][row]
-        buffer.add(
-            fields["observations"][row][None],
-            fields["next_observations"][row][None],
-            agent.policy.scale_action(action)[None] if continuous else np.array([action]),
-            fields["rewards"][row][None],
-            # The buffer stores a timeout as done and flags it, so that learning bootstraps from it.
-            np.array([fields["terminals"][row] or fields["timeouts"][row]]),
-            [{"TimeLimit.truncated": bool(fields["timeouts"][row])}],
-        )

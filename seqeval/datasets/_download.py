@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import requests
 from filelock import FileLock, Timeout
@@ -25,6 +24,7 @@ CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without data after which a connection counts as broken
 TRIES = 5
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
+UNREACHABLE = (ConnectionRefusedError, socket.gaierror)  # no connection could be made
 PROGRESS_INTERVAL = 10.0  # seconds between two lines of progress if stderr is not a terminal
 
 
@@ -34,10 +34,6 @@ class _DownloadError(Exception):
 
 class _TemporaryError(_DownloadError):
     """The download failed, and another attempt may succeed."""
-
-
-class _UnreachableError(_TemporaryError):
-    """No connection could be made."""
 
 
 def fetch(url: str, path: Path, check: Callable[[Path], object]) -> None:
@@ -83,14 +79,14 @@ def _locked(path: Path) -> Iterator[None]:
 def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:
     part = path.with_name(f"{path.name}.part")
     _report(f"downloading {url} to {path}")
-    with _ProgressReport(path.name) as progress:
+    with _progress_bar(path.name) as show:
         for attempt in range(TRIES):
             try:
-                _attempt(url, part, progress)
+                _attempt(url, part, show)
                 break
             except _TemporaryError as error:
                 # Without a network the first attempt already says so.
-                if attempt == TRIES - 1 or (attempt == 0 and isinstance(error, _UnreachableError)):
+                if attempt == TRIES - 1 or (attempt == 0 and isinstance(error.__cause__, UNREACHABLE)):
                     raise
                 pause = PAUSE * 2**attempt
                 _report(f"{path.name}: {error}; trying again in {pause:g} s")
@@ -98,105 +94,93 @@ def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:
     try:
         check(part)
     except UserError as error:
-        reason = "a web page" if _is_page(part) else str(error).removeprefix(f"{part}: ")
+        with part.open("rb") as file:
+            is_page = file.read(CHUNK).lstrip().startswith(b"<")
+        reason = "a web page" if is_page else str(error).removeprefix(f"{part}: ")
         _discard(part)
         raise _DownloadError(f"the downloaded file is not the dataset and was deleted: {reason}") from error
     os.replace(part, path)
     _discard(part)
 
 
-def _attempt(url: str, part: Path, progress: _ProgressReport) -> None:
+def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> None:
     """One request, for the bytes that `part` lacks. Raises _DownloadError."""
-    known = _version_of_part(part)
+    known = _recorded_version(part)
     size = part.stat().st_size if known else 0
-    if known and size == known.length:  # complete, but the process was stopped before the check
+    if known and size == known["length"]:  # complete, but the process was stopped before the check
         return
     headers = {"User-Agent": "seqeval", "Accept-Encoding": "identity"}
     if known and size:
         headers["Range"] = f"bytes={size}-"
-        if known.validator:
-            headers["If-Range"] = known.validator
+        if validator := _validator(known):
+            headers["If-Range"] = validator
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            _check_status(response, part)
-            version = _Version.of(response)
-            if response.status_code != 206:  # the whole file: it has changed, or the server ignores ranges
+            status = response.status_code
+            if status == 416:  # the part is longer than the file
+                _discard(part)
+            if status >= 400:
+                temporary = status in (408, 416, 429) or status >= 500
+                raise (_TemporaryError if temporary else _DownloadError)(f"HTTP {status} {response.reason}")
+            version = _version(response)
+            if status != 206:  # the whole file: it has changed, or the server ignores ranges
                 size = 0
-            elif known is None or not version.continues(known, size, response):
+                _record(part).write_text(json.dumps(version))
+            elif not (known and _continues(response, known, size)):
                 _discard(part)
                 raise _TemporaryError("the file has changed on the server")
-            if not size:
-                _record(part).write_text(json.dumps(asdict(version)))
             response.raw.enforce_content_length = False  # keep all bytes of a short response, to resume there
             with part.open("ab" if size else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     size += len(chunk)
-                    progress.update(size, version.length)
+                    show(size, version["length"])
     except requests.RequestException as error:
-        cause = _root_cause(error)
-        reason = str(cause) or type(cause).__name__
-        if isinstance(cause, ConnectionRefusedError | socket.gaierror):
-            raise _UnreachableError(f"the server cannot be reached ({reason})") from error
-        raise _TemporaryError(f"the connection broke ({reason})") from error
-    if version.length is not None and size != version.length:
-        raise _TemporaryError(f"the connection ended after {size} of {version.length} bytes")
+        cause: BaseException = error
+        while cause.__context__ is not None:  # requests and urllib3 wrap the system's error several times
+            cause = cause.__context__
+        what = "the server cannot be reached" if isinstance(cause, UNREACHABLE) else "the connection broke"
+        raise _TemporaryError(f"{what} ({str(cause) or type(cause).__name__})") from cause
+    if version["length"] not in (None, size):
+        raise _TemporaryError(f"the connection ended after {size} of {version['length']} bytes")
 
 
-def _check_status(response: requests.Response, part: Path) -> None:
-    """Raises _DownloadError for a status that is an error."""
-    status = response.status_code
-    if status < 400:
-        return
-    if status == 416:  # the part is longer than the file
-        _discard(part)
-    temporary = status in (408, 416, 429) or status >= 500
-    raise (_TemporaryError if temporary else _DownloadError)(f"HTTP {status} {response.reason}")
-
-
-@dataclass(frozen=True)
-class _Version:
+def _version(response: requests.Response) -> dict[str, Any]:
     """Identifies one version of the file at a URL, so that parts of two versions are never joined."""
+    headers = response.headers
+    total = headers.get("Content-Range", "").rpartition("/")[2]
+    length = total if response.status_code == 206 else headers.get("Content-Length", "")
+    return {
+        "length": int(length) if length.isdecimal() else None,
+        "etag": headers.get("ETag"),
+        "modified": headers.get("Last-Modified"),
+    }
 
-    length: int | None
-    etag: str | None
-    modified: str | None
 
-    @classmethod
-    def of(cls, response: requests.Response) -> Self:
-        headers = response.headers
-        total = headers.get("Content-Range", "").rpartition("/")[2]
-        length = total if response.status_code == 206 else headers.get("Content-Length", "")
-        return cls(
-            int(length) if length.isdecimal() else None, headers.get("ETag"), headers.get("Last-Modified")
-        )
+def _validator(version: dict[str, Any]) -> str | None:
+    """The value for If-Range, which does not allow weak tags."""
+    etag = version["etag"]
+    return etag if etag and not etag.startswith("W/") else version["modified"]
 
-    @property
-    def validator(self) -> str | None:
-        """The value for If-Range, which does not allow weak tags."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
-    def continues(self, known: _Version, size: int, response: requests.Response) -> bool:
-        """Whether a partial response continues `size` bytes of `known`. It may omit headers."""
-        return (
-            response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
-            and self.length == known.length
-            and self.etag in (None, known.etag)
-            and self.modified in (None, known.modified)
-        )
+def _continues(response: requests.Response, known: dict[str, Any], size: int) -> bool:
+    """Whether a partial response continues `size` bytes of a known version. It may omit headers."""
+    stated = {key: value for key, value in _version(response).items() if value or key == "length"}
+    starts_there = response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+    return starts_there and known | stated == known
 
 
 def _record(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _version_of_part(part: Path) -> _Version | None:
+def _recorded_version(part: Path) -> dict[str, Any] | None:
     """The version that `part` belongs to; None if the download cannot be resumed."""
     try:
-        version = _Version(**json.loads(_record(part).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        version = json.loads(_record(part).read_text())
+    except (FileNotFoundError, ValueError):
         return None
-    resumable = version.length is not None or version.validator is not None
+    resumable = version["length"] is not None or _validator(version)
     return version if resumable and part.exists() else None
 
 
@@ -205,44 +189,25 @@ def _discard(part: Path) -> None:
     _record(part).unlink(missing_ok=True)
 
 
-def _is_page(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(CHUNK).lstrip().startswith(b"<")
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The operating system's error, which requests and urllib3 wrap several times."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
-
-
 def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class _ProgressReport:
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Progress of a download on stderr: a bar in a terminal, otherwise a line from time to time."""
+    console, last_shown = Console(stderr=True), -math.inf
+    columns = ("{task.description}", BarColumn(), DownloadColumn())
+    speed = TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, *speed, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
 
-    def __init__(self, name: str) -> None:
-        self._name, self._last = name, -math.inf
-        console = Console(stderr=True)
-        columns = ("{task.description}", BarColumn(), DownloadColumn())
-        speed = TransferSpeedColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, *speed, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task(name, total=None)
+        def show(size: int, total: int | None) -> None:
+            nonlocal last_shown
+            bar.update(task, completed=size, total=total)
+            now = time.monotonic()
+            if bar.disable and (now >= last_shown + PROGRESS_INTERVAL or size == total):
+                last_shown = now
+                _report(f"{name}: {size / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else ""))
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, size: int, total: int | None) -> None:
-        """Show that `size` of `total` bytes are there."""
-        self._bar.update(self._task, completed=size, total=total)
-        now = time.monotonic()
-        if self._bar.disable and (now >= self._last + PROGRESS_INTERVAL or size == total):
-            self._last = now
-            _report(f"{self._name}: {size / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else ""))
+        yield show

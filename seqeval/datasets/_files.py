@@ -49,20 +49,28 @@ def assemble(
 
 
 def plain(value: Any) -> Any:
-    """A NumPy value or bytes as a plain Python value."""
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    """A NumPy value or bytes as a plain Python value that can be printed.
+
+    h5py passes on bytes that are not UTF-8 as code points that cannot be printed; they become U+FFFD.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        value = value.encode(errors="surrogateescape")
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _reference(path: Path, attributes: dict[str, Any]) -> Reference | None:
     """The reference returns among a file's attributes, if any. Raises UserError if they are invalid."""
-    if not any(key in attributes for key in REFERENCE_KEYS):
+    missing = [key for key in REFERENCE_KEYS if key not in attributes]
+    if len(missing) == len(REFERENCE_KEYS):
         return None
-    for key in REFERENCE_KEYS:
-        if key not in attributes:
-            raise UserError(
-                f"{path}: attribute {key!r} is missing; {', '.join(REFERENCE_KEYS)} must be given together"
-            )
+    if missing:
+        raise UserError(
+            f"{path}: attribute {missing[0]!r} is missing; {', '.join(REFERENCE_KEYS)} must be given together"
+        )
     low, high, source = (attributes[key] for key in REFERENCE_KEYS)
     for key, value in (("reference_min", low), ("reference_max", high)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

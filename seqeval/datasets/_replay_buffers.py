@@ -12,10 +12,10 @@ limit; so does the oldest one of each environment if its beginning has been over
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from seqeval import environments
@@ -39,7 +39,12 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
     if not buffer.size():
         raise UserError(f"{path}: the replay buffer is empty")
     environment = environments.describe(env_id)
-    _check_actions(path, buffer.action_space, environment)
+    with closing(environments.make(env_id)) as env:
+        if buffer.action_space != env.action_space:
+            raise UserError(
+                f"{path}: its actions, {' '.join(str(buffer.action_space).split())}, are not those of "
+                f"{env_id}; is this the right environment?"
+            )
 
     steps = np.arange(buffer.size())
     if buffer.full:
@@ -79,25 +84,6 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
     if buffer.full:
         partial = np.r_[partial, episode[:, 0]]
     return raw, notes, partial
-
-
-def _check_actions(path: Path, space: gymnasium.Space, environment: environments.Environment) -> None:
-    """Raises UserError if a buffer's action space is not the environment's."""
-    actions = environment.actions
-    if isinstance(actions, environments.Discrete):
-        same = isinstance(space, gymnasium.spaces.Discrete) and space.n == actions.size
-    else:
-        same = (
-            isinstance(space, gymnasium.spaces.Box)
-            and np.array_equal(space.low, actions.low)
-            and np.array_equal(space.high, actions.high)
-        )
-    if not same:
-        described = " ".join(str(space).split())
-        raise UserError(
-            f"{path}: its actions, {described}, are not those of {environment.name}; "
-            "is this the right environment?"
-        )
 
 
 def _at_limit(done: np.ndarray, limit: int | None, overwritten: bool) -> np.ndarray:

@@ -4,9 +4,13 @@ Files are searched in the folder $SEQEVAL_DATA, in D4RL's own cache and in seqev
 $SEQEVAL_DATA if set, otherwise to seqeval's cache. Names, URLs, reference returns and environments are
 listed in data/d4rl.csv.
 
-AntMaze, Maze2d and Kitchen were collected in D4RL's own environments, which Gymnasium does not have; their
-sizes and time limits are listed here. They have no scores, not even with an environment of the user's,
-whose returns would not be on D4RL's scale.
+AntMaze, Maze2d and Kitchen were collected in D4RL's own environments, which Gymnasium does not have; the
+table lists their names, sizes (actions are in [-1, 1]) and D4RL's time limits in evaluation (its
+d4rl/locomotion, pointmaze and kitchen, __init__.py). The limits apply if a file has no timeouts, as
+Kitchen's. Timeouts in a file differ from them: AntMaze was logged with 1001 steps, and in Maze2d, one long
+trajectory, timeouts mark the goals that were reached (github.com/Farama-Foundation/D4RL/wiki/Tasks). These
+datasets have no scores, not even with an environment of the user's, whose returns would not be on D4RL's
+scale.
 """
 
 from __future__ import annotations
@@ -28,37 +32,16 @@ from seqeval.types import Continuous, Dataset, Discrete, Environment
 
 ANT_STATE = 27  # numbers of an observation of Ant before the contact forces
 
-# Why scores differ from D4RL's, as of gymnasium-robotics 1.4.2.
+# How environments of Gymnasium-Robotics 1.4.2 differ from D4RL's.
 APPROACH = "each step rewards 0.1 times the hand's distance to the {}, which D4RL's environment penalizes"
 DIFFERENCES = {
     "AdroitHandPen-v1": "after the pen has fallen an episode continues with about -5 per step; D4RL's ends",
     "AdroitHandDoor-v1": APPROACH.format("handle"),
     "AdroitHandHammer-v1": APPROACH.format("hammer"),
     "AdroitHandRelocate-v1": APPROACH.format("ball"),
-}
-
-# Families without an environment: sizes of observations and of actions (in [-1, 1]), and how the
-# environment of Gymnasium-Robotics differs.
-WITHOUT_ENVIRONMENT = {
-    "antmaze": (29, 8, "AntMaze observes a dict of 27 or 105 and two goals of 2"),
-    "maze2d": (4, 2, "PointMaze observes a dict of 4 and two goals of 2"),
-    "kitchen": (60, 9, "FrankaKitchen observes a dict of 59 and the goals of each task"),
-}
-
-# Time limits of D4RL's own environments in evaluation (d4rl/locomotion, pointmaze and kitchen,
-# __init__.py). They apply if a file has no timeouts, as Kitchen's. Timeouts in a file differ from them:
-# AntMaze was logged with 1001 steps, and in Maze2d, one long trajectory, timeouts mark the goals that were
-# reached (github.com/Farama-Foundation/D4RL/wiki/Tasks).
-TIME_LIMITS = {
-    "antmaze-umaze": 700,
-    "antmaze-medium": 1000,
-    "antmaze-large": 1000,
-    "maze2d-umaze": 300,
-    "maze2d-medium": 600,
-    "maze2d-large": 800,
-    "kitchen-complete": 280,
-    "kitchen-partial": 280,
-    "kitchen-mixed": 280,
+    "antmaze": "AntMaze observes a dict of 27 or 105 and two goals of 2",
+    "maze2d": "PointMaze observes a dict of 4 and two goals of 2",
+    "kitchen": "FrankaKitchen observes a dict of 59 and the goals of each task",
 }
 
 
@@ -79,7 +62,12 @@ def load(name: str, options: LoadOptions) -> Dataset:
     if logged_in is None:
         env_id, reference = _environment(row, env_id), references.of_row(row)
     elif env_id is not None:
-        _check_fit(name, logged_in, env_id)
+        have, need = _spaces(environments.describe(env_id)), _spaces(logged_in)
+        if have != need:
+            raise UserError(
+                f"dataset {name!r} has {need}, but {env_id} has {have}; leave out --env to train without "
+                "evaluation"
+            )
     path, card = _file(row["url"]), {"url": row["url"]}
     try:
         with _opened(path) as raw:
@@ -90,7 +78,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
         raise UserError(
             f"{error}; replace it by a complete {path.name}, or remove it to have {name} downloaded"
         ) from error
-    notes = _notes(row, dataset) if logged_in is None else _notes_without(name, logged_in, env_id)
+    notes = _notes(row, dataset, logged_in, env_id)
     expected = row["usable_transitions"]
     if options.rules == "qlearning" and expected and len(dataset) != int(expected):
         notes.append(f"{len(dataset)} transitions, but {expected} in D4RL's {name}")
@@ -125,22 +113,9 @@ def _logged_in(row: dict[str, str]) -> Environment | None:
     """D4RL's own environment that a dataset was collected in; None if Gymnasium has it."""
     if row["gymnasium_id"]:
         return None
-    family, *words, _ = row["dataset"].split("-")
-    name = "-".join([family, *(word for word in words if word not in ("play", "diverse"))])
-    observation, action, _ = WITHOUT_ENVIRONMENT[family]
-    bound = np.ones(action, np.float32)
-    limit = TIME_LIMITS[name.removesuffix("-dense")]
-    return Environment(name, observation, Continuous(-bound, bound), limit)
-
-
-def _check_fit(name: str, logged_in: Environment, env_id: str) -> None:
-    """Raises UserError if policies trained on a dataset could not act in an environment."""
-    other = environments.describe(env_id)
-    if _spaces(other) != _spaces(logged_in):
-        raise UserError(
-            f"dataset {name!r} has {_spaces(logged_in)}, but {env_id} has {_spaces(other)}; leave out --env "
-            "to train without evaluation"
-        )
+    bound = np.ones(int(row["action_size"]), np.float32)
+    size, limit = int(row["observation_size"]), int(row["time_limit"])
+    return Environment(row["d4rl_environment"], size, Continuous(-bound, bound), limit)
 
 
 def _spaces(environment: Environment) -> str:
@@ -193,26 +168,22 @@ def _check(path: Path) -> None:
             _rules.read(str(path), field, values)
 
 
-def _notes(row: dict[str, str], dataset: Dataset) -> list[str]:
-    """Notes for comparing scores with D4RL's."""
-    known = row["gymnasium_id"]
+def _notes(
+    row: dict[str, str], dataset: Dataset, logged_in: Environment | None, env_id: str | None
+) -> list[str]:
+    """Notes for comparing scores with D4RL's, or about the lack of scores."""
+    known, family = row["gymnasium_id"], row["dataset"].partition("-")[0]
     notes = [f"{known}: {DIFFERENCES[known]}"] if known in DIFFERENCES else []
     if known == "Ant-v4" and dataset.observations[:, ANT_STATE:].any():
         notes.append("observations contain contact forces, but those of the environment are 0")
-    return notes
-
-
-def _notes_without(name: str, logged_in: Environment, env_id: str | None) -> list[str]:
-    """Notes about a dataset without scores."""
-    family = name.partition("-")[0]
-    *_, difference = WITHOUT_ENVIRONMENT[family]
-    if env_id is None:
-        notes = [
+    if logged_in is not None and env_id is None:
+        notes.append(
             "trained without evaluation, so there are no returns and no scores: no installed environment has "
-            f"its observations of {logged_in.observation_size} numbers; Gymnasium-Robotics' {difference}"
-        ]
-    else:
-        notes = [f"evaluated in {env_id}, not in D4RL's {logged_in.name}: returns, but no scores"]
+            f"its observations of {logged_in.observation_size} numbers; Gymnasium-Robotics' "
+            f"{DIFFERENCES[family]}"
+        )
+    elif logged_in is not None:
+        notes.append(f"evaluated in {env_id}, not in D4RL's {logged_in.name}: returns, but no scores")
     if family == "kitchen":
         notes.append("a terminal marks the end of a demonstration, whether or not its tasks are completed")
     return notes

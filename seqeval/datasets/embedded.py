@@ -9,10 +9,9 @@ import json
 from importlib.resources import as_file, files
 from typing import Any
 
-from seqeval import references
-from seqeval.datasets import LoadOptions, Source, _rules, hdf5
+from seqeval.datasets import LoadOptions, Source, _files, hdf5
 from seqeval.errors import UserError
-from seqeval.types import Dataset, Reference
+from seqeval.types import Dataset
 
 FOLDER = files("seqeval.datasets.data")
 
@@ -32,17 +31,13 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str, options: LoadOptions) -> Dataset:
     """The dataset of a name. Raises UserError if `options` name another environment than its own."""
     about = card(name)
-    env_id = about["env_id"]
-    if options.env_id not in (None, env_id):
+    if options.env_id not in (None, about["env_id"]):
         raise UserError(
-            f"dataset {name!r} was collected in {env_id}, not in {options.env_id}; "
+            f"dataset {name!r} was collected in {about['env_id']}, not in {options.env_id}; "
             "leave out --env, which is for files"
         )
-    reference = references.of_environment(env_id) or Reference(
-        about["reference_min"], about["reference_max"], about["reference_source"]
-    )
     with as_file(FOLDER / f"{name}.hdf5") as path, hdf5.opened(path) as (raw, _):
-        return _rules.assemble(name, name, raw, env_id, reference, about, options.rules)
+        return _files.assemble(path, raw, about, options)
 
 
 SOURCE = Source(load, names)

@@ -54,17 +54,4 @@ def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any
             raise UserError(f"{path}: field {key!r} exists, but is not an array of numbers")
     raw = {key: np.zeros(0) if field.shape is None else field for key, field in fields.items()}
     _rules.check_memory(str(path), _rules.size_of({k: (v.shape, v.dtype) for k, v in raw.items()}))
-    return raw, {_printable(key): _printable(value) for key, value in file.attrs.items()}
-
-
-def _printable(value: Any) -> Any:
-    """An attribute, or its name, as a plain value.
-
-    h5py passes on bytes that are not UTF-8 as code points that cannot be printed; they become U+FFFD.
-    """
-    value = _files.plain(value)
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, str):
-        return value.encode(errors="surrogateescape").decode(errors="replace")
-    return value
+    return raw, {_files.plain(key): _files.plain(value) for key, value in file.attrs.items()}

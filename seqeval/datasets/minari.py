@@ -44,13 +44,8 @@ UNREADABLE = (
 def names() -> list[str]:
     """The datasets on this machine."""
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
-    found = []
-    for folder, inner, _ in os.walk(root):
-        if "data" in inner:
-            found.append(PREFIX + Path(folder).relative_to(root).as_posix())
-            inner.clear()
-        inner[:] = [name for name in inner if not name.startswith(".")]
-    return sorted(found)
+    folders = (data.parent.relative_to(root).as_posix() for data in root.rglob("data"))
+    return sorted(PREFIX + folder for folder in folders if ID.fullmatch(folder))
 
 
 def load(name: str, options: LoadOptions) -> Dataset:
@@ -273,15 +268,9 @@ def _parts(name: str, space: spaces.Space, path: tuple = ()) -> Iterator[tuple[t
 def _vectors(space: spaces.Space, values: Any) -> np.ndarray:
     """Values of a space as (n, size), as gymnasium.spaces.flatten does for each of them."""
     values = np.asarray(values)
-    if isinstance(space, spaces.Discrete):
-        return values.reshape(-1, 1) == space.start + np.arange(space.n)
-    values = values.reshape(len(values), -1)
-    if isinstance(space, spaces.MultiDiscrete):
-        starts, sizes = space.start.ravel(), space.nvec.ravel()
-        columns = zip(values.T, starts, sizes, strict=True)
-        one_hot = [column[:, None] == start + np.arange(n) for column, start, n in columns]
-        return np.concatenate(one_hot, axis=1)
-    return values
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):  # one-hot
+        return np.array([spaces.flatten(space, value) for value in values])
+    return values.reshape(len(values), -1)
 
 
 def _read(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
 
@@ -96,18 +96,15 @@ def describe(env_id: str) -> Environment:
     Raises UserError for an unknown environment and for unsupported spaces: observations must be flat vectors,
     actions bounded vectors or discrete.
     """
-    env = make(env_id)
-    try:
-        observation, action = env.observation_space, env.action_space
-        if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
-            hint = "; add the option flatten_observation=True" * observation.is_np_flattenable
-            raise UserError(
-                f"environment {env_id!r}: observations must be a flat vector, not {observation}{hint}"
-            )
-        limit = env.spec.max_episode_steps if env.spec else None
-        return Environment(env_id, observation.shape[0], _actions(env_id, action), limit)
-    finally:
-        env.close()
+    with closing(make(env_id)) as env:
+        observation, action, spec = env.observation_space, env.action_space, env.spec
+    if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
+        hint = "; add the option flatten_observation=True" * observation.is_np_flattenable
+        raise UserError(
+            f"environment {env_id!r}: observations must be a flat vector, not {observation}{hint}"
+        )
+    limit = spec.max_episode_steps if spec else None
+    return Environment(env_id, observation.shape[0], _actions(env_id, action), limit)
 
 
 def _actions(env_id: str, space: gymnasium.Space) -> Continuous | Discrete:

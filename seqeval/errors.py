@@ -19,3 +19,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     cased = {name.lower(): name for name in known}
     similar = [cased[name] for name in difflib.get_close_matches(word.lower(), cased, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(repr(name) for name in similar)}?" if similar else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's message; its type if there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -9,19 +9,19 @@ from importlib.resources import files
 
 from seqeval.types import Reference
 
-# Options that make Gymnasium's environment equal to D4RL's. Ant was collected with a MuJoCo that left the
-# contact forces at 0 (github.com/Farama-Foundation/D4RL/issues/143); D4RL truncates pen at 100 steps, not
-# at 200.
-OPTIONS = {
-    "Ant-v4": "?use_contact_forces=True&contact_force_range=(0,0)",
-    "AdroitHandPen-v1": "?max_episode_steps=100",
+EQUAL_RETURNS = {  # contact forces of 0 cost nothing
+    "Ant-v4": "Ant-v4?use_contact_forces=True&contact_force_range=(0,0)"
 }
-EQUAL_RETURNS = {"Ant-v4": "Ant-v4" + OPTIONS["Ant-v4"]}  # contact forces of 0 cost nothing
 
 
 @cache
 def d4rl_table() -> tuple[dict[str, str], ...]:
-    """D4RL's datasets: name, URL, reference returns, Gymnasium environment."""
+    """D4RL's datasets: name, URL, reference returns, Gymnasium environment.
+
+    The environment has the options that make it equal to D4RL's. Ant was collected with a MuJoCo that left
+    the contact forces at 0 (github.com/Farama-Foundation/D4RL/issues/143); D4RL truncates pen at 100 steps,
+    not at 200.
+    """
     text = (files("seqeval.datasets.data") / "d4rl.csv").read_text()
     return tuple(csv.DictReader(text.splitlines()))
 
@@ -34,11 +34,6 @@ def of_row(row: Mapping[str, str]) -> Reference:
     )
 
 
-def environment_of(row: Mapping[str, str]) -> str:
-    """The environment of one of D4RL's datasets, with the options that make it equal to D4RL's."""
-    return row["gymnasium_id"] + OPTIONS.get(row["gymnasium_id"], "")
-
-
 def of_environment(env_id: str) -> Reference | None:
     """D4RL's reference returns of an environment; None if it has none, or if its datasets differ in them.
 
@@ -48,5 +43,5 @@ def of_environment(env_id: str) -> Reference | None:
     name, question, options = env_id.partition("?")
     name = name.rpartition(":")[2] + question + options  # without the module that registers it
     name = EQUAL_RETURNS.get(name, name)
-    found = {of_row(row) for row in d4rl_table() if environment_of(row) == name}
+    found = {of_row(row) for row in d4rl_table() if row["gymnasium_id"] == name}
     return found.pop() if len(found) == 1 else None

@@ -458,7 +458,10 @@ def test_xdg_and_d4rl_environment_variables_are_respected(
         (CONTENT[:-1000], "not a readable HDF5 file"),
         (b"<html>not found</html>", "not a readable HDF5 file"),
         (content_of({k: v for k, v in fields_of().items() if k != "rewards"}), "field 'rewards' is missing"),
-        (content_of(fields_of(observation=12)), "observations of Hopper-v4 have 11"),
+        (
+            content_of(fields_of(observation=12)),
+            "shape (3000, 12), expected (3000, 11) for 3000 'observations' of Hopper-v4",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_and_left_unchanged(

@@ -150,7 +150,9 @@ def test_the_time_limits_are_those_of_d4rls_environments(folder: Path, name: str
 
 def test_observations_of_another_size_are_refused(folder: Path) -> None:
     write(folder, MAZE).rename(write(folder, ANT))
-    with pytest.raises(UserError, match="has 4 numbers per row, but observations of antmaze-umaze have 29"):
+    with pytest.raises(
+        UserError, match=r"has shape \(720, 4\), expected \(720, 29\) for 720 'observations' of antmaze-umaze"
+    ):
         datasets.load(ANT)
 
 

@@ -32,10 +32,9 @@ Policy = Callable[[gymnasium.Env, Any], Any]  # maps environment and observation
 
 def find_algorithm(name: str) -> type[OffPolicyAlgorithm]:
     """The off-policy class with this name. Raises UserError for an unknown or an on-policy algorithm."""
-    modules = [stable_baselines3]
+    members = dict(vars(stable_baselines3))
     with suppress(ImportError):
-        modules.append(importlib.import_module("sb3_contrib"))
-    members = {key: value for module in modules for key, value in vars(module).items()}
+        members |= vars(importlib.import_module("sb3_contrib"))
     known = {k: v for k, v in members.items() if inspect.isclass(v) and issubclass(v, BaseAlgorithm)}
     off_policy = {k: v for k, v in known.items() if issubclass(v, OffPolicyAlgorithm)}
     if name in off_policy:

@@ -38,14 +38,14 @@ class References:
 def measure_references(training: Training, console: Console) -> References:
     """Evaluates random actions and the best checkpoint. Raises UserError if the latter is no better."""
     config, step = training.config, training.best_step
-    with progress_bar(console, "reference returns, best checkpoint", REFERENCE_EPISODES) as report:
-        with agents.load(config, training.weights_file(step)) as agent:
-            policy = agents.deterministic_policy(agent)
-            best = agents.episode_returns(config.env_id, policy, agents.BEST_SEED, REFERENCE_EPISODES, report)
-    with progress_bar(console, "reference returns, random actions", REFERENCE_EPISODES) as report:
-        random = agents.episode_returns(
-            config.env_id, agents.random_policy, agents.RANDOM_SEED, REFERENCE_EPISODES, report
-        )
+
+    def returns(title: str, policy: agents.Policy, seed: int) -> np.ndarray:
+        with progress_bar(console, f"reference returns, {title}", REFERENCE_EPISODES) as report:
+            return agents.episode_returns(config.env_id, policy, seed, REFERENCE_EPISODES, report)
+
+    with agents.load(config, training.weights_file(step)) as agent:
+        best = returns("best checkpoint", agents.deterministic_policy(agent), agents.BEST_SEED)
+    random = returns("random actions", agents.random_policy, agents.RANDOM_SEED)
     low, high = float(random.mean()), training.returns[step]
     if not (high > low and best.mean() > low):
         raise UserError(
@@ -89,14 +89,11 @@ def _collect_level(
     if level in ("medium-replay", "full-replay"):
         last = medium_step if level == "medium-replay" else config.steps
         return training.log.rows(0, last), f"{agent} while it learns, steps 0 to {last}, seed {config.seed}"
-    best_step = training.best_step
-    checkpoints = {
-        "random": (0, "before training"),
-        "medium": (
-            medium_step,
-            f"at step {medium_step}, the first checkpoint a third of the way from random to best",
-        ),
-        "expert": (best_step, f"at step {best_step}, its best checkpoint"),
+    steps = {"random": 0, "medium": medium_step, "expert": training.best_step}
+    descriptions = {
+        "random": "before training",
+        "medium": f"at step {medium_step}, the first checkpoint a third of the way from random to best",
+        "expert": f"at step {training.best_step}, its best checkpoint",
     }
     half = config.transitions // 2
     joined = {"medium": half, "expert": config.transitions - half}
@@ -105,11 +102,10 @@ def _collect_level(
     for name, size in sizes.items():
         title = f"rolling out {level}" + (f", {name}" if len(sizes) > 1 else "")
         with progress_bar(console, title, size) as report:
-            weights = training.weights_file(checkpoints[name][0])
-            parts.append(rollout(config, weights, name, size, report))
+            parts.append(rollout(config, training.weights_file(steps[name]), name, size, report))
     for part in parts[:-1]:
         part["timeouts"][-1] = not part["terminals"][-1]
-    description = ", then ".join(checkpoints[name][1] for name in sizes)
+    description = ", then ".join(descriptions[name] for name in sizes)
     return (
         {key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
         f"{agent} {description}, {agents.describe_exploration(config)}, seed {config.seed}",

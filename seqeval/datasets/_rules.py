@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from seqeval import environments
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 from seqeval.types import DataRules, Dataset, Environment, Reference
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -95,23 +95,16 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
     elif raw["actions"].shape[1:] == (1,):
         raw["actions"] = read(source, "actions", raw["actions"])[:, 0]
     length = raw["observations"].shape[0] if raw["observations"].ndim else 0
+    if not length:
+        raise UserError(f"{source}: field 'observations' is empty")
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
-        if values.ndim != (2 if field in widths else 1):
-            shape = "(transitions, size)" if field in widths else "(transitions,)"
-            raise UserError(f"{source}: field {field!r} has shape {values.shape}, expected {shape}")
-        if values.size == 0:
-            raise UserError(f"{source}: field {field!r} is empty")
-        if len(values) != length:
+        expected = (length, *([widths[field]] if field in widths else []))
+        if values.shape != expected:
             raise UserError(
-                f"{source}: field {field!r} has {len(values)} rows, but 'observations' has {length}"
-            )
-    for field, expected in widths.items():
-        if field in raw and (width := raw[field].shape[1]) != expected:
-            raise UserError(
-                f"{source}: field {field!r} has {width} numbers per row, but {field} of {environment.name} "
-                f"have {expected}; is this the right environment?"
+                f"{source}: field {field!r} has shape {values.shape}, expected {expected} for {length} "
+                f"'observations' of {environment.name}; is this the right environment?"
             )
 
 
@@ -120,8 +113,7 @@ def read(source: str, field: str, values: Any) -> np.ndarray:
     try:
         return values if isinstance(values, np.ndarray) else values[...]
     except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{source}: field {field!r} cannot be read completely ({reason})") from error
+        raise UserError(f"{source}: field {field!r} cannot be read completely ({one_line(error)})") from error
 
 
 def _read_all(source: str, raw: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 
 
 class UnsafePickleError(UserError):
@@ -33,8 +33,7 @@ def load(path: Path) -> Any:
         except UnsafePickleError as error:
             raise UnsafePickleError(f"{path}: {error}") from error
         except Exception as error:  # unpickling damaged data is documented to raise anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path}: not a readable pickle ({reason})") from error
+            raise UserError(f"{path}: not a readable pickle ({one_line(error)})") from error
 
 
 class Array:

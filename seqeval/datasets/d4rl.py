@@ -93,12 +93,11 @@ def _environment(row: dict[str, str], requested: str | None) -> str:
 
     Raises UserError if its package is not installed or another environment is requested.
     """
-    name, known = row["dataset"], row["gymnasium_id"]
-    env_id = references.environment_of(row)
-    if known.startswith("Adroit"):
+    name, env_id = row["dataset"], row["gymnasium_id"]
+    if env_id.startswith("Adroit"):
         if find_spec("gymnasium_robotics") is None:
             raise UserError(
-                f"dataset {name!r}: {known} needs another package; pip install 'seqeval-rl[adroit]'"
+                f"dataset {name!r}: {env_id} needs another package; pip install 'seqeval-rl[adroit]'"
             )
         env_id = f"gymnasium_robotics:{env_id}"  # Gymnasium then imports the package
     if requested not in (None, env_id):
@@ -172,7 +171,7 @@ def _notes(
     row: dict[str, str], dataset: Dataset, logged_in: Environment | None, env_id: str | None
 ) -> list[str]:
     """Notes for comparing scores with D4RL's, or about the lack of scores."""
-    known, family = row["gymnasium_id"], row["dataset"].partition("-")[0]
+    known, family = row["gymnasium_id"].partition("?")[0], row["dataset"].partition("-")[0]
     notes = [f"{known}: {DIFFERENCES[known]}"] if known in DIFFERENCES else []
     if known == "Ant-v4" and dataset.observations[:, ANT_STATE:].any():
         notes.append("observations contain contact forces, but those of the environment are 0")

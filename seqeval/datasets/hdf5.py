@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from seqeval.datasets import LoadOptions, Source, _files, _rules
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
 
@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             file = stack.enter_context(h5py.File(path, "r"))
             raw, attributes = _content(path, file)
         except OSError as error:
-            raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
         yield raw, attributes
 
 

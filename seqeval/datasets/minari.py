@@ -24,7 +24,7 @@ from gymnasium import spaces
 
 from seqeval import environments, references
 from seqeval.datasets import LoadOptions, Source, _rules
-from seqeval.errors import UserError, nearest
+from seqeval.errors import UserError, nearest, one_line
 from seqeval.types import Dataset, Reference
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _open(name: str) -> MinariDataset:
                 minari.download_dataset(dataset_id)
         except Exception as error:  # each remote storage raises its own exceptions
             raise UserError(
-                f"dataset {name!r} is not in {folder}, and its download failed: {_line(error)}"
+                f"dataset {name!r} is not in {folder}, and its download failed: {one_line(error)}"
                 f"{nearest(name, names())}; `minari list remote` prints the names"
             ) from error
     try:
@@ -131,14 +131,9 @@ def _open(name: str) -> MinariDataset:
 
 def _unreadable(name: str, error: Exception) -> UserError:
     return UserError(
-        f"dataset {name!r}: Minari cannot read it: {_line(error)}; "
+        f"dataset {name!r}: Minari cannot read it: {one_line(error)}; "
         f"if {path_of(name)} is incomplete, remove it to have it downloaded"
     )
-
-
-def _line(error: Exception) -> str:
-    """An exception in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str | None:

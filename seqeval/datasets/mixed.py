@@ -20,10 +20,6 @@ from seqeval.errors import UserError
 from seqeval.types import Dataset
 
 PREFIX = "mix:"
-PER_TRANSITION = (
-    *("observations", "actions", "rewards", "next_observations"),
-    *("terminated", "truncated", "episode"),
-)
 PER_EPISODE = ("episode_returns", "episode_complete")
 
 
@@ -39,16 +35,13 @@ def load(name: str, options: LoadOptions) -> Dataset:
                 f"{part.environment}"
             )
     same_scale = all(part.reference == first.reference for part in parts)
-    part_names: dict[str, list[str]] = {}  # a note that several parts share appears once
-    for part in parts:
-        for note in part.notes:
-            part_names.setdefault(note, []).append(part.name)
-    notes = [f"{' and '.join(names)}: {note}" for note, names in part_names.items()]
+    notes = []
+    for note in dict.fromkeys(note for part in parts for note in part.notes):  # a shared note appears once
+        notes.append(f"{' and '.join(part.name for part in parts if note in part.notes)}: {note}")
     if not same_scale:
         notes.append("no scores: the parts have different reference returns")
     arrays: dict[str, Any] = {
-        field: np.concatenate([getattr(part, field) for part in parts])
-        for field in (*PER_TRANSITION, *PER_EPISODE)
+        field: np.concatenate([getattr(part, field) for part in parts]) for field in _arrays(first)
     }
     first_episodes = np.cumsum([0, *(len(part.episode_returns) for part in parts[:-1])])
     arrays["episode"] += np.repeat(first_episodes, [len(part) for part in parts]).astype(np.int32)
@@ -88,13 +81,19 @@ def _part(item: str, mixture: str, options: LoadOptions) -> Dataset:
     return _head(dataset, size)
 
 
+def _arrays(dataset: Dataset) -> dict[str, Any]:
+    return {field: values for field, values in vars(dataset).items() if isinstance(values, np.ndarray)}
+
+
 def _head(dataset: Dataset, size: int) -> Dataset:
     """The first `size` transitions; an episode that continues after them is truncated there."""
     if size == len(dataset):
         return dataset
     episodes = int(dataset.episode[size - 1]) + 1
-    arrays = {field: getattr(dataset, field)[:size].copy() for field in PER_TRANSITION}
-    arrays |= {field: getattr(dataset, field)[:episodes].copy() for field in PER_EPISODE}
+    arrays = {
+        field: values[: episodes if field in PER_EPISODE else size].copy()
+        for field, values in _arrays(dataset).items()
+    }
     if dataset.episode[size] == episodes - 1:
         arrays["truncated"][-1] = True
         arrays["episode_complete"][-1] = False

@@ -25,13 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from seqeval.datasets import LoadOptions, Source, _files, _rules
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
-HEADERS = {  # readers by version of NumPy's format, for those versions that hold numbers
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 ATTRIBUTES = ("env_id", "behaviour", *_files.REFERENCE_KEYS)
 
 
@@ -82,23 +78,20 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], set[str]]:
             return {key: np.asarray(file[key]) for key in known if key in file}, set(file)
     # Raised by NumPy for damaged archives, damaged arrays in them, arrays of objects and a single array.
     except (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable .npz file of numbers ({reason})") from error
+        raise UserError(f"{path}: not a readable .npz file of numbers ({one_line(error)})") from error
 
 
 def _headers(path: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shapes and types of the arrays in an archive, without reading the arrays."""
     found = {}
     with zipfile.ZipFile(path) as archive:
-        for key in keys:
-            if f"{key}.npy" not in archive.namelist():
-                continue
-            with archive.open(f"{key}.npy") as member:
-                version = np.lib.format.read_magic(member)
-                if version not in HEADERS:
-                    raise ValueError(f"{key!r} is an array of format {version[0]}.{version[1]}")
-                shape, _, dtype = HEADERS[version](member)
-            found[key] = shape, dtype
+        for name in {f"{key}.npy" for key in keys} & set(archive.namelist()):
+            with archive.open(name) as member:
+                # Versions 2 and 3 of NumPy's format differ in encoding only.
+                first = np.lib.format.read_magic(member) == (1, 0)
+                header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                shape, _, dtype = header(member)
+            found[name.removesuffix(".npy")] = shape, dtype
     return found
 
 

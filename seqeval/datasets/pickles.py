@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from seqeval.datasets import LoadOptions, Source, _files, _replay_buffers, _rules, _unpickling
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
 # Upper bound of the arrays' size, in units of the file's size: next observations may have to be created, and
@@ -63,53 +63,37 @@ def _unpickled(path: Path, trusted: bool) -> Any:
         try:
             return pickle.load(file)
         except Exception as error:  # its code may raise anything, most often because a module is missing
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"{path}: cannot be unpickled ({reason})") from error
+            kind = type(error).__name__
+            raise UserError(f"{path}: cannot be unpickled ({kind}: {one_line(error)})") from error
 
 
 def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
-    """The fields of all trajectories, concatenated. Raises UserError if one does not match the first."""
+    """The fields of all trajectories, each with a timeout at its end unless that is terminal.
+
+    Raises UserError if a trajectory does not have the layout or does not match the first.
+    """
     if not trajectories:
         raise UserError(f"{path}: the list of trajectories is empty")
-    parts = [_steps(f"{path}: trajectory {number}", t) for number, t in enumerate(trajectories)]
-    first = parts[0]
-    for number, part in enumerate(parts):
-        for key, values in first.items():
-            if key not in part:
-                raise UserError(
-                    f"{path}: trajectory {number}: field {key!r} is missing, but trajectory 0 has it"
-                )
-            if part[key].shape[1:] != values.shape[1:]:
-                raise UserError(
-                    f"{path}: trajectory {number}: field {key!r} has shape {part[key].shape}, but shape "
-                    f"{values.shape} in trajectory 0"
-                )
-    return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(first)}
-
-
-def _steps(location: str, trajectory: Any) -> dict[str, np.ndarray]:
-    """The fields of one trajectory, with a timeout at its end unless that is terminal.
-
-    Raises UserError if it does not have the layout.
-    """
-    if not isinstance(trajectory, dict):
-        raise UserError(f"{location}: must be a dict of arrays, not a {type(trajectory).__name__}")
-    steps: dict[str, np.ndarray] = {}
-    for key in (*_rules.REQUIRED, "next_observations"):
-        if key not in trajectory:
-            if key in _rules.REQUIRED:
+    parts: list[dict[str, np.ndarray]] = []
+    for number, trajectory in enumerate(trajectories):
+        location, steps = f"{path}: trajectory {number}", {}
+        if not isinstance(trajectory, dict):
+            raise UserError(f"{location}: must be a dict of arrays, not a {type(trajectory).__name__}")
+        optional = ["next_observations"] if "next_observations" in trajectories[0] else []
+        for key in (*_rules.REQUIRED, *optional):
+            if key not in trajectory:
                 have = ", ".join(map(repr, trajectory)) or "no fields"
                 raise UserError(f"{location}: field {key!r} is missing; it has {have}")
-            continue
-        values = trajectory[key]
-        values = values.values if isinstance(values, _unpickling.Array) else values
-        if not isinstance(values, np.ndarray) or not values.ndim or not len(values):
-            raise UserError(f"{location}: field {key!r} must be a NumPy array with one row per step")
-        steps[key] = values
-        if len(values) != (length := len(steps["observations"])):
-            raise UserError(
-                f"{location}: field {key!r} has {len(values)} rows, but 'observations' has {length}"
-            )
-    steps["timeouts"] = np.zeros(length, bool)
-    steps["timeouts"][-1] = not np.any(steps["terminals"][-1])
-    return steps
+            values = trajectory[key]
+            values = values.values if isinstance(values, _unpickling.Array) else values
+            if not isinstance(values, np.ndarray) or not values.ndim or not len(values):
+                raise UserError(f"{location}: field {key!r} must be a NumPy array with one row per step")
+            steps[key] = values
+            first = parts[0][key] if parts else values
+            shape = (len(steps["observations"]), *first.shape[1:])
+            if values.shape != shape:
+                raise UserError(f"{location}: field {key!r} has shape {values.shape}, but expected {shape}")
+        steps["timeouts"] = np.zeros(len(values), bool)
+        steps["timeouts"][-1] = not np.any(steps["terminals"][-1])
+        parts.append(steps)
+    return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}

@@ -114,7 +114,7 @@ def _single(name: str) -> dict[str, Any]:
     row = _d4rl_row(name)
     size = int(row["usable_transitions"])
     return {
-        "env_id": references.environment_of(row),
+        "env_id": row["gymnasium_id"],
         "transitions": size,
         "behaviour_return": _mean_returns()[name],
         "reference": asdict(references.of_row(row)),

@@ -42,15 +42,12 @@ class CollectConfig:
 
     def command(self, level: str) -> str:
         """The shell command that makes the file of one level."""
-        command = (
-            f"seqeval datasets make --env {shlex.quote(self.env_id)} --algorithm {self.algorithm} "
-            f"--steps {self.steps} --transitions {self.transitions} --seed {self.seed} "
-            f"--checkpoints {self.checkpoints}"
-        )
+        words = ["seqeval", "datasets", "make", "--env", self.env_id, "--algorithm", self.algorithm]
+        for flag in ("steps", "transitions", "seed", "checkpoints"):
+            words += [f"--{flag}", str(getattr(self, flag))]
         if self.settings:
-            texts = (shlex.quote(f"{key}={value!r}") for key, value in sorted(self.settings.items()))
-            command += f" --settings {' '.join(texts)}"
-        return f"{command} --levels {level}"
+            words += ["--settings", *(f"{key}={value!r}" for key, value in sorted(self.settings.items()))]
+        return shlex.join([*words, "--levels", level])
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:

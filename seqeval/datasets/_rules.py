@@ -188,24 +188,16 @@ def _digest(environment: str, arrays: dict[str, np.ndarray]) -> str:
     return xxhash.xxh3_128_hexdigest(b"".join([environment.encode(), *parts]))
 
 
-def _timeouts_at_limit(limit: int | None, terminated: np.ndarray) -> np.ndarray:
-    """Where the time limit truncated episodes, given where they terminated: (N,) bool."""
-    if limit is None:
-        return np.zeros_like(terminated)
-    index = np.arange(len(terminated))
-    first = np.r_[0, np.flatnonzero(terminated[:-1]) + 1]
-    step = index - first[np.searchsorted(first, index, side="right") - 1]
-    return (step % limit == limit - 1) & ~terminated
-
-
 def _ends(
     raw: dict[str, np.ndarray], environment: Environment, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take from `raw` where episodes terminated and where they were cut by a timeout: (N,) bool each."""
     terminated, timeouts = raw.pop("terminals"), raw.pop("timeouts", None)
     if timeouts is None:
-        limit, name = environment.time_limit, environment.name
-        timeouts = _timeouts_at_limit(limit, terminated)
+        limit, name, index = environment.time_limit, environment.name, np.arange(len(terminated))
+        first = np.maximum.accumulate(np.where(np.r_[True, terminated[:-1]], index, 0))
+        steps = index - first + 1
+        timeouts = ~terminated & (steps % limit == 0 if limit else False)
         place = f"at {name}'s limit of {limit} steps" if limit else f"nowhere: {name} has no time limit"
         notes.append(f"no timeouts field: {int(timeouts.sum())} episodes truncated {place}")
     if both := np.count_nonzero(terminated & timeouts):

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from gymnasium import spaces
 
 from seqeval import environments, references
 from seqeval.atomic_io import replacing
-from seqeval.datasets import hdf5, minari
+from seqeval.datasets import _files, hdf5, minari
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
@@ -94,11 +95,7 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
     if "behaviour" in dataset.card:
         attributes["behaviour"] = str(dataset.card["behaviour"])
     if reference := dataset.reference:
-        attributes |= {
-            "reference_min": reference.minimum,
-            "reference_max": reference.maximum,
-            "reference_source": reference.source,
-        }
+        attributes |= zip(_files.REFERENCE_KEYS, astuple(reference), strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(attributes)

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +85,8 @@ def load(name: str, options: LoadOptions) -> Dataset:
     if [path for path, _ in parts] != [()]:
         keys = ", ".join(f"{'.'.join(map(str, path))} ({spaces.flatdim(part)})" for path, part in parts)
         notes.append(f"observations are flattened in this order: {keys}")
-    try:
+    with _readable(name):
         raw = _read(name, stored, parts, notes)
-    except UNREADABLE as error:
-        raise _unreadable(name, error) from error
     dataset = _rules.assemble(name, name, raw, env_id, reference, _card(metadata), options.rules)
     return replace(dataset, notes=(*dataset.notes, *notes))
 
@@ -122,18 +120,20 @@ def _open(name: str) -> MinariDataset:
                 f"dataset {name!r} is not in {folder}, and its download failed: {one_line(error)}"
                 f"{nearest(name, names())}; `minari list remote` prints the names"
             ) from error
+    with _readable(name), environments.quiet():
+        return minari.load_dataset(dataset_id)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raises UserError for what Minari raises while it reads a dataset."""
     try:
-        with environments.quiet():
-            return minari.load_dataset(dataset_id)
+        yield
     except UNREADABLE as error:
-        raise _unreadable(name, error) from error
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    return UserError(
-        f"dataset {name!r}: Minari cannot read it: {one_line(error)}; "
-        f"if {path_of(name)} is incomplete, remove it to have it downloaded"
-    )
+        raise UserError(
+            f"dataset {name!r}: Minari cannot read it: {one_line(error)}; "
+            f"if {path_of(name)} is incomplete, remove it to have it downloaded"
+        ) from error
 
 
 def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str | None:
@@ -248,12 +248,10 @@ def _parts(name: str, space: spaces.Space, path: tuple = ()) -> Iterator[tuple[t
 
     Raises UserError for a part that holds no numbers.
     """
-    if isinstance(space, spaces.Dict):
-        for key, part in space.spaces.items():
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in named:
             yield from _parts(name, part, (*path, key))
-    elif isinstance(space, spaces.Tuple):
-        for index, part in enumerate(space.spaces):
-            yield from _parts(name, part, (*path, index))
     elif isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         yield path, space
     else:
@@ -289,7 +287,7 @@ def _read(
     }
     _rules.check_memory(name, _rules.size_of(arrays))
     raw = {field: np.empty(shape, dtype) for field, (shape, dtype) in arrays.items()}
-    row, cut = 0, []
+    row, last = 0, []
     with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
         for number, episode in enumerate(stored.iterate_episodes()):
             rows = slice(row, row + len(episode.rewards))
@@ -311,11 +309,11 @@ def _read(
             raw["terminals"][rows] = episode.terminations
             raw["timeouts"][rows] = episode.truncations
             row = rows.stop
-            if len(episode.rewards) and not (raw["terminals"][row - 1] or raw["timeouts"][row - 1]):
-                cut.append(row - 1)
+            last += [row - 1] * (len(episode.rewards) > 0)
     if row != size:
         raise ValueError(f"it has {row} steps, but {size} according to its metadata")
-    if cut := [last for last in cut if last != size - 1]:  # the end of the data truncates anyway
+    # The end of the data truncates anyway.
+    if cut := [end for end in last[:-1] if not (raw["terminals"][end] or raw["timeouts"][end])]:
         raw["timeouts"][cut] = True
         notes.append(f"{len(cut)} episodes end neither terminated nor truncated: taken as truncated")
     return raw

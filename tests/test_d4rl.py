@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import requests
-from seqeval.evaluation.gymnasium import Evaluator
 
 from seqeval import cli, datasets, environments, references
+from seqeval.config import Evaluation
 from seqeval.datasets import _download, d4rl, embedded
 from seqeval.errors import UserError
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.types import Dataset
 
 HOPPER = "hopper-medium-v2"
@@ -346,11 +349,12 @@ def test_adroit_is_loaded_and_evaluated(server: Server) -> None:
     assert dataset.reference == references.of_environment(dataset.env_id)
     assert any("after the pen has fallen" in note for note in dataset.notes)
     assert not any("forces" in note for note in dataset.notes)
-    evaluator = Evaluator(dataset.env_id, [0], 1)
-    (episodes,) = evaluator(lambda observations: np.zeros((1, 1, 24)), [1])
+    evaluator = Episodes(dataset.env_id, [0], Evaluation(episodes=1))
+    policies = SimpleNamespace(act=lambda observations: np.zeros((1, 1, 24)))
+    results = evaluator.evaluate(policies, VisibleData((1,)))
     evaluator.close()
-    assert episodes.lengths == [100]  # D4RL's, of the environment's own 200
-    assert episodes.successes is not None
+    assert results["episode_lengths"] == [[100]]  # D4RL's, of the environment's own 200
+    assert results["episode_successes"] != [None]
 
 
 @pytest.mark.skipif(not ROBOTICS, reason="gymnasium-robotics is not installed")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -19,11 +20,13 @@ from conftest import PER_TRANSITION, make_dataset
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from seqeval.evaluation.gymnasium import Evaluator
 
 from seqeval import cli, datasets, environments
+from seqeval.config import Evaluation
 from seqeval.datasets import _write
 from seqeval.errors import UserError
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.types import Dataset
 
 
@@ -182,9 +185,9 @@ def test_dicts_are_flattened_in_the_order_of_the_evaluation_environment(root: Pa
     assert made.observation_space.shape == (14,)
     assert (dataset.observations[4] == made.observation(first).astype(np.float32)).all()
     assert (dataset.next_observations[:3] == dataset.observations[1:4]).all()
-    evaluator = Evaluator(dataset.env_id, [0], 2)
-    (episodes_played,) = evaluator(lambda observations: np.zeros(observations.shape[:2], np.int64), [1])
-    assert episodes_played.returns == [5.0, 5.0]
+    evaluator = Episodes(dataset.env_id, [0], Evaluation(episodes=2))
+    policies = SimpleNamespace(act=lambda observations: np.zeros(observations.shape[:2], np.int64))
+    assert evaluator.evaluate(policies, VisibleData((1,)))["episode_returns"] == [[5.0, 5.0]]
 
 
 def test_an_environment_that_flattens_already_is_not_wrapped_again(root: Path) -> None:

@@ -100,7 +100,7 @@ class Subject:
                 for name, noise in algorithm.noise.items()
             },
         )
-        optional: dict[str, Tensor] = {}
+        optional: dict[str, Any] = {}
         if sampling.next_actions:
             optional["next_actions"] = tensor(actions)
             optional["next_actions_mask"] = tensor(lambda rng: rng.random(shape) < 0.8)

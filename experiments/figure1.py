@@ -3,9 +3,9 @@
     python experiments/figure1.py --out runs/figure1
     python experiments/figure1.py --datasets hopper-replay --seeds 0 1 --out runs/small
 
-Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 1, without the leaks of their code. Every
-flag of `seqeval run` can be given. A piece of work is one algorithm on one dataset with all five seeds; what
-OUT holds already is left alone, so the same command goes on where it was stopped.
+Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 1, without the leaks of their code. It
+takes every flag of `seqeval run`. A job is one algorithm on one dataset with all five seeds. Run the same
+command again to resume.
 """
 
 from __future__ import annotations

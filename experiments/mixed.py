@@ -1,12 +1,12 @@
-"""The third figure of the paper: what data brings when its distribution changes along the way.
+"""The third figure of the paper: data whose distribution changes along the way.
 
     python experiments/mixed.py --out runs/mixed
     python experiments/mixed.py --datasets mix:pendulum-replay:4000+pendulum-replay --protocol.window 4000 \
         --seeds 0 1 --out runs/small
 
-The first 333 000 transitions of D4RL's random data, then of medium, then of expert, of which minibatches are
-drawn from the newest 200 000. Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 3, without
-the leaks of their code. Every flag of `seqeval run` can be given.
+The first 333 000 transitions of D4RL's random data, then of medium, then of expert, where minibatches are
+sampled from the newest 200 000. Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 3, without
+the leaks of their code. It takes every flag of `seqeval run`.
 """
 
 from __future__ import annotations

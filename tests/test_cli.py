@@ -98,7 +98,6 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
         ".lock",
         "curves.pdf",
         "curves.png",
-        "driver.json",
         f"{folder}/finished.json",
         f"{folder}/policy.pt",
         f"{folder}/rows.jsonl",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import Seqeval, refused
 
-from seqeval import analysis, plots
+from seqeval import analysis, loading, plots
 from seqeval.analysis import tables
 from seqeval.cli import results
 
@@ -94,6 +94,7 @@ def test_a_new_figure_is_a_new_file(
         "FIGURE = FigureKind(figure)\n"
     )
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(tmp_path / "more")])
+    monkeypatch.setattr(loading, "_files", loading._files.__wrapped__)  # which a process lists once
     out = tmp_path / "w.svg"
     ended = seqeval("plot", finished, "--figure", "wins", "--out", out)
     assert ended == (0, f"{out}\n", "")

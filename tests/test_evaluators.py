@@ -11,7 +11,7 @@ import pytest
 from cluster import SMALL, checkpoints, differences, rows, run, run_partly
 from conftest import Seqeval, refused
 
-from seqeval import Evaluation, Online, Protocol, Study, UserError
+from seqeval import Evaluation, Online, Protocol, Study, UserError, loading
 from seqeval.execution.driver import JobsFailed
 
 EVALUATORS = """
@@ -213,3 +213,11 @@ def test_an_evaluator_that_raises_fails_its_job(file: Path, tmp_path: Path) -> N
     for overlap in ("off", "on"):
         with pytest.raises(JobsFailed, match=r"(?s)td3_bc · seed 0, 1:\nTraceback.*ZeroDivisionError"):
             run(study(file, "AtZero", online=Online()), tmp_path / overlap, overlap=overlap)
+
+
+def test_a_changed_file_of_an_evaluator_is_refused(file: Path, tmp_path: Path) -> None:
+    run(study(file, "AtZero"), tmp_path / "out")
+    file.write_text(EVALUATORS + "# changed\n")
+    loading.load_file.cache_clear()  # as in another process
+    with pytest.raises(UserError, match=r"evaluators.*mine\.py:AtZero is .* restore the file"):
+        run(study(file, "AtZero"), tmp_path / "out")

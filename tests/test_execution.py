@@ -346,7 +346,7 @@ def test_ctrl_c_saves_every_job_and_exits_with_130(tmp_path: Path) -> None:
         os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: to its jobs too
         _, output = parent.communicate(timeout=60)
     assert parent.returncode == 130
-    assert "stopping: every job finishes its update and saves itself; repeat to stop at once" in output
+    assert "stopping: every job saves a checkpoint; press Ctrl-C again to stop immediately" in output
     assert output.endswith("seqeval: interrupted; run the same command again to resume\n")
     assert "Traceback" not in output
     assert len(checkpoints(tmp_path / "out")) == 2

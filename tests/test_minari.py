@@ -186,9 +186,8 @@ def test_dicts_are_flattened_in_the_order_of_the_evaluation_environment(root: Pa
     assert (dataset.observations[4] == made.observation(first).astype(np.float32)).all()
     assert (dataset.next_observations[:3] == dataset.observations[1:4]).all()
     evaluator = Episodes(dataset.env_id, [0], Evaluation(episodes=2))
-    agents = SimpleNamespace(act=lambda observations: np.zeros(observations.shape[:2], np.int64))
-    assert evaluator.evaluate(agents, VisibleData((1,)))["episode_returns"] == [[5.0, 5.0]]
-    evaluator.close()
+    policies = SimpleNamespace(act=lambda observations: np.zeros(observations.shape[:2], np.int64))
+    assert evaluator.evaluate(policies, VisibleData((1,)))["episode_returns"] == [[5.0, 5.0]]
 
 
 def test_an_environment_that_flattens_already_is_not_wrapped_again(root: Path) -> None:

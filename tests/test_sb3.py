@@ -466,5 +466,5 @@ def test_study_learns_offline_then_online(tmp_path: Path) -> None:
 
 def test_discrete_algorithms_are_refused_for_continuous_actions(tmp_path: Path) -> None:
     study = Study(datasets=("pendulum-replay",), algorithms=("sb3:DQN",), seeds=(0,))
-    with pytest.raises(UserError, match="sb3:DQN: learns discrete actions, and those of Pendulum-v1 are con"):
+    with pytest.raises(UserError, match="sb3:DQN: supports discrete actions, but those of Pendulum-v1 are"):
         seqeval.run(study, tmp_path, Execution(jobs=1))

@@ -38,6 +38,7 @@ def study_json(invocations: list[dict[str, Any]]) -> dict[str, Any]:
         "protocol": {},
         "online": {},
         "evaluation": {},
+        "evaluators": {},
         "datasets": {name: {"env_id": None, "digest": name, "reference": None} for name in sorted(names)},
         "algorithms": {name: {"algorithm": name, "config": {}} for name in sorted(variants)},
         "invocations": invocations,

@@ -54,6 +54,7 @@ STUDY: dict[str, Any] = {
     "protocol": {"start": 100, "grow_by": 1, "window": None},
     "online": {"steps": 0},
     "evaluation": {"points": 2, "episodes": 10, "backend": "gymnasium"},
+    "evaluators": {},
     "precision": "full",
     "matmul": {"cpu": {"kernels": "blas", "operands": "float32"}},
     "datasets": {

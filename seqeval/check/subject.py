@@ -7,6 +7,7 @@ import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -71,28 +72,50 @@ class Subject:
 
         `data_seeds` replace the seeds of the replicas.
         """
-        spec, size = algorithm.spec, self.config.batch_size
+        spec, sampling = algorithm.spec, algorithm.sampling
+        shape: tuple[int, ...] = (self.config.batch_size,)
+        if sampling.kind == "sequences":
+            shape = (*shape, sampling.length)
         rngs = [stream(seed, "check", update) for seed in (data_seeds or algorithm.seeds)]
 
         def tensor(draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
             return _tensor([draw(rng) for rng in rngs], algorithm)
 
+        def observations(rng: np.random.Generator) -> np.ndarray:
+            return rng.standard_normal((*shape, spec.observation_size))
+
         def actions(rng: np.random.Generator) -> np.ndarray:
             if spec.discrete:
-                return rng.integers(spec.action_size, size=size)
-            return rng.uniform(-1, 1, (size, spec.action_size))
+                return rng.integers(spec.action_size, size=shape)
+            return rng.uniform(-1, 1, (*shape, spec.action_size))
 
-        return Batch(
-            observations=tensor(lambda rng: rng.standard_normal((size, spec.observation_size))),
+        batch = Batch(
+            observations=tensor(observations),
             actions=tensor(actions),
-            rewards=tensor(lambda rng: rng.standard_normal(size)),
-            next_observations=tensor(lambda rng: rng.standard_normal((size, spec.observation_size))),
-            terminated=tensor(lambda rng: rng.random(size) < 0.3),
+            rewards=tensor(lambda rng: rng.standard_normal(shape)),
+            next_observations=tensor(observations),
+            terminated=tensor(lambda rng: rng.random(shape) < 0.3),
             noise={
                 name: _tensor([draw_noise(noise, 1, rng)[0] for rng in rngs], algorithm)
                 for name, noise in algorithm.noise.items()
             },
         )
+        optional: dict[str, Any] = {}
+        if sampling.next_actions:
+            optional["next_actions"] = tensor(actions)
+            optional["next_actions_mask"] = tensor(lambda rng: rng.random(shape) < 0.8)
+        if sampling.returns_to_go:
+            known = optional["returns_to_go_mask"] = tensor(lambda rng: rng.random(shape) < 0.8)
+            optional["returns_to_go"] = batch.rewards.where(known > 0, -torch.inf)
+        if sampling.rows:
+            optional["rows"] = tensor(lambda rng: rng.integers(1000, size=shape))
+        if sampling.kind == "n_step":
+            optional["steps"] = tensor(lambda rng: rng.integers(1, sampling.length + 1, shape))
+        if sampling.kind == "sequences":
+            lengths = tensor(lambda rng: rng.integers(1, sampling.length + 1, (shape[0], 1)))
+            places = torch.arange(sampling.length, device=lengths.device)
+            optional["mask"] = (places < lengths).to(batch.rewards.dtype)
+        return replace(batch, **optional)
 
     def train(self, algorithm: Algorithm, first: int = 0, last: int = UPDATES) -> list[dict[str, Tensor]]:
         """Makes the updates from `first` up to `last`, and returns their metrics."""

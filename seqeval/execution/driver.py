@@ -155,6 +155,8 @@ def _run_jobs(
         finally:  # a second Ctrl-C, or the caller wants no more rows
             if running:
                 launcher.cancel()
+            elif stop.is_set():
+                DriverState(stop=True).write(out)  # also for jobs that a cluster restarts later
             else:
                 DriverState.remove(out)
     if failures:

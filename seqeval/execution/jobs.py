@@ -17,6 +17,7 @@ from seqeval import datasets, environments, evaluation, plugins
 from seqeval.config import Study
 from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
 from seqeval.training.agents import spec_of
 from seqeval.training.job import Job, Replica, RunKey
@@ -119,6 +120,7 @@ class ResolvedStudy:
             "protocol": asdict(self.study.protocol),
             "online": asdict(self.study.online),
             "evaluation": asdict(self.study.evaluation),
+            "evaluators": {name: code_sha256(name) for name in self.study.evaluation.evaluators},
             "precision": self.study.precision,
             "matmul": {self.device: asdict(self.backend)},
             "datasets": dict(self.descriptions),

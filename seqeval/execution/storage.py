@@ -202,14 +202,14 @@ class StudyDirectory:
     def admit(self, study: dict[str, Any]) -> None:
         """Stores the resolved study, merged with what is stored already.
 
-        `protocol`, `online`, `evaluation` and `precision` must be the same, and so must every dataset and
-        algorithm of the same name; new ones are added. The stored `matmul` backends are kept. Raises
-        UserError that names the first value that differs.
+        `protocol`, `online`, `evaluation`, `precision` and the code of evaluators must be the same, and so
+        must every dataset and algorithm of the same name; new ones are added. The stored `matmul` backends
+        are kept. Raises UserError that names the first value that differs.
         """
         self._claim()
         if self.study_file.exists():
             stored = self.study()
-            for group in ("protocol", "online", "evaluation"):
+            for group in ("protocol", "online", "evaluation", "evaluators"):
                 self._require_same(stored[group], study[group], group)
             self._require_same({"precision": stored["precision"]}, {"precision": study["precision"]})
             for kind in ("datasets", "algorithms"):
@@ -233,7 +233,8 @@ class StudyDirectory:
                         f"{self.path}: {group!r} is other data there; rename one of them, or give "
                         "another --out"
                     )
-                advice = "restore the file" if key == "code" else "use the same value"
+                is_code = key == "code" or group == "evaluators"
+                advice = "restore the file" if is_code else "use the same value"
                 name = f"{group}.{key}" if group else key
                 raise UserError(
                     f"{self.path}: {name} is {stored.get(key)!r} there and {given.get(key)!r} now; "

@@ -5,8 +5,8 @@
         --seeds 0 1 --out runs/small
 
 The first 333 000 transitions of D4RL's random data, then of medium, then of expert, where minibatches are
-sampled from the newest 200 000. Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 3, without
-the leaks of their code. It takes every flag of `seqeval run`.
+sampled from the newest 200 000. Sujit, Braga, Bornschein, Ebrahimi Kahou (arXiv 2212.08131), figure 3,
+without the leaks of their code. It takes every flag of `seqeval run`.
 """
 
 from __future__ import annotations

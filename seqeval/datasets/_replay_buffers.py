@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from seqeval import environments
 from seqeval.errors import UserError
@@ -40,7 +41,12 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
         raise UserError(f"{path}: the replay buffer is empty")
     environment = environments.describe(env_id)
     with closing(environments.make(env_id)) as env:
-        if buffer.action_space != env.action_space:
+        space, expected = buffer.action_space, env.action_space
+        # Equal boxes of Gymnasium may differ by a rounding error, and actions are scaled by their bounds.
+        if space != expected or (
+            isinstance(space, Box)
+            and not (np.array_equal(space.low, expected.low) and np.array_equal(space.high, expected.high))
+        ):
             raise UserError(
                 f"{path}: its actions, {' '.join(str(buffer.action_space).split())}, are not those of "
                 f"{env_id}; is this the right environment?"

@@ -41,7 +41,8 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
         raise UserError(f"{path}: the replay buffer is empty")
     environment = environments.describe(env_id)
     with closing(environments.make(env_id)) as env:
-        space, expected = buffer.action_space, env.action_space
+        space: Any = buffer.action_space
+        expected: Any = env.action_space
         # Equal boxes of Gymnasium may differ by a rounding error, and actions are scaled by their bounds.
         if space != expected or (
             isinstance(space, Box)

@@ -269,7 +269,7 @@ def test_a_file_that_changes_during_a_study_fails_only_its_job(linear_file: Path
 
     out, key = linear_file.parent / "out", RunKey("data", "Linear", 0)
     job = pickle.dumps(plugins.parse(f"{linear_file}:Linear"))
-    payload = worker.JobPayload("the job", [key], job, "cpu", out, save_every=60.0, overlap_after=inf)
+    payload = worker.JobPayload("the job", [key], job, "cpu", out, save_every=60.0, switch_after=inf)
     loading.load_file.cache_clear()  # as in another process
     linear_file.write_text(CODE + "# a comment\n")
     (failure,) = worker.run_payload(payload, threading.Event())

@@ -326,7 +326,7 @@ def test_slurm_jobs_evaluate_in_a_second_process_if_they_have_two_cpus(
     for number, (cpus, overlap) in enumerate(((1, "auto"), (2, "auto"), (1, "on"), (2, "off"))):
         settings = Slurm(cpus=cpus, detach=True)
         run(study, tmp_path / str(number), launcher="slurm", slurm=settings, overlap=overlap)
-    found = [payload.overlap_after for payload in submitted]
+    found = [payload.switch_after for payload in submitted]
     assert found == [float("inf"), driver.SWITCH_AFTER, 0.0, float("inf")]
 
 

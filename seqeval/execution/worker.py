@@ -55,12 +55,12 @@ class JobPayload:
     device: str
     out: Path
     save_every: float  # seconds
-    overlap_after: float  # seconds of evaluation after which a second process evaluates
+    switch_after: float  # seconds of evaluation after which a second process evaluates
 
     @classmethod
-    def create(cls, job: Job, out: Path, save_every: float, overlap_after: float) -> JobPayload:
+    def create(cls, job: Job, out: Path, save_every: float, switch_after: float) -> JobPayload:
         return cls(
-            job.title, job.runs, pickle.dumps(job), job.device, out.absolute(), save_every, overlap_after
+            job.title, job.runs, pickle.dumps(job), job.device, out.absolute(), save_every, switch_after
         )
 
 
@@ -68,8 +68,8 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
     """Runs a job with one thread; yields its rows once they are stored, and at the end why it failed, if it
     did.
 
-    The job saves itself and ends early once `stop` is set, which the driver's request to stop does too. One
-    thread per process is the fastest way to use all cores, and makes results independent of the number of
+    The job saves a checkpoint and ends after the current update once `stop` is set or the driver requests it.
+    One thread per process is the fastest way to use all cores, and makes results independent of the number of
     jobs.
     """
     directory = StudyDirectory(payload.out)
@@ -113,7 +113,7 @@ def _train(
     data = _load(job)
     runs = files(job, directory)
     with (
-        closing(_runner(job, data, payload.overlap_after)) as runner,
+        closing(_runner(job, data, payload.switch_after)) as runner,
         closing(RunFiles(job, runs, payload.save_every, stop, progress.lock)) as checkpoints,
     ):
         name = payload.out.resolve().name
@@ -133,16 +133,16 @@ def _load(job: Job) -> dict[str, Dataset]:
     }
 
 
-def _runner(job: Job, data: Mapping[str, Dataset], overlap_after: float) -> EvaluationRunner:
+def _runner(job: Job, data: Mapping[str, Dataset], switch_after: float) -> EvaluationRunner:
     """Where the job's evaluators run."""
     env_ids = {name: dataset.env_id for name, dataset in data.items()}
     setup = JobEvaluation(job, env_ids, torch.get_default_dtype())
     in_process = InProcessRunner(setup.evaluators)
     present = [env_id for env_id in env_ids.values() if env_id is not None]
     uses_data = any(find(name).uses_data for name in job.study.evaluation.evaluators)
-    if overlap_after == math.inf or uses_data or not present:
+    if switch_after == math.inf or uses_data or not present:
         return in_process
-    return SwitchingRunner(in_process, lambda: SubprocessRunner(setup, present), overlap_after)
+    return SwitchingRunner(in_process, lambda: SubprocessRunner(setup, present), switch_after)
 
 
 class Progress:

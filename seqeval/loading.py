@@ -1,4 +1,4 @@
-"""Loads what users can add to the suite: algorithms, evaluators, figures. Imports no torch.
+"""Loads what users can add to the suite: algorithms, evaluators, launchers, figures. Imports no torch.
 
 An object of a `Kind` has one of these names:
 

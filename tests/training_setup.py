@@ -17,10 +17,9 @@ from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner, InProcessRunner, Outcome, timed
 from seqeval.plugins import Variant
-from seqeval.training.checkpoints import State
 from seqeval.training.job import Job, JobEvaluation, Replica, RunKey
 from seqeval.training.matmul import default_backend
-from seqeval.training.trainer import Trainer
+from seqeval.training.trainer import State, Trainer
 from seqeval.types import Dataset, Row
 
 BUILT_IN = [name for name in plugins.names() if ":" not in name]  # algorithms with hidden layers to set

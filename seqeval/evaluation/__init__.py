@@ -49,7 +49,9 @@ class VisibleData:
 class Evaluator(ABC):
     """Measures R agents; created once for the replicas of a job that learn from one dataset."""
 
-    uses_data: ClassVar[bool] = True  # False: `evaluate` reads nothing of `visible` but `samples`
+    # Whether `evaluate` reads more of `visible` than `samples`. If one evaluator of a study does, all of them
+    # run in the training process, since a second process has no data.
+    uses_data: ClassVar[bool] = True
 
     def __init__(self, env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> None:
         """`env_id` is None if no environment fits the dataset; `seeds` has an entry for each replica."""

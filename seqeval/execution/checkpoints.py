@@ -5,13 +5,16 @@ every row to its run's file before training continues. A checkpoint holds the co
 replicas and the size of the row file at that moment. When a job is killed and the study is run again:
 
 1. `jobs.remaining` finds the runs that have not finished and, from their checkpoints, how many updates they
-   have made; runs with equal numbers resume in one job.
+   have made; runs with equal numbers in the same phase resume in one job. A run without a usable checkpoint
+   starts again.
 2. `RunFiles.load` cuts each row file back to the size in the checkpoint and returns the states.
 3. `training.Trainer` loads the states and continues; rows after the checkpoint are computed again, with the
    same values to the last bit on a CPU.
 
-A job that is asked to stop (Ctrl-C, SIGTERM, a time limit, `driver.json`) saves a checkpoint first. A process
-of the local launcher that dies is started once more by itself, and so are tasks of Ray.
+A job that is asked to stop (Ctrl-C, SIGTERM, a time limit, `driver.json`) saves a checkpoint first. Some jobs
+are resumed without a new command: one whose process dies, once, if the local launcher runs several in
+parallel; tasks of Ray, up to `ray.retries` times; jobs of Slurm at their time limit, or if the cluster
+requeues them.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ import time
 from collections.abc import Mapping
 
 from seqeval.execution.storage import Run
-from seqeval.training.checkpoints import State
 from seqeval.training.job import Job, Replica, RunKey
+from seqeval.training.trainer import State
 
 
 class RunFiles:
-    """Keeps the checkpoints of a job in the files of its runs; see `training.checkpoints.Checkpoints`."""
+    """Keeps the checkpoints of a job in the files of its runs; see `training.trainer.Checkpoints`."""
 
     def __init__(
         self,

@@ -3,6 +3,9 @@
 `indices` draws which rows each replica sees, `slicing` says which may be drawn. Facts of a transition that
 lie in other rows of the data are used only once they have arrived: once the row's position in the replica's
 order of arrival is less than the number of visible transitions.
+
+A new kind of minibatch is a class here, a name in `Sampling.kind`, its fields in `Batch`, and their made-up
+values in `check.subject`.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@ optionally followed by an online phase.
 
 The method is from Sujit, Braga, Bornschein, Ebrahimi Kahou, *Bridging the Gap Between Offline and Online
 Reinforcement Learning Evaluation Methodologies* (arXiv 2212.08131). `config.Protocol` holds the settings,
-`slicing` decides when each transition becomes visible, `job` what a replica is and when its rows are due.
+`slicing` decides when each transition becomes visible, `job` what a replica is and when its rows are due;
+`updater` makes an update, which an algorithm computes in `Algorithm.update`.
 """
 
 from __future__ import annotations
 
 import time
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -25,7 +27,6 @@ from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, window_start
 from seqeval.training.agents import AgentGroup, Agents
-from seqeval.training.checkpoints import Checkpoints, State
 from seqeval.training.job import Job, Point, Replica
 from seqeval.training.metrics import MetricMeans
 from seqeval.training.online import TrainingEnvironments
@@ -34,6 +35,27 @@ from seqeval.training.updater import make_updater
 from seqeval.types import Dataset, Row
 
 POLL = 0.2  # seconds between two looks at a running evaluation
+
+
+State = Mapping[str, typing.Any]  # of one replica: values that torch.save accepts
+
+
+class Checkpoints(typing.Protocol):
+    """Keeps the states of a job's runs; `execution.checkpoints` keeps them in files."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job has been asked to save itself and end."""
+
+    def due(self) -> bool:
+        """Whether it is time to save; always true while stopping."""
+
+    def save(self, updates: int, states: Mapping[Replica, State]) -> None:
+        """Saves the states of all replicas of some runs after so many updates; their rows up to now are
+        stored."""
+
+    def finish(self, updates: int, agents: Mapping[Replica, State]) -> None:
+        """Stores the final agents of some runs, and marks the runs as finished."""
 
 
 class Trainer:

@@ -1,4 +1,4 @@
-"""One update of R agents: called from Python, or captured as CUDA graphs and replayed.
+"""Makes one update of R agents: a minibatch, `Algorithm.update`, and the sums of its metrics.
 
 On a GPU the kernels of an update of small networks take less time than the host needs to launch them. A
 captured update is launched as a whole (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs), so

@@ -1,5 +1,9 @@
 """Where the jobs of a study run: one file for each launcher, with a subclass of `Launcher`;
-`Execution.launcher` names it."""
+`Execution.launcher` names it, or an entry point of the group `seqeval.launchers`, or `path/to/mine.py:Name`.
+
+Settings of a built-in launcher are a dataclass in `config.Execution`. A job on another machine is a
+`remote.RemoteJob`.
+"""
 
 from __future__ import annotations
 

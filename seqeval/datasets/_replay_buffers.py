@@ -40,18 +40,7 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
     if not buffer.size():
         raise UserError(f"{path}: the replay buffer is empty")
     environment = environments.describe(env_id)
-    with closing(environments.make(env_id)) as env:
-        space: Any = buffer.action_space
-        expected: Any = env.action_space
-        # Equal boxes of Gymnasium may differ by a rounding error, and actions are scaled by their bounds.
-        if space != expected or (
-            isinstance(space, Box)
-            and not (np.array_equal(space.low, expected.low) and np.array_equal(space.high, expected.high))
-        ):
-            raise UserError(
-                f"{path}: its actions, {' '.join(str(buffer.action_space).split())}, are not those of "
-                f"{env_id}; is this the right environment?"
-            )
+    _check_actions(path, buffer.action_space, env_id)
 
     steps = np.arange(buffer.size())
     if buffer.full:
@@ -91,6 +80,21 @@ def fields(path: Path, buffer: Any, env_id: str) -> tuple[dict[str, np.ndarray],
     if buffer.full:
         partial = np.r_[partial, episode[:, 0]]
     return raw, notes, partial
+
+
+def _check_actions(path: Path, space: Any, env_id: str) -> None:
+    """Raises UserError if the actions of a buffer are not those of the environment."""
+    with closing(environments.make(env_id)) as env:
+        expected: Any = env.action_space
+    same = space == expected
+    if same and isinstance(space, Box):
+        # Equal boxes of Gymnasium may differ by a rounding error, and actions are scaled by their bounds.
+        same = np.array_equal(space.low, expected.low) and np.array_equal(space.high, expected.high)
+    if not same:
+        raise UserError(
+            f"{path}: its actions, {' '.join(str(space).split())}, are not those of {env_id}; "
+            "is this the right environment?"
+        )
 
 
 def _at_limit(done: np.ndarray, limit: int | None, overwritten: bool) -> np.ndarray:

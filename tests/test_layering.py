@@ -12,9 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"errors", "signals", "seeding"},
-    {"atomic_io", "loading", "types", "slicing"},
+    {"atomic_io", "loading", "slicing"},
+    {"types"},
     {"algorithm", "config", "references", "environments"},
-    {"replay", "analysis", "evaluation", "datasets", "replicated", "collect"},
+    {"replay", "analysis", "datasets", "replicated"},
+    {"evaluation", "collect"},
     {"plugins"},
     {"training"},
     {"check", "execution"},
@@ -22,8 +24,6 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
-# Within a layer, in this direction only.
-BESIDE = {"types": {"loading"}, "collect": {"datasets"}, "evaluation": {"replay"}}
 HEAVY = (
     *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
     *("ray", "submitit", "tensorboard", "envpool"),
@@ -78,8 +78,7 @@ def test_files_import_from_lower_layers_only(path: Path) -> None:
     part = path.relative_to(ROOT / "seqeval").parts[0].removesuffix(".py")
     if part == "__init__":
         return
-    allowed = {part, *BESIDE.get(part, ())}
-    wrong = {other for other in parts(path) - allowed if HEIGHT[other] >= HEIGHT[part]}
+    wrong = {other for other in parts(path) - {part} if HEIGHT[other] >= HEIGHT[part]}
     assert not wrong, f"{path.relative_to(ROOT)} must not import {wrong}"
 
 

@@ -83,7 +83,7 @@ def rows(
         resolved = resolved.resumed(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-        if not resolved.jobs(directory):
+        if resolved.is_finished(directory):
             console.print(f"{directory.path}: every run is finished", highlight=False)
             if execution.log is not None:
                 yield from _logged(iter(()), directory)

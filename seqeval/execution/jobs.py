@@ -72,6 +72,15 @@ class ResolvedStudy:
         """With the matmul backend that `stored`, the study of the directory, was started with."""
         return replace(self, backend=MatmulBackend(**stored["matmul"][self.device]))
 
+    def is_finished(self, directory: StudyDirectory) -> bool:
+        """Whether every run has finished. Unlike `jobs` this reads no checkpoint."""
+        return all(
+            directory.run(name, variant.name, seed).finished
+            for name in self.descriptions
+            for variant in self.variants
+            for seed in self.study.seeds
+        )
+
     def jobs(self, directory: StudyDirectory, workers: int = 1, group: bool = False) -> list[Job]:
         """The jobs of all runs that have not finished.
 

@@ -33,7 +33,7 @@ class RowReader:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._bytes = self._known = 0
+        self._bytes = 0
         self._known = len(self._lines())
 
     def new(self) -> list[Row]:
@@ -68,7 +68,8 @@ class JobMonitor:
 
     def __init__(self, job: Job, directory: StudyDirectory) -> None:
         self.job, self.title = job, job.title
-        self.updates = self.total = job.updates
+        self.total = job.updates  # of all replicas together
+        self.updates = self.resumed_at = job.done * len(job.replicas)
         self.score = ""  # the latest mean over the replicas of each dataset
         self._runs = files(job, directory)
         self._replicas = Counter(replica.run for replica in job.replicas)
@@ -79,7 +80,6 @@ class JobMonitor:
         self._started = False
         self._rows: dict[str, list[Row]] = {name: [] for name in job.datasets}
         self._scores: dict[str, str] = {}
-        self.updates = self.resumed_at = job.done * len(job.replicas)
 
     def new_rows(self) -> list[Row]:
         """The rows since the last call, those with fewer updates first."""

@@ -97,4 +97,4 @@ class AgentGroup:
 
     def states(self) -> list[dict[str, Any]]:
         """What `Agents.load_states` accepts for these replicas alone."""
-        return [self.agents.state_of(replica) for replica in range(*self.replicas.indices(10**9))]
+        return [self.agents.state_of(replica) for replica in range(len(self.agents.seeds))[self.replicas]]

@@ -85,7 +85,7 @@ def samples_to_level(
     if (level is None) == (share is None):
         raise ValueError("give a level or a share of the last value")
     found = []
-    for key, (grid, values) in _line_curves(rows).items():
+    for key, (grid, values) in line_curves(rows).items():
         curves = bootstrap.resampled_mean(values, repetitions, *key[:3])
         levels = np.full(len(curves), level) if share is None else share * curves[:, -1]
         if share is None or levels[0] > 0:
@@ -102,7 +102,7 @@ def overtakings(rows: pd.DataFrame, repetitions: int = CROSSING_REPETITIONS) -> 
     in which the other line leads at the end, n is infinite; `holds` is the share of the others. The rows may
     have both phases.
     """
-    lines = _line_curves(rows)
+    lines = line_curves(rows)
     labels = line_labels([key[1:3] for key in lines])
     found = []
     for (dataset, unit), group in groupby(lines, key=lambda key: (key[0], key[3])):
@@ -110,7 +110,7 @@ def overtakings(rows: pd.DataFrame, repetitions: int = CROSSING_REPETITIONS) -> 
         # Most pairs have the same x, where each line's bootstrap is needed for several pairs.
         means = {key: bootstrap.resampled_mean(lines[key][1], repetitions, *key[:3]) for key in keys}
         for first, second in combinations(keys, 2):
-            grid = _common_grid([lines[first][0], lines[second][0]])
+            grid = common_grid([lines[first][0], lines[second][0]])
             if not len(grid):
                 continue
             first_mean, second_mean = (
@@ -153,12 +153,12 @@ def _last_crossings(grid: np.ndarray, leads: np.ndarray) -> np.ndarray:
     return np.where(behind[:, -1], np.inf, np.where(behind.any(axis=1), crossing, grid[0]))
 
 
-def _line_curves(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[np.ndarray, np.ndarray]]:
+def line_curves(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[np.ndarray, np.ndarray]]:
     """For each line (dataset, variant, study, unit) its grid (X,) and its seeds' values there (S, X)."""
     lines = {}
     for key, runs in groupby(run_curves(rows), key=lambda run: (*run[0][:3], run[0][4])):
         seeds = [(n, values) for _, n, values in runs]
-        grid = _common_grid([n for n, _ in seeds])
+        grid = common_grid([n for n, _ in seeds])
         if len(grid):
             lines[key] = grid, np.stack([np.interp(grid, n, values) for n, values in seeds])
     return lines
@@ -169,12 +169,12 @@ def _curves_by_share(
 ) -> tuple[np.ndarray, dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]]:
     """A grid of shares (X,); for each (variant, study) the scores of its runs there (n, X) and their dataset
     numbers (n,)."""
-    offline = _line_curves(rows[rows["phase"] == "offline"])
+    offline = line_curves(rows[rows["phase"] == "offline"])
     names = sorted({key[0] for key in offline})
     if {key[3] for key in offline} - {"score"}:
         raise ValueError("only scores can be aggregated over datasets")
     shares = {key: line[0] / transitions[key[0]] for key, line in offline.items()}
-    grid = _common_grid(list(shares.values()))
+    grid = common_grid(list(shares.values()))
     if not len(grid):
         late = max(shares, key=lambda key: shares[key][0])
         early = min(shares, key=lambda key: shares[key][-1])
@@ -198,7 +198,7 @@ def _curves_by_share(
     return grid, lines
 
 
-def _common_grid(grids: Sequence[np.ndarray]) -> np.ndarray:
+def common_grid(grids: Sequence[np.ndarray]) -> np.ndarray:
     """Every x of any grid inside the range that all share; an even grid there if these are too many."""
     low, high = max(grid[0] for grid in grids), min(grid[-1] for grid in grids)
     union = np.unique(np.concatenate(grids))

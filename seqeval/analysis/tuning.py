@@ -57,7 +57,8 @@ def best_of_k(
         wanted = default_k(len(lines)) if k is None else list(k)
         if max(wanted) > len(lines):
             raise UserError(
-                f"k: {max(wanted)} settings cannot be chosen from the {len(lines)} of {sweep[1]} on {sweep[0]}"
+                f"k: {max(wanted)} settings cannot be chosen from the {len(lines)} of {sweep[1]} "
+                f"on {sweep[0]}"
             )
         if min(wanted) < 1:
             raise UserError(f"k: must be at least 1, not {min(wanted)}")

@@ -37,6 +37,7 @@ class Config(algorithm.Config):
         "hidden": (1, inf),
         "actor_hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "beta", "weight_decay")
 
     learning_rate: float = 3e-4  # of actor and critics
     discount: float = 0.99

@@ -27,6 +27,7 @@ from ._optim import Adam
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
+    batchable = ("learning_rate",)
 
     learning_rate: float = 1e-3
     decay_learning_rate: bool = False  # to 0 by a cosine; set by protocol.learning_rate_decay

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
 
 from ._losses import td_target, twin_critic_loss
 from ._networks import Critics, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
@@ -37,6 +37,7 @@ class Config(algorithm.Config):
         "sampled_actions": (1, inf),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "weight")
 
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99
@@ -117,7 +118,8 @@ class CQL(Algorithm):
 
         self.temperature_optimizer.minimize(temperature_loss)
         self.actor_optimizer.minimize(actor_loss)
-        self.critic_optimizer.minimize(critic_loss + c.weight * conservative_loss)
+        weighted = per_replica(c.weight, conservative_loss) * conservative_loss
+        self.critic_optimizer.minimize(critic_loss + weighted)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {
             "critic_loss": critic_loss.detach(),

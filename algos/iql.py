@@ -36,6 +36,7 @@ class Config(algorithm.Config):
         "max_weight": (0, inf),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "expectile", "temperature", "max_weight")
 
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics

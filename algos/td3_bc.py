@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
 
-from ._losses import td_target, twin_critic_loss
+from ._losses import clipped_noise, td_target, twin_critic_loss
 from ._networks import MLP, Critics, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -37,6 +37,10 @@ class Config(algorithm.Config):
         "exploration_noise": (0, inf),
         "hidden": (1, inf),
     }
+    batchable = (
+        *("learning_rate", "discount", "target_rate", "alpha"),
+        *("policy_noise", "noise_clip", "exploration_noise"),
+    )
 
     normalize_observations: bool = True  # by mean and std of the visible data
     learning_rate: float = 3e-4  # of actor and critics
@@ -83,7 +87,7 @@ class TD3BC(Algorithm):
         c = self.config
         self.updates += 1
         with torch.no_grad():
-            smoothing = (batch.noise["target_action"] * c.policy_noise).clamp(-c.noise_clip, c.noise_clip)
+            smoothing = clipped_noise(batch.noise["target_action"], c.policy_noise, c.noise_clip)
             next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
             next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
             target = td_target(batch, next_value, c.discount)
@@ -95,7 +99,8 @@ class TD3BC(Algorithm):
         if self.updates % c.policy_delay == 0:
             actions = self.actor(batch.observations).tanh()
             q = self.critics.q1_forward_frozen(batch.observations, actions)
-            scale = c.alpha / q.detach().abs().mean(-1)
+            scale = q.detach().abs().mean(-1).reciprocal()
+            scale = per_replica(c.alpha, scale) * scale
             imitation = (actions - batch.actions).square().mean((1, 2))
             actor_loss = imitation - scale * q.mean(-1)
             self.actor_optimizer.minimize(actor_loss)
@@ -107,7 +112,8 @@ class TD3BC(Algorithm):
         return self.actor(observations).tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
-        return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
+        std = per_replica(self.config.exploration_noise, noise)
+        return (self.act(observations) + std * noise).clamp(-1, 1)
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -13,9 +13,10 @@ rules ensure that:
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf
 from typing import Any, ClassVar, Literal
 
@@ -38,6 +39,7 @@ __all__ = [
     "Spec",
     "UserError",
     "Vector",
+    "per_replica",
     "stream",
 ]
 
@@ -48,9 +50,14 @@ class Config:
 
     `limits` gives the lowest and highest value of a number, or of each number of a tuple. Raises UserError
     for a value outside them.
+
+    `batchable` names the numbers that may differ between the replicas of a job, so that a sweep over them is
+    trained together. Where they do, the config of the algorithm holds a tensor (R,) in place of the number;
+    the algorithm uses it through `per_replica`, and a run's numbers must stay those that it has on its own.
     """
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"batch_size": (1, inf)}
+    batchable: ClassVar[tuple[str, ...]] = ()
 
     batch_size: int = 256  # transitions in a minibatch
     normalize_observations: bool = False  # by mean and std of the visible data
@@ -65,6 +72,38 @@ class Config:
             if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
                 span = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
                 raise UserError(f"{name} must be {span}, not {value}")
+
+
+def per_replica(setting: float | Tensor, tensor: Tensor) -> float | Tensor:
+    """A batchable setting, to be combined with a tensor (R, ...): a number stays as it is; one value for each
+    replica (R,) becomes (R, 1, ...), in the tensor's dtype.
+
+    Put a number on the right of a division: torch divides a number by a tensor with other roundings than a
+    tensor by a tensor.
+    """
+    if not isinstance(setting, Tensor):
+        return setting
+    return setting.to(tensor.dtype).view(-1, *(1 for _ in tensor.shape[1:]))
+
+
+def structure(config: Config) -> tuple[tuple[str, Any], ...]:
+    """The settings that must be equal for replicas to be trained together."""
+    return tuple(
+        (field.name, getattr(config, field.name))
+        for field in fields(config)
+        if field.name not in config.batchable
+    )
+
+
+def merge_configs(configs: Sequence[Config], device: torch.device) -> Config:
+    """One config for replicas of equal `structure`: each setting that differs is a float64 tensor (R,)."""
+    merged = copy.copy(configs[0])
+    for name in merged.batchable:
+        values = [getattr(config, name) for config in configs]
+        if any(value != values[0] for value in values):
+            # Not by `replace`, since the limits were checked for each number.
+            object.__setattr__(merged, name, torch.tensor(values, dtype=torch.float64, device=device))
+    return merged
 
 
 @dataclass(frozen=True)

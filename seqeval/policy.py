@@ -60,6 +60,6 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
             f"{run.policy}: damaged; remove its folder and run the study again, which repeats only that seed"
         ) from error
     found, device = plugins.find(variant.algorithm), torch.device("cpu")
-    agents = Agents(found, variant.config, [environment], [seed], saved["updates"], device)
+    agents = Agents(found, [variant.config], [environment], [seed], saved["updates"], device)
     agents.load_states([saved])
     return Policy(agents, entry["env_id"])

@@ -192,13 +192,12 @@ def test_a_replica_that_fails_says_so_and_leaves_the_others_alone() -> None:
 
 def test_a_saved_state_acts_the_same_in_other_agents() -> None:
     training, dataset = train("td3_bc", [0, 9]), small_dataset()
-    config, (first, second) = training.job.variant.config, training.checkpoints.finished.values()
+    config, (first, second) = training.job.config, training.checkpoints.finished.values()
 
     def agents(seeds: list[int], states: list) -> Agents:
         environment = environments.of(dataset)
-        created = Agents(
-            training.job.algorithm, config, [environment] * len(seeds), seeds, 62, torch.device("cpu")
-        )
+        count, device = len(seeds), torch.device("cpu")
+        created = Agents(training.job.algorithm, [config] * count, [environment] * count, seeds, 62, device)
         created.load_states(states)
         return created
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from seqeval import datasets, environments, evaluation, plugins
+from seqeval.algorithm import structure
 from seqeval.config import Study
 from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
@@ -84,35 +85,46 @@ class ResolvedStudy:
     def jobs(self, directory: StudyDirectory, workers: int = 1, group: bool = False) -> list[Job]:
         """The jobs of all runs that have not finished.
 
-        The seeds of a variant on a dataset share a job, unless that would leave workers idle; with `group` so
-        do datasets with equal spaces. On the CPU a run's numbers are the same, to the last bit, in any job;
-        on a GPU they are not, so there the number of workers does not divide jobs.
+        The seeds of a variant on a dataset share a job, and so do variants that differ in batchable settings
+        only, unless that would leave workers idle; with `group` so do datasets with equal spaces. On the CPU
+        a run's numbers are the same, to the last bit, in any job; on a GPU they are not, so there the number
+        of workers does not divide jobs.
         """
         batches: dict[Any, list[Job]] = {}
         for name, entry in self.descriptions.items():
-            for variant in self.variants:
-                job = self._job(name, entry["transitions"], variant)
+            for together in self._batchable_variants():
+                job = self._job(name, entry["transitions"], together)
                 for number, part in enumerate(remaining(job, directory)):
-                    key = (name, variant.name, number)
+                    key = (name, together[0].name, number)
                     batches.setdefault(_group_key(part) if group else key, []).append(part)
         shares = -(-workers // len(batches)) if batches and self.device == "cpu" else 1
         jobs = []
         for parts in batches.values():
             replicas = [replica for part in parts for replica in part.replicas]
+            # A share has the same variants and seeds on all datasets.
+            runs = list(dict.fromkeys((replica.variant.name, replica.seed) for replica in replicas))
             for share in range(shares):
-                seeds = set(sorted({replica.seed for replica in replicas})[share::shares])
-                chosen = [replica for replica in replicas if replica.seed in seeds]
+                of_share = set(runs[share::shares])
+                chosen = [r for r in replicas if (r.variant.name, r.seed) in of_share]
                 if chosen:
                     jobs.append(parts[0].with_replicas(chosen))
         return jobs
 
-    def _job(self, dataset: str, size: int, variant: Variant) -> Job:
-        """All seeds of a variant on a dataset."""
+    def _batchable_variants(self) -> list[list[Variant]]:
+        """The variants, those together that can be trained in one job."""
+        groups: dict[Any, list[Variant]] = {}
+        for variant in self.variants:
+            groups.setdefault((variant.algorithm, structure(variant.config)), []).append(variant)
+        return list(groups.values())
+
+    def _job(self, dataset: str, size: int, variants: Sequence[Variant]) -> Job:
+        """All seeds of some variants on a dataset."""
         schedules = self.study.protocol.schedules(size)
         return Job(
             self.study,
             tuple(
                 Replica(dataset, variant, seed, schedule)
+                for variant in variants
                 for seed in self.study.seeds
                 for schedule in schedules
             ),
@@ -153,7 +165,7 @@ class ResolvedStudy:
         }
 
     def _updates(self, dataset: str, variant: Variant) -> int:
-        job = self._job(dataset, self.descriptions[dataset]["transitions"], variant)
+        job = self._job(dataset, self.descriptions[dataset]["transitions"], [variant])
         return job.total_updates(job.replicas[0])
 
 
@@ -180,13 +192,12 @@ def files(job: Job, directory: StudyDirectory) -> dict[RunKey, Run]:
 
 def _group_key(job: Job) -> tuple[Any, ...]:
     """Equal for jobs whose replicas can be trained together."""
-    variant, replica = job.variant, job.replicas[0]
-    algorithm, total = plugins.find(variant.algorithm), job.total_updates(replica)
-    offline = replica.schedule.updates
+    replica = job.replicas[0]
+    total, offline = job.total_updates(replica), replica.schedule.updates
     return (
-        variant.name,
+        replica.variant.name,
         spec_of(job.environments[replica.dataset]),
-        total if algorithm.depends_on_total_updates(variant.config) else None,
+        total if job.algorithm.depends_on_total_updates(job.config) else None,
         job.done,
         offline if job.done >= offline else None,
     )

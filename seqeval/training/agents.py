@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, Config
+from seqeval.algorithm import Algorithm, Config, merge_configs
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
 from seqeval.types import Discrete, Environment, Spec, Vector
 
@@ -29,14 +29,16 @@ class Agents:
     def __init__(
         self,
         algorithm: type[Algorithm],
-        config: Config,
+        configs: Sequence[Config],
         environments: Sequence[Environment],
         seeds: Sequence[int],
         total_updates: int,
         device: torch.device,
     ) -> None:
-        """Fresh agents; `environments` and `seeds` have an entry for each replica."""
+        """Fresh agents; `configs` (of equal structure), `environments` and `seeds` have an entry for each
+        replica."""
         self.seeds = tuple(seeds)
+        config = merge_configs(configs, device)
         self.algorithm = algorithm(spec_of(environments[0]), config, seeds, total_updates, device)
         self.actions = batched_action_mapping([environment.actions for environment in environments], device)
         self.normalizer: ObservationNormalizer | None = None

@@ -74,7 +74,7 @@ class Trainer:
         resume from, None to start fresh."""
         self.job, self.datasets, self.runner, self.checkpoints = job, datasets, runner, checkpoints
         self.study, self.study_name = job.study, study_name
-        self.config: Config = job.variant.config
+        self.config: Config = job.config
         self.device = torch.device(job.device)
         self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now

@@ -49,7 +49,7 @@ def three_values(name: str, setting: str) -> list[float]:
     """Values of a setting that give different numbers."""
     default = getattr(plugins.find(name).Config(), setting)
     default = 1.0 if setting == "max_weight" else default  # a bound of 100 is not reached
-    return [default, 0.5 * default + 0.01, 0.9 * default + 0.02]
+    return [default, 0.5 * default + 0.01, 0.8 * default + 0.03]
 
 
 @pytest.mark.parametrize(("name", "setting"), BATCHABLE, ids=map(":".join, BATCHABLE))

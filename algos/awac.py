@@ -38,6 +38,7 @@ class Config(algorithm.Config):
         "actor_hidden": (1, inf),
     }
     batchable = ("learning_rate", "discount", "target_rate", "beta", "weight_decay")
+    ranges = {"beta": "log(0.3,10)", "learning_rate": "log(1e-4,1e-3)"}  # beta: the paper's 0.3 and jaxrl's 2
 
     learning_rate: float = 3e-4  # of actor and critics
     discount: float = 0.99

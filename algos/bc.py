@@ -28,6 +28,7 @@ from ._optim import Adam
 class Config(algorithm.Config):
     limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
     batchable = ("learning_rate",)
+    ranges = {"learning_rate": "log(1e-4,3e-3)"}
 
     learning_rate: float = 1e-3
     decay_learning_rate: bool = False  # to 0 by a cosine; set by protocol.learning_rate_decay

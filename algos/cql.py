@@ -38,6 +38,7 @@ class Config(algorithm.Config):
         "hidden": (1, inf),
     }
     batchable = ("learning_rate", "discount", "target_rate", "weight")
+    ranges = {"weight": "log(0.5,20)", "learning_rate": "log(3e-5,3e-4)"}  # around the paper's 5 and 10
 
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99

@@ -37,6 +37,7 @@ class Config(algorithm.Config):
         "hidden": (1, inf),
     }
     batchable = ("learning_rate", "discount", "target_rate", "expectile", "temperature", "max_weight")
+    ranges = {"expectile": "uniform(0.5,0.95)", "temperature": "log(0.5,10)"}  # as tuned in arXiv 2305.09836
 
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics

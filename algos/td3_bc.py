@@ -41,6 +41,7 @@ class Config(algorithm.Config):
         *("learning_rate", "discount", "target_rate", "alpha"),
         *("policy_noise", "noise_clip", "exploration_noise"),
     )
+    ranges = {"alpha": "log(1,10)"}  # around the paper's 1 to 4, and to 1/0.1 as tuned in arXiv 2305.09836
 
     normalize_observations: bool = True  # by mean and std of the visible data
     learning_rate: float = 3e-4  # of actor and critics

@@ -54,10 +54,14 @@ class Config:
     `batchable` names the numbers that may differ between the replicas of a job, so that a sweep over them is
     trained together. Where they do, the config of the algorithm holds a tensor (R,) in place of the number;
     the algorithm uses it through `per_replica`, and a run's numbers must stay those that it has on its own.
+
+    `ranges` gives the settings that a random search draws if it is given none, and from where: "log(0.5,10)",
+    "uniform(0.5,0.95)" or "0.1|0.2" (`seqeval.sweeps`).
     """
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = {"batch_size": (1, inf)}
     batchable: ClassVar[tuple[str, ...]] = ()
+    ranges: ClassVar[Mapping[str, str]] = {}
 
     batch_size: int = 256  # transitions in a minibatch
     normalize_observations: bool = False  # by mean and std of the visible data

@@ -6,7 +6,7 @@ Each raises UserError for invalid values. This module imports neither torch nor 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from seqeval.errors import UserError
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
@@ -257,9 +257,12 @@ class Study:
     data."""
     algorithms: tuple[str, ...]
     """Names (`seqeval algorithms list`), optionally with settings: "iql:expectile=0.9,name=iql-0.9". Your own
-    algorithm: path/to/mine.py:MyAlgo, optionally with settings."""
+    algorithm: path/to/mine.py:MyAlgo, optionally with settings. Sweeps: "iql:expectile=0.5|0.7|0.9" for each
+    value, "td3_bc:random(12),alpha=log(0.5,10)" for 12 random ones."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each; the seed also determines the order of arrival."""
+    sweep_seeds: tuple[int, ...] = ()
+    """Seeds of the variants of sweeps; none: those of `seeds`."""
     protocol: Protocol = field(default_factory=Protocol)
     online: Online = field(default_factory=Online)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -276,16 +279,19 @@ class Study:
     """Load pickles that run code while loading, such as replay buffers of Stable-Baselines3."""
 
     def __post_init__(self) -> None:
-        for name in ("datasets", "algorithms", "seeds"):
+        algorithms: Any = self.algorithms
+        if not isinstance(algorithms, str):
+            object.__setattr__(self, "algorithms", tuple(map(str, algorithms)))  # a Sweep is its text
+        for name in ("datasets", "algorithms", "seeds", "sweep_seeds"):
             values = getattr(self, name)
             if isinstance(values, str):
                 raise UserError(f"{name}: must be a tuple: ({values!r},)")
-            if not values:
+            if not values and name != "sweep_seeds":
                 raise UserError(f"{name}: name at least one")
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
                 raise UserError(f"{name}: {', '.join(repeated)} is named more than once")
-        if min(self.seeds) < 0:
-            raise UserError(f"seeds: {min(self.seeds)} is negative")
+            if name.endswith("seeds") and min(values, default=0) < 0:
+                raise UserError(f"{name}: {min(values)} is negative")
         if self.online.steps and self.protocol.regime == "retrain":
             raise UserError(
                 "online.steps: protocol.regime retrain trains a separate agent for each size, so there is no "

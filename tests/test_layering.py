@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"errors", "signals", "seeding"},
-    {"atomic_io", "loading", "slicing"},
+    {"atomic_io", "loading", "slicing", "sweeps"},
     {"types"},
     {"algorithm", "config", "references", "environments"},
     {"replay", "analysis", "datasets", "replicated"},

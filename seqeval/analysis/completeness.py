@@ -28,6 +28,16 @@ def with_planned_end(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]
     return rows.assign(planned=[ends[key] for key in zip(rows["study"], rows["dataset"], strict=True)])
 
 
+def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The seeds that were asked for of each variant of a study.json, in ascending order."""
+    seeds: dict[str, set[int]] = {variant: set() for variant in study["algorithms"]}
+    for invocation in study["invocations"]:
+        of_sweeps = invocation.get("sweep_seeds") or invocation["seeds"]
+        for variant, settings in study["algorithms"].items():
+            seeds[variant].update(of_sweeps if "sweep" in settings else invocation["seeds"])
+    return {variant: sorted(found) for variant, found in seeds.items()}
+
+
 def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """(dataset, variant, study, seed, reason) of each incomplete seed.
 

@@ -60,10 +60,14 @@ def rerun_command(study: dict[str, Any], name: str) -> str:
     has changed.
     """
     datasets = [dataset["given"] for dataset in study["datasets"].values()]
-    seeds = sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]})
+    from seqeval import analysis
+
+    seeds = analysis.planned_seeds(study)
+    if len({tuple(of_variant) for of_variant in seeds.values()}) > 1:
+        raise UserError("the variants of its sweeps have other seeds than the other variants")
     words = ["seqeval", "run", "--datasets", *datasets, "--algorithms"]
     words += [_algorithm_text(variant, settings) for variant, settings in study["algorithms"].items()]
-    words += ["--seeds", *map(str, seeds)]
+    words += ["--seeds", *map(str, next(iter(seeds.values())))]
     for group, defaults in (("protocol", Protocol()), ("online", Online()), ("evaluation", Evaluation())):
         words += _flags(group, study[group], defaults)
     if environment := _environment(study):
@@ -119,7 +123,7 @@ def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
     full = f"{variant.algorithm}:{','.join([*changed, f'name={name}'])}"
     for text in (name, variant.algorithm, full):
         try:
-            if plugins.parse(text) == variant:
+            if plugins.parse(text) == dataclasses.replace(variant, sweep=None):
                 return text
         except UserError:
             continue

@@ -74,14 +74,17 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
 def run_statuses(directory: Path) -> list[RunStatus]:
     """The status of every requested run. Raises UserError if the directory contains no study."""
     study_directory = StudyDirectory(directory)
-    invocations = study_directory.study()["invocations"]
+    study = study_directory.study()
+    invocations = study["invocations"]
     began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
     locked, now = atomic_io.is_locked(directory), time.time()
     totals: dict[tuple[str, str, int], float] = {}
     for invocation in invocations:
         for dataset, variants in invocation["updates"].items():
             for variant, total in variants.items():
-                totals |= {(dataset, variant, seed): total for seed in invocation["seeds"]}
+                in_sweep = "sweep" in study["algorithms"][variant]
+                seeds = (in_sweep and invocation.get("sweep_seeds")) or invocation["seeds"]
+                totals |= {(dataset, variant, seed): total for seed in seeds}
     runs = []
     for (dataset, variant, seed), total in totals.items():
         files = study_directory.run(dataset, variant, seed)

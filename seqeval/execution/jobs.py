@@ -79,8 +79,12 @@ class ResolvedStudy:
             directory.run(name, variant.name, seed).finished
             for name in self.descriptions
             for variant in self.variants
-            for seed in self.study.seeds
+            for seed in self.seeds(variant)
         )
+
+    def seeds(self, variant: Variant) -> tuple[int, ...]:
+        """The seeds of the runs of a variant."""
+        return self.study.seeds if variant.sweep is None else self.study.sweep_seeds or self.study.seeds
 
     def jobs(self, directory: StudyDirectory, workers: int = 1, group: bool = False) -> list[Job]:
         """The jobs of all runs that have not finished.
@@ -125,7 +129,7 @@ class ResolvedStudy:
             tuple(
                 Replica(dataset, variant, seed, schedule)
                 for variant in variants
-                for seed in self.study.seeds
+                for seed in self.seeds(variant)
                 for schedule in schedules
             ),
             {name: entry["given"] for name, entry in self.descriptions.items()},
@@ -150,6 +154,7 @@ class ResolvedStudy:
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
+                    "sweep_seeds": list(self.study.sweep_seeds),
                     "updates": {  # of each run
                         name: {v.name: self._updates(name, v) for v in self.variants}
                         for name in self.descriptions

@@ -26,6 +26,7 @@ from torch import Tensor
 from seqeval.errors import UserError
 from seqeval.seeding import stream
 from seqeval.types import Batch, Image, Spec, Vector
+from seqeval.validation import check_fields
 
 __all__ = [
     "ActionSpace",
@@ -49,7 +50,7 @@ class Config:
     """The settings that the suite itself reads; every algorithm's own `Config` extends it.
 
     `limits` gives the lowest and highest value of a number, or of each number of a tuple. Raises UserError
-    for a value outside them.
+    for a value outside them, and for a value of a wrong type.
 
     `batchable` names the numbers that may differ between the replicas of a job, so that a sweep over them is
     trained together. Where they do, the config of the algorithm holds a tensor (R,) in place of the number;
@@ -68,12 +69,14 @@ class Config:
     scale_rewards: bool = False  # as in the IQL paper: locomotion to returns of about 1000, AntMaze r - 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         limits = {
             name: span for cls in type(self).__mro__ for name, span in getattr(cls, "limits", {}).items()
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if not all(low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
+            numbers = () if value is None else value if isinstance(value, tuple) else (value,)
+            if not all(low <= number <= high for number in numbers):
                 span = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
                 raise UserError(f"{name} must be {span}, not {value}")
 

@@ -1,6 +1,7 @@
 """The settings of a study and of its execution: frozen dataclasses, which the command line uses too.
 
-Each raises UserError for invalid values. This module imports neither torch nor data.
+Each raises UserError for values of a wrong type, and for values that are not allowed. This module imports
+neither torch nor data.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Any, Literal
 
 from seqeval.errors import UserError
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
+from seqeval.sweeps import Sweep
 from seqeval.types import DataRules, Precision
+from seqeval.validation import check_fields
 
 Overlap = Literal["auto", "on", "off"]
 
@@ -53,6 +56,7 @@ class Protocol:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "protocol")
         _require_positive(self, "protocol")
 
     def schedules(self, size: int) -> list[Schedule]:
@@ -93,6 +97,7 @@ class Online:
     share of each minibatch that is online data."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "online")
         if self.steps < 0:
             raise UserError(f"online.steps: must be at least 0, not {self.steps}")
         if self.updates_per_step < 1:
@@ -127,6 +132,7 @@ class Evaluation:
     """What is measured at each point: episodes, evaluators of installed packages, or path/to/mine.py:Name."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "evaluation")
         _require_positive(self, "evaluation")
         if repeated := sorted({name for name in self.evaluators if self.evaluators.count(name) > 1}):
             raise UserError(f"evaluation.evaluators: {', '.join(repeated)} is named more than once")
@@ -145,6 +151,7 @@ class Ray:
     """How often a job whose process or machine dies is resumed."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "ray")
         if self.gpus_per_job < 0 or (self.gpus_per_job > 1 and self.gpus_per_job % 1):
             raise UserError(f"ray.gpus_per_job: a share up to 1 or a whole number, not {self.gpus_per_job}")
         if self.retries < 0:
@@ -171,6 +178,7 @@ class Slurm:
     """Return at once instead of waiting; `seqeval status` shows the progress."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "slurm")
         if self.time_limit < 5:
             raise UserError(f"slurm.time_limit: minutes, at least 5, not {self.time_limit}")
         if self.cpus < 1 or self.gpus < 0 or self.memory <= 0:
@@ -206,6 +214,7 @@ class Execution:
     """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs: must be at least 1, not {self.jobs}")
         if not self.save_every >= 0:
@@ -280,12 +289,12 @@ class Study:
 
     def __post_init__(self) -> None:
         algorithms: Any = self.algorithms
-        if not isinstance(algorithms, str):
-            object.__setattr__(self, "algorithms", tuple(map(str, algorithms)))  # a Sweep is its text
+        if isinstance(algorithms, list | tuple):
+            texts = tuple(str(given) if isinstance(given, Sweep) else given for given in algorithms)
+            object.__setattr__(self, "algorithms", texts)
+        check_fields(self)
         for name in ("datasets", "algorithms", "seeds", "sweep_seeds"):
             values = getattr(self, name)
-            if isinstance(values, str):
-                raise UserError(f"{name}: must be a tuple: ({values!r},)")
             if not values and name != "sweep_seeds":
                 raise UserError(f"{name}: name at least one")
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):

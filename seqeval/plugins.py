@@ -12,13 +12,13 @@ import ast
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import chain
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from seqeval import loading, sweeps
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
 from seqeval.replicated import replicate
+from seqeval.validation import convert
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
 RESERVED = ("algorithm", "code", "name", "sweep")  # keys stored or given next to the settings of a variant
@@ -98,11 +98,13 @@ def config_fault(found: type[Algorithm]) -> str | None:
         return f"its Config must construct without arguments, but raises {loading.one_line(error)}"
     for field in fields(config):
         try:
-            _typed(getattr(values, field.name), hints[field.name])
-        except ValueError:
+            convert(getattr(values, field.name), hints[field.name])
+        except ValueError as error:  # a Config with a __post_init__ of its own
+            return f"its Config's {field.name} {error}"
+        except TypeError:
             return (
-                f"its Config's {field.name} = {getattr(values, field.name)!r} does not match its type, or "
-                "it is not one of the types bool, int, float, str, Literal, a tuple of these, these | None"
+                f"its Config's {field.name} is of the type {field.type}; use bool, int, float, str, Literal, "
+                "a tuple of these, these | None"
             )
     return None
 
@@ -197,8 +199,8 @@ def restore(name: str, settings: dict[str, Any]) -> Variant:
         raise UserError(f"{name}: {file} has changed since the study started; restore the earlier file")
     hints = get_type_hints(config_class)
     try:
-        values = {key: _typed(value, hints[key]) for key, value in settings["config"].items()}
-    except (KeyError, ValueError) as error:
+        values = {key: convert(value, hints[key]) for key, value in settings["config"].items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{name}: {algorithm!r} no longer has the settings that the study recorded"
         ) from error
@@ -214,31 +216,6 @@ def _parse_value(key: str, text: str, kind: Any) -> Any:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError):
             value = text  # a word without quotes
-        return _typed(value, kind)
-    except ValueError:
-        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-        raise UserError(f"{key} must be {wanted}, not {text!r}") from None
-
-
-def _typed(value: Any, kind: Any) -> Any:
-    """The value converted to its type: a list to a tuple, an int to a float. Raises ValueError."""
-    if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        items = get_args(kind)
-        if items[-1] is Ellipsis:
-            items = (items[0],) * len(value)
-        return tuple(_typed(part, item) for part, item in zip(value, items, strict=True))
-    if get_origin(kind) is Literal and any(value == c and type(value) is type(c) for c in get_args(kind)):
-        return value
-    if get_origin(kind) in (Union, UnionType):
-        for choice in get_args(kind):
-            try:
-                return _typed(value, choice)
-            except ValueError:
-                continue
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind not in (bool, int, float, str, NoneType):
-        raise ValueError(f"{kind} is not a type for a setting")
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is of another type")
-    return value
+        return convert(value, kind)
+    except ValueError as error:
+        raise UserError(f"{key} {error}") from None

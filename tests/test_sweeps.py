@@ -92,7 +92,7 @@ def test_values_of_a_grid_are_read_back_exactly(values: list[float]) -> None:
         ("iql:expectile=0.5|", "a value between two | is empty"),
         ("iql:expectile=|", "a value between two | is empty"),
         ("iql:expectile=0.5|0.5", "a value is listed twice"),
-        ("iql:expectile=0.5|high", "expectile must be float, not 'high'"),
+        ("iql:expectile=0.5|high", "expectile must be a number, not 'high'"),
         ("iql:expectile=0.5|1.5", "expectile must be between 0 and 1, not 1.5"),
         ("iql:expectile=uniform(0.5,0.9)", "say how many settings to draw: random"),
         ("iql:random(3),expectile=uniform(0.9,0.5)", "the first end of a range must be below the second"),

@@ -21,6 +21,7 @@ from seqeval.errors import UserError, nearest
 from seqeval.replicated import replicate
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
+SEPARATOR = re.compile(r",(?![^(]*\))")  # between settings: a comma outside parentheses
 RESERVED = ("algorithm", "code", "name")  # keys stored or given next to the settings of a variant
 
 
@@ -119,7 +120,7 @@ def parse(text: str) -> Variant:
     config, hints = found.Config(), get_type_hints(found.Config)
     types = {field.name: hints[field.name] for field in fields(config)}
     values: dict[str, str] = {}
-    for item in re.split(r",(?![^(]*\))", settings) if settings else []:
+    for item in SEPARATOR.split(settings) if settings else []:
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value (tuples: key=(8,8))")
@@ -155,16 +156,23 @@ def parse_all(texts: Sequence[str]) -> list[Variant]:
     return list(variants.values())
 
 
-def restore(name: str, settings: dict[str, Any]) -> Variant:
-    """The variant whose `settings` these are, possibly read back from JSON.
-
-    Raises UserError if the algorithm no longer exists or has changed.
-    """
+def refuse_changed(name: str, settings: dict[str, Any]) -> None:
+    """Raises UserError if the code of a variant is not that of its recorded settings. Executes nothing."""
     algorithm = settings["algorithm"]
-    config_class = find(algorithm).Config
     if settings.get("code") != loading.code_sha256(algorithm):
         file = algorithm.rpartition(":")[0]
         raise UserError(f"{name}: {file} has changed since the study started; restore the earlier file")
+
+
+def restore(name: str, settings: dict[str, Any]) -> Variant:
+    """The variant whose `settings` these are, possibly read back from JSON.
+
+    Raises UserError if the algorithm no longer exists or has changed; a changed file is not executed.
+    """
+    algorithm = settings["algorithm"]
+    refuse_changed(name, settings)
+    config_class = find(algorithm).Config
+    refuse_changed(name, settings)  # it may have been changed while it was read
     hints = get_type_hints(config_class)
     try:
         values = {key: _typed(value, hints[key]) for key, value in settings["config"].items()}

@@ -36,7 +36,10 @@ class Policy:
 def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:
     """The final policy of a finished run; `algorithm` is the variant's name.
 
-    Raises UserError if there is no such run or it has not finished.
+    It trusts whoever wrote the study directory: it imports the algorithm's file or package that study.json
+    names, if the file is the recorded one, and makes the environment that it names, which may import a
+    module too. Raises UserError if there is no such run, if it has not finished, and if its policy or the
+    algorithm's file is not the recorded one.
     """
     study_directory = StudyDirectory(Path(directory))
     study = study_directory.study()

@@ -28,6 +28,7 @@ from typing import Any
 
 from seqeval.errors import UserError, nearest
 
+_executed: dict[str, tuple[ModuleType, str]] = {}  # by file: its module, and the sha256 of what was executed
 _PATH = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
 
 
@@ -102,6 +103,11 @@ def split_path(name: str) -> tuple[str, str] | None:
     return (str(Path(found[1]).expanduser().resolve()), name[found.end() :]) if found else None
 
 
+def is_built_in(kind: Kind, name: str) -> bool:
+    """Whether a name is that of a built-in object; nothing is imported for this."""
+    return split_path(name) is None and name.partition(":")[0] in _files(kind)
+
+
 def is_family(kind: Kind, file: str) -> bool:
     """Whether the objects of a built-in file are named `file:member`."""
     return file in _files(kind) and hasattr(_module(kind, file), "names")
@@ -117,16 +123,14 @@ def refuse_shadowed(kind: Kind, name: str) -> None:
         )
 
 
-@cache
-def load_file(file: str) -> tuple[ModuleType, str]:
-    """The module of a file, executed once per process, and the sha256 of the code that was executed.
+def load_file(file: str) -> ModuleType:
+    """The module of a file, which is executed once per process.
 
     `file` is an absolute path. Raises UserError if the file cannot be read or raises an exception.
     """
-    try:
-        source = Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
+    if file in _executed:
+        return _executed[file][0]
+    source = _source(file)
     stem = re.sub(r"\W", "_", Path(file).stem)
     module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
     module.__file__ = file
@@ -142,13 +146,30 @@ def load_file(file: str) -> tuple[ModuleType, str]:
             lines = [error.lineno]
         location = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{location}: {one_line(error)}") from error
-    return module, hashlib.sha256(source).hexdigest()
+    _executed[file] = module, hashlib.sha256(source).hexdigest()
+    return module
 
 
 def code_sha256(name: str) -> str | None:
-    """The sha256 of the code that `path/to/file.py:Name` was loaded from; None for any other name."""
-    path = split_path(name)
-    return load_file(path[0])[1] if path else None
+    """The sha256 of the code of `path/to/file.py:Name`; None for any other name.
+
+    The code is what this process has executed, otherwise what the file holds now; it is not executed for
+    this. Raises UserError if the file cannot be read.
+    """
+    if (path := split_path(name)) is None:
+        return None
+    file = path[0]
+    return _executed[file][1] if file in _executed else hashlib.sha256(_source(file)).hexdigest()
+
+
+def _source(file: str) -> bytes:
+    try:
+        path = Path(file)
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
+            raise UserError(f"{file}: not a file; check the path in path/to/file.py:Name")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
 
 
 def one_line(error: BaseException) -> str:
@@ -192,7 +213,7 @@ def _load_registered(kind: Kind, name: str, values: list[str]) -> Any:
 
 
 def _load_from_file(kind: Kind, file: str, name: str) -> Any:
-    module, _ = load_file(file)
+    module = load_file(file)
     if name not in vars(module):
         defined = kind.defined_in(module)
         raise UserError(

@@ -187,16 +187,23 @@ def parse_all(texts: Sequence[str]) -> list[Variant]:
     return list(variants.values())
 
 
-def restore(name: str, settings: dict[str, Any]) -> Variant:
-    """The variant whose `settings` these are, possibly read back from JSON.
-
-    Raises UserError if the algorithm no longer exists or has changed.
-    """
+def refuse_changed(name: str, settings: dict[str, Any]) -> None:
+    """Raises UserError if the code of a variant is not that of its recorded settings. Executes nothing."""
     algorithm = settings["algorithm"]
-    config_class = find(algorithm).Config
     if settings.get("code") != loading.code_sha256(algorithm):
         file = algorithm.rpartition(":")[0]
         raise UserError(f"{name}: {file} has changed since the study started; restore the earlier file")
+
+
+def restore(name: str, settings: dict[str, Any]) -> Variant:
+    """The variant whose `settings` these are, possibly read back from JSON.
+
+    Raises UserError if the algorithm no longer exists or has changed; a changed file is not executed.
+    """
+    algorithm = settings["algorithm"]
+    refuse_changed(name, settings)
+    config_class = find(algorithm).Config
+    refuse_changed(name, settings)  # it may have been changed while it was read
     hints = get_type_hints(config_class)
     try:
         values = {key: convert(value, hints[key]) for key, value in settings["config"].items()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from seqeval import environments, plugins
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
 from seqeval.execution.storage import StudyDirectory
+from seqeval.execution.validation import REPEAT, read_finished
 from seqeval.training.agents import Agents
 from seqeval.types import Environment
 
@@ -36,7 +38,10 @@ class Policy:
 def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:
     """The final policy of a finished run; `algorithm` is the variant's name.
 
-    Raises UserError if there is no such run or it has not finished.
+    It trusts whoever wrote the study directory: it imports the algorithm's file or package that study.json
+    names, if the file is the recorded one, and makes the environment that it names, which may import a
+    module too. Raises UserError if there is no such run, if it has not finished, and if its policy or the
+    algorithm's file is not the recorded one.
     """
     study_directory = StudyDirectory(Path(directory))
     study = study_directory.study()
@@ -46,6 +51,7 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
     run = study_directory.run(dataset, algorithm, seed)
     if not run.finished:
         raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is missing or has not finished")
+    content = read_finished(run.policy, run.finished_record)
     entry = study["datasets"][dataset]
     environment = (
         Environment.from_json(entry["logged_in"])
@@ -54,12 +60,15 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
     )
     variant = plugins.restore(algorithm, study["algorithms"][algorithm])
     try:
-        saved = torch.load(run.policy, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
-        raise UserError(
-            f"{run.policy}: damaged; remove its folder and run the study again, which repeats only that seed"
-        ) from error
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling other content is documented to raise anything
+        raise UserError(f"{run.policy}: damaged ({one_line(error)}); {REPEAT}") from error
     found, device = plugins.find(variant.algorithm), torch.device("cpu")
-    agents = Agents(found, [variant.config], [environment], [seed], saved["updates"], device)
-    agents.load_states([saved])
+    try:
+        agents = Agents(found, [variant.config], [environment], [seed], saved["updates"], device)
+        agents.load_states([saved])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{run.policy}: holds no policy of {algorithm} ({one_line(error)}); {REPEAT}"
+        ) from error
     return Policy(agents, entry["env_id"])

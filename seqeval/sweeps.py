@@ -2,7 +2,7 @@
 
 As text, in the place of an algorithm: `iql:expectile=0.5|0.7|0.9,temperature=1|3|10` is the grid of all nine
 combinations; `td3_bc:random(12),alpha=log(0.5,10)` draws 12 settings. Each setting becomes a variant with a
-name of its own, such as `iql:expectile=0.5,temperature=1`.
+name of its own, such as `iql:expectile=0.5 temperature=1`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Candidate:
     """A setting of a sweep."""
 
     values: Mapping[str, str]  # of every setting that is given, as text
-    label: str  # of those that differ between candidates: "expectile=0.5,temperature=1"
+    # Of those that differ between candidates: "expectile=0.5 temperature=1". It has no comma, so that
+    # `name=` can give it.
+    label: str
 
 
 def candidates(
@@ -172,7 +174,7 @@ def _random(
 
 
 def _candidate(drawn: Mapping[str, str], fixed: Mapping[str, str]) -> Candidate:
-    return Candidate({**fixed, **drawn}, ",".join(f"{key}={value}" for key, value in drawn.items()))
+    return Candidate({**fixed, **drawn}, " ".join(f"{key}={value}" for key, value in drawn.items()))
 
 
 def _is_range(value: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import sys
@@ -215,6 +216,22 @@ def test_a_changed_file_no_longer_restores_the_variant(linear_file: Path) -> Non
         plugins.restore("Linear", settings | {"code": "0" * 64})
 
 
+def test_a_changed_file_is_not_executed_to_restore_a_variant(tmp_path: Path) -> None:
+    file, target = tmp_path / "evil.py", tmp_path / "made"
+    file.write_text(f"import os; os.mkdir({str(target)!r})\n")
+    settings = {"algorithm": f"{file}:Evil", "config": {}}
+    for code in ({}, {"code": "0" * 64}):
+        with pytest.raises(UserError, match=r"evil\.py has changed since the study started"):
+            plugins.restore("evil", settings | code)
+    assert not target.exists()
+
+
+def test_a_pipe_is_not_read_as_a_plugin(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(UserError, match=r"pipe\.py: not a file"):
+        plugins.find(f"{tmp_path}/pipe.py:Linear")
+
+
 def tiny_study(out: Path, *algorithms: object, jobs: int = 1) -> list[str]:
     words = ("run", "--datasets", "pendulum-replay", "--algorithms", *algorithms, "--seeds", 0, 1)
     protocol = ("--protocol.start", 19990, "--protocol.grow-by", 5)
@@ -266,7 +283,7 @@ def test_a_file_that_changes_during_a_study_fails_only_its_job(linear_file: Path
     out, key = linear_file.parent / "out", RunKey("data", "Linear", 0)
     job = pickle.dumps(plugins.parse(f"{linear_file}:Linear"))
     payload = worker.JobPayload("the job", [key], job, "cpu", out, save_every=60.0, switch_after=inf)
-    loading.load_file.cache_clear()  # as in another process
+    loading._executed.clear()  # as in another process
     linear_file.write_text(CODE + "# a comment\n")
     (failure,) = worker.run_payload(payload, threading.Event())
     assert isinstance(failure, worker.Failure)

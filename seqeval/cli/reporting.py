@@ -62,9 +62,9 @@ def rerun_command(study: Mapping[str, Any], name: str) -> str:
     It names only the settings that differ from the defaults. Raises UserError if an algorithm is missing or
     has changed.
     """
-    datasets = [dataset["given"] for dataset in study["datasets"].values()]
     from seqeval import analysis
 
+    datasets = [dataset["given"] for dataset in study["datasets"].values()]
     seeds = analysis.planned_seeds(study)
     if len({tuple(of_variant) for of_variant in seeds.values()}) > 1:
         raise UserError("the variants of its sweeps have other seeds than the other variants")
@@ -110,12 +110,16 @@ def _environment(study: Mapping[str, Any]) -> str | None:
 
 
 def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
-    """The shortest argument of `--algorithms` that gives a variant.
+    """The argument of `--algorithms` that gives a variant: the shortest, if the algorithm is built in.
 
-    Raises UserError if the algorithm has changed, or if no text gives these settings.
+    A plug-in is not imported, since a study that others made may name any file: its argument states every
+    setting. Raises UserError if the algorithm has changed, or if no text gives these settings.
     """
-    from seqeval import plugins
+    from seqeval import loading, plugins
 
+    if not loading.is_built_in(plugins.ALGORITHMS, settings["algorithm"]):
+        plugins.refuse_changed(name, settings)
+        return _plugin_text(name, settings)
     variant = plugins.restore(name, settings)
     default = plugins.find(variant.algorithm).Config()
     changed = [
@@ -131,3 +135,27 @@ def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
         except UserError:
             continue
     raise UserError(f"no text for --algorithms gives {name!r} with its recorded settings")
+
+
+def _plugin_text(name: str, settings: dict[str, Any]) -> str:
+    """The argument of `--algorithms` that gives a variant of a plug-in, by its recorded settings.
+
+    Raises UserError if a setting cannot be written in it.
+    """
+    from seqeval import sweeps
+
+    algorithm = settings["algorithm"]
+    if len(sweeps.ITEMS.split(name)) > 1:  # not possible with name=, so it is the text that was given
+        return name if name.startswith(f"{algorithm}:") else f"{algorithm.rpartition(':')[0]}:{name}"
+    items = [f"{key}={_value_text(key, value)}" for key, value in settings["config"].items()]
+    return f"{algorithm}:{','.join([*items, f'name={name}'])}"
+
+
+def _value_text(key: str, value: Any) -> str:
+    """A setting as `plugins.parse` reads it. Raises UserError if it cannot be written."""
+    if isinstance(value, list):
+        return f"({''.join(f'{_value_text(key, part)},' for part in value)})"
+    unwritable = set("'\"\\,()")
+    if isinstance(value, str) and (unwritable.intersection(value) or not value.isprintable()):
+        raise UserError(f"the setting {key} is {value!r}, which --algorithms cannot express")
+    return repr(value)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqeval import atomic_io
+from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
@@ -76,7 +77,10 @@ def run_statuses(directory: Path) -> list[RunStatus]:
     study_directory = StudyDirectory(directory)
     study = study_directory.study()
     invocations = study["invocations"]
-    began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
+    try:
+        began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{study_directory.study_file}: damaged ({error}); restore it") from error
     locked, now = atomic_io.is_locked(directory), time.time()
     totals: dict[tuple[str, str, int], float] = {}
     for invocation in invocations:

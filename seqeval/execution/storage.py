@@ -6,7 +6,7 @@ DIR/runs/<dataset>/<variant>/seed-<n>/
     policy.pt                                 the agent at the last row, once the run has finished
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
-    finished.json                             the mark of a finished run
+    finished.json                             the mark of a finished run, with digests of its files
     error.txt                                 why the run failed, until it is resumed
 DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
 DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
@@ -17,12 +17,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import re
 import shutil
 import time
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,11 +30,16 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from seqeval import atomic_io
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
+from seqeval.execution.validation import REPEAT, check_row, read_finished, read_study, refuse_links
 from seqeval.types import Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+CHECKPOINT_KEYS = {"versions", "updates", "rows_bytes", "states"}
+PROGRESS_KEYS = {"updates", "of", "per_second", "stopped", "time"}
 
 
 class Run:
@@ -49,15 +52,15 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
         self.error = self.folder / "error.txt"
-        self._finished = self.folder / "finished.json"
+        self.finished_record = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
-        if not (self._finished.exists() and self.policy.exists() and self.rows.exists()):
+        if not (self.finished_record.exists() and self.policy.exists() and self.rows.exists()):
             return False
         try:
-            return json.loads(self._finished.read_text())["rows_bytes"] == self.rows.stat().st_size
+            return json.loads(self.finished_record.read_text())["rows_bytes"] == self.rows.stat().st_size
         except (ValueError, KeyError, TypeError):  # the file is damaged
             return False
 
@@ -75,7 +78,9 @@ class Run:
                 if parts.testzip() is not None:  # torch itself checks no checksum
                     return None
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError):
+        except Exception:  # unpickling other content is documented to raise anything
+            return None
+        if not (isinstance(saved, dict) and saved.keys() == CHECKPOINT_KEYS):
             return None
         if saved["versions"] != _versions():
             before, now = (
@@ -89,7 +94,11 @@ class Run:
         return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
 
     def open(self, checkpoint: Mapping[str, Any] | None) -> None:
-        """Prepares the run for new rows: empty, or as it was at a checkpoint."""
+        """Prepares the run for new rows: empty, or as it was at a checkpoint.
+
+        Raises UserError if its folder is a symbolic link.
+        """
+        refuse_links(self.folder)
         if checkpoint is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             # On NFS a file that another process has open survives for a while under another name.
@@ -128,12 +137,14 @@ class Run:
     def read_progress(self) -> dict[str, Any] | None:
         """What `write_progress` recorded last; None if there is nothing."""
         try:
-            return json.loads(self.progress.read_text())
-        except (FileNotFoundError, ValueError):
+            values = json.loads(self.progress.read_text())
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        return values if isinstance(values, dict) and values.keys() == PROGRESS_KEYS else None
 
     def write_error(self, text: str) -> None:
         """Records why the run failed."""
+        refuse_links(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.error.write_text(text + "\n")
 
@@ -145,8 +156,12 @@ class Run:
     def finish(self, policy: Mapping[str, Any]) -> None:
         """Stores the policy and marks the run as finished, in one step."""
         self.close()
-        atomic_io.save_tensors(self.policy, policy)
-        atomic_io.save_json(self._finished, {"rows_bytes": self.rows.stat().st_size})
+        rows = self.rows.read_bytes()
+        digests = {
+            self.rows.name: atomic_io.digest(rows),
+            self.policy.name: atomic_io.save_tensors(self.policy, policy),
+        }
+        atomic_io.save_json(self.finished_record, {"rows_bytes": len(rows), "digests": digests})
         for path in (self.checkpoint, self.progress):
             path.unlink(missing_ok=True)
 
@@ -167,18 +182,7 @@ class StudyDirectory:
             raise UserError(
                 f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`"
             )
-        try:
-            study = json.loads(self.study_file.read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{self.study_file}: damaged, not JSON ({error}); restore it, or give another --out"
-            ) from error
-        if "invocations" not in study:
-            raise UserError(
-                f"{self.path}: written by an older version of seqeval; read it with that, or give "
-                "another --out"
-            )
-        return study
+        return read_study(self.study_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -244,16 +248,17 @@ class StudyDirectory:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row of every run, finished or not, as plain values. An incomplete last line is left out."""
         for file in sorted(self.path.glob("runs/*/*/seed-*/rows.jsonl"), key=_natural):
-            for number, line in enumerate(file.read_text().splitlines(keepends=True), 1):
-                if not line.endswith("\n"):
-                    continue
+            refuse_links(file.parent)
+            content = read_finished(file, file.with_name("finished.json"))
+            for number, line in enumerate(content.split(b"\n")[:-1], 1):
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(
-                        f"{file}: line {number} is damaged; remove its folder and run the study again, which "
-                        "repeats only that seed"
-                    ) from error
+                    row = json.loads(line)
+                    fault = check_row(row)
+                except (ValueError, RecursionError) as error:
+                    fault = one_line(error)
+                if fault:
+                    raise UserError(f"{file}: line {number} is damaged ({fault}); {REPEAT}")
+                yield row
 
 
 def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:

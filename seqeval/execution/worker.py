@@ -182,7 +182,7 @@ def _heartbeat(payload: JobPayload, directory: StudyDirectory, stop: threading.E
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, UserError):
                 if DriverState.read(payload.out).stop:
                     stop.set()
             progress.write()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
     from seqeval.execution.driver import rows, run
-    from seqeval.policy import load_policy
+    from seqeval.policy import load_policies, load_policy
 
 __all__ = [
     "Evaluation",
@@ -21,6 +21,7 @@ __all__ = [
     "Study",
     "UserError",
     "load_dataset",
+    "load_policies",
     "load_policy",
     "rows",
     "run",
@@ -30,6 +31,7 @@ _MODULES = {
     **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     "UserError": "errors",
     "load_dataset": "datasets",
+    "load_policies": "policy",
     "load_policy": "policy",
     "rows": "execution.driver",
     "run": "execution.driver",

@@ -126,7 +126,10 @@ def _run_jobs(
     raise is raised at the end."""
     out = directory.path
     switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
-    payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]
+    payloads = [
+        JobPayload.create(job, out, execution.save_every, switch_after, execution.keep_policies)
+        for job in jobs
+    ]
     monitors = [JobMonitor(job, directory) for job in jobs]
     DriverState.remove(out)
     failures, running = list[Failure](), set(range(len(jobs)))

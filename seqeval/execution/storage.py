@@ -4,6 +4,7 @@ DIR/study.json                                the study, resolved, with the vers
 DIR/runs/<dataset>/<variant>/seed-<n>/
     rows.jsonl                                one row per line, in order
     policy.pt                                 the agent at the last row, once the run has finished
+    policies/<samples>.pt                     the policy at each point of the curve (--keep-policies)
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
     finished.json                             the mark of a finished run
@@ -49,6 +50,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
         self.error = self.folder / "error.txt"
+        self._policies = self.folder / "policies"
         self._finished = self.folder / "finished.json"
         self._file: IO[str] | None = None
 
@@ -96,6 +98,10 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
             os.truncate(self.rows, checkpoint["rows_bytes"])
+            evaluated = {json.loads(line)["samples"] for line in self.rows.read_text().splitlines()}
+            for samples, path in self.kept_policies().items():
+                if samples not in evaluated:
+                    path.unlink()
             self.error.unlink(missing_ok=True)
         self._file = self.rows.open("a")
 
@@ -105,6 +111,17 @@ class Run:
         size = self.rows.stat().st_size
         values = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": list(states)}
         atomic_io.save_tensors(self.checkpoint, values)
+
+    def keep_policy(self, samples: int, policy: Mapping[str, Any]) -> None:
+        """Stores the policy at a point of the curve."""
+        self._policies.mkdir(exist_ok=True)
+        atomic_io.save_tensors(self._policies / f"{samples}.pt", policy)
+
+    def kept_policies(self) -> dict[int, Path]:
+        """The files of the stored policies by their samples, in ascending order."""
+        return {
+            int(path.stem): path for path in sorted(self._policies.glob("*.pt"), key=lambda p: int(p.stem))
+        }
 
     def append(self, row: Row) -> None:
         """Stores a row; it is on the disk when this returns."""

@@ -205,8 +205,9 @@ class Execution:
     """on: each job evaluates in a second process, on the CPU, while it trains. auto: on a GPU; on a CPU if
     there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has
     more than one CPU."""
-    log: Literal["tensorboard"] | None = None
-    """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
+    log: Literal["tensorboard", "wandb"] | None = None
+    """Also write scores, returns and losses for TensorBoard, to OUT/tensorboard, or for Weights & Biases, to
+    OUT/wandb and its server (with WANDB_MODE=offline not to the server)."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:

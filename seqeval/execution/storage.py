@@ -10,7 +10,7 @@ DIR/runs/<dataset>/<variant>/seed-<n>/
     finished.json                             the mark of a finished run
     error.txt                                 why the run failed, until it is resumed
 DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
-DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
+DIR/slurm/, DIR/tensorboard/, DIR/wandb/      files of submitit, TensorBoard and wandb
 """
 
 from __future__ import annotations

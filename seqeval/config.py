@@ -193,6 +193,9 @@ class Execution:
     use a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
     save_every: float = 60.0
     """Seconds between two checkpoints of each job."""
+    redo: tuple[str, ...] = ()
+    """Variants whose runs are removed and trained again, for an algorithm whose file has changed. If it is
+    interrupted, run the command without this flag to resume."""
     keep_policies: bool = False
     """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`. With the built-in
     algorithms' networks a policy of Hopper takes 0.28 MB."""

@@ -87,7 +87,7 @@ def rows(
     directory = StudyDirectory(Path(out))
     with directory.locked():
         refuse_while_queued(directory.path)
-        directory.admit(resolved.describe())
+        directory.admit(resolved.describe(), execution.redo)
         resolved = resolved.resumed(directory.study())
         for note in resolved.notes:
             console.print(f"note: {note}", highlight=False, markup=False)

@@ -53,6 +53,7 @@ class Config(algorithm.Config):
 @final
 class AWAC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(

@@ -39,6 +39,7 @@ class Config(algorithm.Config):
 @final
 class BC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     action_spaces = ("continuous", "discrete")
     learns_online = False
     period = 1

@@ -52,6 +52,7 @@ class Config(algorithm.Config):
 @final
 class CQL(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(

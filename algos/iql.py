@@ -54,6 +54,7 @@ class Config(algorithm.Config):
 @final
 class IQL(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(

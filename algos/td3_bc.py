@@ -58,6 +58,7 @@ class Config(algorithm.Config):
 @final
 class TD3BC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from seqeval.errors import UserError
     from seqeval.execution.driver import rows, run
     from seqeval.execution.storage import load
-    from seqeval.policy import load_policy
+    from seqeval.policy import load_policies, load_policy
 
 __all__ = [
     "Evaluation",
@@ -23,6 +23,7 @@ __all__ = [
     "UserError",
     "load",
     "load_dataset",
+    "load_policies",
     "load_policy",
     "rows",
     "run",
@@ -33,6 +34,7 @@ _MODULES = {
     "UserError": "errors",
     "load": "execution.storage",
     "load_dataset": "datasets",
+    "load_policies": "policy",
     "load_policy": "policy",
     "rows": "execution.driver",
     "run": "execution.driver",

@@ -143,6 +143,7 @@ class Sampling:
 
 
 ActionSpace = Literal["continuous", "discrete"]
+_OPTIMIZERS = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 
 
 class _Contract:
@@ -151,6 +152,9 @@ class _Contract:
     Config: ClassVar[type[Config]] = Config
     action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # supported action spaces
     learns_online: ClassVar[bool] = True  # False: the policy stays as it is once the data is used up
+    # Attributes that `act` reads, such as ("actor",), which `--keep-policies` stores; None: all that have a
+    # state, except torch's optimizers.
+    policy_parts: ClassVar[tuple[str, ...] | None] = None
     updates: int = 0  # made up to now; `update` increments it
 
     @property
@@ -173,6 +177,20 @@ class _Contract:
         self.updates = state["updates"]
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
+
+    def policy_dict(self) -> dict[str, Any]:
+        """The part of `state_dict` that `act` depends on."""
+        if self.policy_parts is None:
+            optimizers = {name for name, value in vars(self).items() if isinstance(value, _OPTIMIZERS)}
+            return {name: part for name, part in self.state_dict().items() if name not in optimizers}
+        return {
+            "updates": self.updates,
+            **{name: getattr(self, name).state_dict() for name in self.policy_parts},
+        }
+
+    def load_policy_dict(self, state: Mapping[str, Any]) -> None:
+        """Loads what `policy_dict` returned; everything else stays as it is."""
+        self.load_state_dict(_merged(self.state_dict(), state))
 
     def _stateful(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if hasattr(value, "state_dict")}
@@ -238,6 +256,10 @@ class Algorithm(_Contract, ABC):
         replicas."""
         self.load_state_dict(join_replicas(states))
 
+    def policy_of(self, replica: int) -> dict[str, Any]:
+        """A copy of one replica's policy: `load_policy_dict` accepts it in an algorithm with R = 1."""
+        return select_replica(self.policy_dict(), replica)
+
 
 class SingleAlgorithm(_Contract, ABC):
     """One agent: the contract of `Algorithm` without the replica axis.
@@ -278,6 +300,14 @@ def select_replica(state: Any, index: int) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(select_replica(value, index) for value in state)
     return state
+
+
+def _merged(state: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the values of `part`, which may lack some of its keys, at any depth."""
+    return {
+        key: _merged(value, part[key]) if isinstance(value, Mapping) and key in part else part.get(key, value)
+        for key, value in state.items()
+    }
 
 
 def join_replicas(states: Sequence[Any]) -> Any:

@@ -201,6 +201,12 @@ class Execution:
     use a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
     save_every: float = 60.0
     """Seconds between two checkpoints of each job."""
+    redo: tuple[str, ...] = ()
+    """Variants whose runs are removed and trained again, for an algorithm whose file has changed. If it is
+    interrupted, run the command without this flag to resume."""
+    keep_policies: bool = False
+    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`. With the built-in
+    algorithms' networks a policy of Hopper takes 0.28 MB."""
     launcher: str = "local"
     """Where the jobs run: local (this machine), ray, slurm, a launcher of an installed package, or
     path/to/mine.py:Name. Every machine must see the output directory."""
@@ -210,8 +216,9 @@ class Execution:
     """on: each job evaluates in a second process, on the CPU, while it trains. auto: on a GPU; on a CPU if
     there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has
     more than one CPU."""
-    log: Literal["tensorboard"] | None = None
-    """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
+    log: Literal["tensorboard", "wandb"] | None = None
+    """Also write scores, returns and losses for TensorBoard, to OUT/tensorboard, or for Weights & Biases, to
+    OUT/wandb and its server (with WANDB_MODE=offline not to the server)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from seqeval import environments, plugins
 from seqeval.errors import UserError, one_line
-from seqeval.execution.storage import StudyDirectory
+from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.validation import REPEAT, read_finished
 from seqeval.training.agents import Agents
 from seqeval.types import Environment
@@ -35,40 +36,90 @@ class Policy:
         return actions.reshape((*shape, *actions.shape[2:]))
 
 
-def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) -> Policy:
-    """The final policy of a finished run; `algorithm` is the variant's name.
+def load_policy(
+    directory: str | Path, dataset: str, algorithm: str, seed: int, samples: int | None = None
+) -> Policy:
+    """The final policy of a finished run, or the one at `samples`, a point of its curve.
+
+    `algorithm` is the variant's name. Policies at points are there if the study ran with `keep_policies`,
+    also before the run has finished.
 
     It trusts whoever wrote the study directory: it imports the algorithm's file or package that study.json
     names, if the file is the recorded one, and makes the environment that it names, which may import a
-    module too. Raises UserError if there is no such run, if it has not finished, and if its policy or the
-    algorithm's file is not the recorded one.
+    module too. Raises UserError if there is no such policy, and if it or the algorithm's file is not the
+    recorded one.
     """
+    study, run = _find(directory, dataset, algorithm, seed)
+    if samples is not None:
+        kept = run.kept_policies()
+        if samples not in kept:
+            there = ", ".join(map(str, kept)) or "none; run the study with --keep-policies to have them"
+            raise UserError(
+                f"{directory}: no policy of {dataset}, {algorithm}, seed {seed} at {samples} samples; "
+                f"policies are stored at: {there}"
+            )
+        return _Saved(study, run, dataset, algorithm, seed).load(kept[samples], whole_agent=False)
+    if not run.finished:
+        raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is missing or has not finished")
+    return _Saved(study, run, dataset, algorithm, seed).load(run.policy, whole_agent=True)
+
+
+def load_policies(directory: str | Path, dataset: str, algorithm: str, seed: int) -> dict[int, Policy]:
+    """The policies at all points of a run's curve, by samples in ascending order.
+
+    They are stored if the study runs with `keep_policies`; otherwise there are none. Raises UserError if the
+    study has no such dataset or algorithm.
+    """
+    study, run = _find(directory, dataset, algorithm, seed)
+    saved = _Saved(study, run, dataset, algorithm, seed)
+    return {samples: saved.load(path, whole_agent=False) for samples, path in run.kept_policies().items()}
+
+
+def _find(directory: str | Path, dataset: str, algorithm: str, seed: int) -> tuple[dict[str, Any], Run]:
+    """The study in a directory, and the files of a run."""
     study_directory = StudyDirectory(Path(directory))
     study = study_directory.study()
     for kind, name in (("datasets", dataset), ("algorithms", algorithm)):
         if name not in study[kind]:
             raise UserError(f"{directory}: no {name!r} among its {kind}: {', '.join(study[kind])}")
-    run = study_directory.run(dataset, algorithm, seed)
-    if not run.finished:
-        raise UserError(f"{directory}: {dataset}, {algorithm}, seed {seed} is missing or has not finished")
-    content = read_finished(run.policy, run.finished_record)
-    entry = study["datasets"][dataset]
-    environment = (
-        Environment.from_json(entry["logged_in"])
-        if entry["logged_in"]
-        else environments.describe(entry["env_id"])
-    )
-    variant = plugins.restore(algorithm, study["algorithms"][algorithm])
-    try:
-        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling other content is documented to raise anything
-        raise UserError(f"{run.policy}: damaged ({one_line(error)}); {REPEAT}") from error
-    found, device = plugins.find(variant.algorithm), torch.device("cpu")
-    try:
-        agents = Agents(found, [variant.config], [environment], [seed], saved["updates"], device)
-        agents.load_states([saved])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"{run.policy}: holds no policy of {algorithm} ({one_line(error)}); {REPEAT}"
-        ) from error
-    return Policy(agents, entry["env_id"])
+    return study, study_directory.run(dataset, algorithm, seed)
+
+
+class _Saved:
+    """The saved policies of a run."""
+
+    def __init__(self, study: dict[str, Any], run: Run, dataset: str, algorithm: str, seed: int) -> None:
+        self._run, entry = run, study["datasets"][dataset]
+        self._env_id, self._seed = entry["env_id"], seed
+        self._environment = (
+            Environment.from_json(entry["logged_in"])
+            if entry["logged_in"]
+            else environments.describe(entry["env_id"])
+        )
+        self._variant = plugins.restore(algorithm, study["algorithms"][algorithm])
+
+    def load(self, path: Path, whole_agent: bool) -> Policy:
+        """The policy in a file, which holds all that an agent has learned or the policy alone."""
+        content = read_finished(path, self._run.finished_record)
+        try:
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling other content is documented to raise anything
+            raise UserError(f"{path}: damaged ({one_line(error)}); {REPEAT}") from error
+        try:
+            agents = Agents(
+                plugins.find(self._variant.algorithm),
+                [self._variant.config],
+                [self._environment],
+                [self._seed],
+                saved["updates"] if whole_agent else saved["algorithm"]["updates"],
+                torch.device("cpu"),
+            )
+            if whole_agent:
+                agents.load_states([saved])
+            else:
+                agents.load_policy(saved)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: holds no policy of {self._variant.name} ({one_line(error)}); {REPEAT}"
+            ) from error
+        return Policy(agents, self._env_id)

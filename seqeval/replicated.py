@@ -96,6 +96,18 @@ class Replicated(Algorithm):
         replicas = [replica for state in states for replica in state["replicas"]]
         self.load_state_dict({"updates": states[0]["updates"], "replicas": replicas})
 
+    def policy_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "replicas": [agent.policy_dict() for agent in self._agents]}
+
+    def policy_of(self, replica: int) -> dict[str, Any]:
+        policy = self._agents[replica].policy_dict()
+        return copy.deepcopy({"updates": self.updates, "replicas": [policy]})
+
+    def load_policy_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for agent, policy in zip(self._agents, state["replicas"], strict=True):
+            agent.load_policy_dict(copy.deepcopy(policy))
+
 
 @cache
 def replicate(single: type[SingleAlgorithm]) -> type[Algorithm]:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
-    {"errors", "signals", "seeding"},
+    {"durations", "errors", "signals", "seeding"},
     {"atomic_io", "loading", "slicing", "sweeps", "validation"},
     {"types"},
     {"algorithm", "config", "references", "environments"},
@@ -26,7 +26,7 @@ LAYERS = [  # a part may import from the layers above it in this list only
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 HEAVY = (
     *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
-    *("ray", "submitit", "tensorboard", "envpool"),
+    *("ray", "submitit", "tensorboard", "wandb", "envpool"),
 )
 
 

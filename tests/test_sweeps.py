@@ -20,7 +20,7 @@ def test_a_grid_is_every_combination() -> None:
     variants = plugins.expand("iql:expectile=0.5|0.9,temperature=1|3|10,batch_size=64")
     assert [v.name for v in variants][:2] == [
         "iql:expectile=0.5 temperature=1",
-        "iql:expectile=0.5,temperature=3",
+        "iql:expectile=0.5 temperature=3",
     ]
     assert len(variants) == 6
     assert {(v.config.expectile, v.config.temperature) for v in variants} == {  # type: ignore[attr-defined]

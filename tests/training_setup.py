@@ -87,6 +87,8 @@ class Checkpoint(NamedTuple):
 class MemoryCheckpoints:
     """Keeps the runs of a job in memory, as `execution.checkpoints.RunFiles` keeps them in files."""
 
+    keeps_policies = False
+
     def __init__(self) -> None:
         self.rows: dict[RunKey, list[Row]] = {}
         self.saved: dict[RunKey, Checkpoint] = {}

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from seqeval.durations import TimeLeft, format_duration
 from seqeval.execution.jobs import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
@@ -131,7 +132,7 @@ class Display:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TimeLeft(),
             TextColumn("{task.fields[score]}"),
         )
         self._monitors, self._console = monitors, console
@@ -212,6 +213,7 @@ class Display:
         updates = self._updates()
         made, left = updates - self._at_first, ""
         if made > 0 and updates < self._total:
-            left = f", about {(now - self._start) * (self._total - updates) / made:.0f} s left"
+            seconds = (now - self._start) * (self._total - updates) / made
+            left = f", about {format_duration(seconds)} left"
         ended = f"{len(self._ended)} of {len(self._monitors)} jobs ended"
         self.say(f"{updates / self._total:4.0%}  {ended}{left}  ·  {monitor.title}: {state}")

@@ -4,16 +4,18 @@ DIR/study.json                                the study, resolved, with the vers
 DIR/runs/<dataset>/<variant>/seed-<n>/
     rows.jsonl                                one row per line, in order
     policy.pt                                 the agent at the last row, once the run has finished
+    policies/<samples>.pt                     the policy at each point of the curve (--keep-policies)
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
     finished.json                             the mark of a finished run, with digests of its files
     error.txt                                 why the run failed, until it is resumed
 DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
-DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
+DIR/slurm/, DIR/tensorboard/, DIR/wandb/      files of submitit, TensorBoard and wandb
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -27,10 +29,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from seqeval import atomic_io
 from seqeval.errors import UserError, one_line
+from seqeval.execution import merging
 from seqeval.execution.validation import REPEAT, check_row, read_finished, read_study, refuse_links
 from seqeval.types import Row
 
@@ -53,6 +56,7 @@ class Run:
         self.progress = self.folder / "progress.json"
         self.error = self.folder / "error.txt"
         self.finished_record = self.folder / "finished.json"
+        self._policies = self.folder / "policies"
         self._file: IO[str] | None = None
 
     @property
@@ -105,6 +109,10 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
             os.truncate(self.rows, checkpoint["rows_bytes"])
+            evaluated = {json.loads(line)["samples"] for line in self.rows.read_text().splitlines()}
+            for samples, path in self.kept_policies().items():
+                if samples not in evaluated:
+                    path.unlink()
             self.error.unlink(missing_ok=True)
         self._file = self.rows.open("a")
 
@@ -114,6 +122,17 @@ class Run:
         size = self.rows.stat().st_size
         values = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": list(states)}
         atomic_io.save_tensors(self.checkpoint, values)
+
+    def keep_policy(self, samples: int, policy: Mapping[str, Any]) -> None:
+        """Stores the policy at a point of the curve."""
+        self._policies.mkdir(exist_ok=True)
+        atomic_io.save_tensors(self._policies / f"{samples}.pt", policy)
+
+    def kept_policies(self) -> dict[int, Path]:
+        """The files of the stored policies by their samples, in ascending order."""
+        return {
+            int(path.stem): path for path in sorted(self._policies.glob("*.pt"), key=lambda p: int(p.stem))
+        }
 
     def append(self, row: Row) -> None:
         """Stores a row; it is on the disk when this returns."""
@@ -160,6 +179,9 @@ class Run:
         digests = {
             self.rows.name: atomic_io.digest(rows),
             self.policy.name: atomic_io.save_tensors(self.policy, policy),
+        } | {
+            str(path.relative_to(self.folder)): atomic_io.digest(path.read_bytes())
+            for path in self.kept_policies().values()
         }
         atomic_io.save_json(self.finished_record, {"rows_bytes": len(rows), "digests": digests})
         for path in (self.checkpoint, self.progress):
@@ -197,53 +219,46 @@ class StudyDirectory:
 
     def _claim(self) -> None:
         """Creates the folder. Raises UserError if something else is there."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: a file, not a folder; give another --out")
+        self._refuse_others()
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def _refuse_others(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: a file, not a folder; give another --out")
         if not self.study_file.exists() and any(p.name != atomic_io.LOCK_FILE for p in self.path.iterdir()):
             raise UserError(f"{self.path}: not empty and holds no study; give another --out")
 
-    def admit(self, study: dict[str, Any]) -> None:
-        """Stores the resolved study, merged with what is stored already.
-
-        `protocol`, `online`, `evaluation`, `precision` and the code of evaluators must be the same, and so
-        must every dataset and algorithm of the same name; new ones are added. The stored `matmul` backends
-        are kept. Raises UserError that names the first value that differs.
-        """
+    def admit(self, study: dict[str, Any], redo: Sequence[str] = ()) -> None:
+        """Stores the resolved study, merged with what is stored already; removes the runs of the variants in
+        `redo`, which may have changed. Raises UserError as `merged` does."""
         self._claim()
-        if self.study_file.exists():
-            stored = self.study()
-            for group in ("protocol", "online", "evaluation", "evaluators"):
-                self._require_same(stored[group], study[group], group)
-            self._require_same({"precision": stored["precision"]}, {"precision": study["precision"]})
-            for kind in ("datasets", "algorithms"):
-                for name in stored[kind].keys() & study[kind].keys():
-                    self._require_same(_identity(stored[kind][name]), _identity(study[kind][name]), name)
-            study = study | {
-                "datasets": stored["datasets"] | study["datasets"],
-                "algorithms": stored["algorithms"] | study["algorithms"],
-                "matmul": study["matmul"] | stored["matmul"],
-                "invocations": stored["invocations"] + study["invocations"],
-            }
+        study = self.merged(study, redo)
+        # The runs go first: stored with the new study, they would pass for runs of the changed code.
+        for name in redo:
+            for folder in self.path.glob(f"runs/*/{glob.escape(_safe(name))}"):
+                shutil.rmtree(folder)
         atomic_io.save_json(self.study_file, study)
 
-    def _require_same(self, stored: Mapping[str, Any], given: Mapping[str, Any], group: str = "") -> None:
-        given = json.loads(json.dumps(given))  # as JSON stores it: a tuple becomes a list
-        # The code of an algorithm comes first, since a changed file explains all other differences.
-        for key in sorted(stored.keys() | given.keys(), key=lambda key: (key != "code", key)):
-            if stored.get(key) != given.get(key):
-                if key == "digest":
-                    raise UserError(
-                        f"{self.path}: {group!r} is other data there; rename one of them, or give "
-                        "another --out"
-                    )
-                is_code = key == "code" or group == "evaluators"
-                advice = "restore the file" if is_code else "use the same value"
-                name = f"{group}.{key}" if group else key
-                raise UserError(
-                    f"{self.path}: {name} is {stored.get(key)!r} there and {given.get(key)!r} now; "
-                    f"give another --out, or {advice}"
-                )
+    def merged(self, study: dict[str, Any], redo: Sequence[str] = ()) -> dict[str, Any]:
+        """The resolved study, merged with what is stored already; changes nothing.
+
+        Raises UserError if the two do not fit together (see `merging.merge`), if `redo` names another variant
+        than the study's, or one with runs that the study lacks.
+        """
+        self._refuse_others()
+        merging.check_redo(study, redo, {name: self._runs_of(name) for name in redo}, self.path)
+        stored = self.study() if self.study_file.exists() else None
+        return study if stored is None else merging.merge(stored, study, redo, self.path)
+
+    def _runs_of(self, variant: str) -> list[tuple[str, int]]:
+        """Dataset and seed of each run of a variant that has a folder."""
+        folders = self.path.glob(f"runs/*/{glob.escape(_safe(variant))}/seed-*")
+        return [
+            (unquote(folder.parts[-3]), int(folder.name.removeprefix("seed-")))
+            for folder in sorted(folders, key=_natural)
+        ]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row of every run, finished or not, as plain values. An incomplete last line is left out."""
@@ -371,16 +386,6 @@ def export_table(directory: Path, to: Path) -> int:
 def _versions() -> dict[str, str]:
     """Versions of what affects a run's numbers to the last bit."""
     return {name: version(name) for name in ("seqeval-rl", "torch", "numpy")}
-
-
-def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a dataset's or algorithm's entry that defines its numbers, one level deep."""
-    if "digest" in settings:
-        return {key: settings[key] for key in ("env_id", "digest", "reference")}
-    if "code" in settings:  # an algorithm in a file: its content counts, not its path
-        name = settings["algorithm"].rpartition(":")[2]
-        return {"algorithm": name, "code": settings["code"]} | dict(settings["config"])
-    return {"algorithm": settings["algorithm"]} | dict(settings["config"])
 
 
 def _safe(name: str) -> str:

@@ -106,7 +106,8 @@ def read_finished(file: Path, finished: Path) -> bytes:
     """
     content = file.read_bytes()
     try:
-        recorded = json.loads(finished.read_bytes()).get("digests", {}).get(file.name)
+        digests = json.loads(finished.read_bytes()).get("digests", {})
+        recorded = digests.get(str(file.relative_to(finished.parent)))
     except FileNotFoundError:
         return content
     except (ValueError, AttributeError, RecursionError) as error:

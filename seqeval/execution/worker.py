@@ -56,11 +56,15 @@ class JobPayload:
     out: Path
     save_every: float  # seconds
     switch_after: float  # seconds of evaluation after which a second process evaluates
+    keep_policies: bool = False  # a policy at every point of the curves
 
     @classmethod
-    def create(cls, job: Job, out: Path, save_every: float, switch_after: float) -> JobPayload:
+    def create(
+        cls, job: Job, out: Path, save_every: float, switch_after: float, keep_policies: bool = False
+    ) -> JobPayload:
+        pickled = pickle.dumps(job)
         return cls(
-            job.title, job.runs, pickle.dumps(job), job.device, out.absolute(), save_every, switch_after
+            job.title, job.runs, pickled, job.device, out.absolute(), save_every, switch_after, keep_policies
         )
 
 
@@ -114,7 +118,9 @@ def _train(
     runs = files(job, directory)
     with (
         closing(_runner(job, data, payload.switch_after)) as runner,
-        closing(RunFiles(job, runs, payload.save_every, stop, progress.lock)) as checkpoints,
+        closing(
+            RunFiles(job, runs, payload.save_every, payload.keep_policies, stop, progress.lock)
+        ) as checkpoints,
     ):
         name = payload.out.resolve().name
         with closing(Trainer(job, data, runner, checkpoints, name, checkpoints.load())) as trainer:

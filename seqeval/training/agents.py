@@ -79,6 +79,17 @@ class Agents:
             for replica, state in enumerate(states):
                 self.normalizer.set(replica, **state["normalizer"])
 
+    def policy_of(self, replica: int) -> dict[str, Any]:
+        """What one agent's deterministic policy depends on, for `load_policy`."""
+        normalizer = None if self.normalizer is None else self.normalizer.state_of(replica)
+        return {"algorithm": self.algorithm.policy_of(replica), "normalizer": normalizer}
+
+    def load_policy(self, policy: Mapping[str, Any]) -> None:
+        """Loads what `policy_of` returned into a single agent."""
+        self.algorithm.load_policy_dict(policy["algorithm"])
+        if self.normalizer is not None:
+            self.normalizer.set(0, **policy["normalizer"])
+
 
 class AgentGroup:
     """Some consecutive replicas of `agents`, as an evaluator sees them."""

@@ -50,6 +50,11 @@ class Checkpoints(typing.Protocol):
     def due(self) -> bool:
         """Whether it is time to save; always true while stopping."""
 
+    keeps_policies: bool  # whether to call `keep_policies`
+
+    def keep_policies(self, samples: Mapping[Replica, int], policies: Mapping[Replica, State]) -> None:
+        """Stores policies that are about to be evaluated, each after so many visible transitions."""
+
     def save(self, updates: int, states: Mapping[Replica, State]) -> None:
         """Saves the states of all replicas of some runs after so many updates; their rows up to now are
         stored."""
@@ -275,6 +280,15 @@ class Trainer:
         self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
         seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
         replicas = self.replicas[group]
+        if self.checkpoints.keeps_policies:
+            places = range(len(self.replicas))[group]
+            self.checkpoints.keep_policies(
+                {replica: point.samples for replica, point in zip(replicas, points, strict=True)},
+                {
+                    replica: self.agents.policy_of(place)
+                    for replica, place in zip(replicas, places, strict=True)
+                },
+            )
         self._pending = PendingRows(
             self.study_name,
             self.study.protocol.regime,

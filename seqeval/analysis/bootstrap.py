@@ -106,7 +106,7 @@ def profile(values: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.n
 def improvement(
     first: tuple[np.ndarray, np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Probability that a run of the first line beats a run of the second on the same dataset, result (R, ...).
+    """Probability that a run of the first line beats one of the second on the same dataset, result (R, ...).
 
     The mean over datasets; a tie counts one half. Both are (values (n, ...), weights (R, n), strata (n,)).
     """

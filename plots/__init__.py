@@ -5,7 +5,7 @@ To add a figure, add a file that defines `FIGURE`:
     from matplotlib.figure import Figure
     from seqeval.plots import FigureKind
 
-    def figure(rows, studies):
+    def figure(rows):
         drawn = Figure()
         ...
         return drawn
@@ -19,6 +19,7 @@ as `wins = "package.module:FIGURE"`. `style.py` holds what figures share.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -30,15 +31,13 @@ from matplotlib.figure import Figure
 from seqeval import analysis, loading
 from seqeval.errors import UserError
 
-Study = Mapping[str, Any]  # the content of a study.json
-Studies = Mapping[str, Study]  # by the study's name, which rows have in `study`
-
 
 @dataclass(frozen=True)
 class FigureKind:
     """A function that draws a figure, and what it needs.
 
-    `draw(rows, studies)` returns a matplotlib Figure; `rows` have been through `prepare`.
+    `draw(rows)` returns a matplotlib Figure; `rows` have been through `prepare`, and their studies are
+    `analysis.studies_of(rows)`.
     `complete`: only seeds that reached the end of their study without failing. Others are refused, or left
     out on request.
     `scores`: of these only offline rows with scores, of the datasets that every line has.
@@ -53,13 +52,12 @@ class FigureKind:
     differ_in: Mapping[str, str] = field(default_factory=dict)
     published: bool = False
 
-    def prepare(
-        self, rows: pd.DataFrame, studies: Studies, leave_out: bool = False
-    ) -> tuple[pd.DataFrame, list[str]]:
+    def prepare(self, rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
         """The rows to draw, of datasets that were evaluated, and notes on what is missing or was left out.
 
         `leave_out` leaves incomplete seeds out. Raises UserError if the figure cannot be drawn.
         """
+        studies = analysis.studies_of(rows)
         if self.differ_in:
             _check_differences(studies, self.differ_in)
         if not self.complete and not leave_out:
@@ -71,7 +69,31 @@ class FigureKind:
         if self.scores:
             rows, more = analysis.comparable_rows(rows)
             notes += more
-        return rows, notes
+        return analysis.with_studies(rows, studies), notes
+
+
+def draw(
+    rows: pd.DataFrame,
+    figure: str = "curves",
+    leave_out_incomplete: bool = False,
+    published: pd.DataFrame | None = None,
+) -> Figure:
+    """Draws a figure of rows that `seqeval.load` or `seqeval.run` returned.
+
+    `figure` is a name for `find`. `leave_out_incomplete` leaves out seeds that failed or are not finished;
+    otherwise curves show them as far as they go, and other figures are refused. Curves draw the rows in
+    `published` behind the others. A warning says what is not drawn. Raises UserError if the figure
+    cannot be drawn.
+    """
+    kind = find(figure)
+    if published is not None and not kind.published:
+        raise UserError(f"published: {figure} does not draw published runs, only curves do")
+    rows, notes = kind.prepare(rows, leave_out_incomplete)
+    if rows.empty:
+        raise UserError(f"there is nothing to draw; {'; '.join(notes)}")
+    if notes:
+        warnings.warn("\n".join(notes), stacklevel=2)
+    return kind.draw(rows) if published is None else kind.draw(rows, published=published)
 
 
 def names() -> list[str]:
@@ -99,12 +121,7 @@ def _fault(value: Any) -> str | None:
 FIGURES = loading.Kind("figure", "seqeval.plots", "seqeval.figures", _defined_in, _fault)
 
 
-def datasets_of(studies: Studies) -> dict[str, Mapping[str, Any]]:
-    """What study.json says about each dataset of the studies, by the dataset's name."""
-    return {name: dataset for study in studies.values() for name, dataset in study["datasets"].items()}
-
-
-def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
+def _check_differences(studies: analysis.Studies, symbols: Mapping[str, str]) -> None:
     """Raises UserError unless the studies differ in these settings, and in no other."""
     axes = " and ".join(symbols)
     if len(studies) < 2:
@@ -126,7 +143,7 @@ def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
         seen[values] = name
 
 
-def _settings(study: Study) -> dict[str, Any]:
+def _settings(study: analysis.Study) -> dict[str, Any]:
     """All settings that determine a study's numbers, by dotted name."""
     groups = {group: study[group] for group in ("protocol", "online", "evaluation")}
     for name, dataset in study["datasets"].items():

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 
@@ -29,9 +29,9 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """The IQM over datasets."""
-    table = analysis.aggregate_curves(rows, style.dataset_sizes(studies), ["iqm"])
+    table = analysis.aggregate_curves(rows, style.dataset_sizes(rows), ["iqm"])
     return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
 
 

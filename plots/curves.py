@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from seqeval import analysis
 from seqeval.types import Reference
 
-from . import FigureKind, Studies, datasets_of, style
+from . import FigureKind, style
 from ._text import count_range
 
 FROM_SCRATCH = ", from scratch"  # appended to the name of a study, for what it learned without a dataset
@@ -118,10 +118,10 @@ def _plot_published(ax: Axes, runs: pd.DataFrame, colour: str) -> None:
     ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
 
 
-def figure(rows: pd.DataFrame, studies: Studies, published: pd.DataFrame | None = None) -> Figure:
+def figure(rows: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """All datasets of `rows`, with one legend. Rows without a dataset are drawn in every panel of the same
     environment. `published` are rows of published runs, in scores."""
-    datasets = datasets_of(studies)
+    datasets = analysis.datasets_of(analysis.studies_of(rows))
     rows = analysis.with_values(add_from_scratch(rows, datasets))
     names = list(rows["dataset"].unique())
     columns = min(3, len(names))

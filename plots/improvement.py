@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from seqeval import analysis
 from seqeval.errors import UserError
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 
 COLOURS = "RdBu"  # distinct for colour-blind readers; white is 0.5
 DARK = 0.32  # distance from 0.5 above which the background is so dark that the text is white
@@ -46,7 +46,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """The matrix over all pairs of lines. Raises UserError if there is only one line."""
     order = [line_style.label for line_style in style.line_styles_over_datasets(rows).values()]
     if len(order) == 1:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 from .aggregate import NAMES
 
 # For each statistic: label, offset of its bar from the middle of the line (downwards), opacity of the bar.
@@ -42,7 +42,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """The intervals over datasets."""
     styles = style.line_styles_over_datasets(rows)
     parts = {name: analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in BARS}

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
@@ -25,7 +25,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """The profiles over datasets."""
     finals = analysis.final_values(rows)
     # A share changes only at the score of a run, so with these levels the steps are exact.

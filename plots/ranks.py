@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
@@ -38,9 +38,9 @@ def _line_width(ax: Axes) -> float:
     return style.RC["lines.linewidth"] * abs(high - low) / points
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """The mean ranks over datasets."""
-    table = analysis.mean_ranks(rows, style.dataset_sizes(studies))
+    table = analysis.mean_ranks(rows, style.dataset_sizes(rows))
     return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from seqeval import analysis
 from seqeval.errors import UserError
 
-from . import FigureKind, Studies, style
+from . import FigureKind, style
 
 COLOURS = "viridis"
 
@@ -39,12 +39,12 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, limits: tuple[float, float
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame) -> Figure:
     """One row of panels per dataset, with its own colour scale, and in it one panel per algorithm.
 
     Raises UserError if a study is not of the regime `stream`.
     """
-    protocols = {name: study["protocol"] for name, study in studies.items()}
+    protocols = {name: study["protocol"] for name, study in analysis.studies_of(rows).items()}
     for name, protocol in protocols.items():
         if protocol["regime"] != "stream":
             raise UserError(

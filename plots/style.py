@@ -16,7 +16,6 @@ from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis, atomic_io
 
-from . import Studies, datasets_of
 from ._text import count_range, counted
 
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
@@ -189,9 +188,10 @@ def seed_count(rows: pd.DataFrame) -> str:
     return f"{count_range(seeds.min(), seeds.max())} seed{'' if seeds.max() == 1 else 's'}"
 
 
-def dataset_sizes(studies: Studies) -> dict[str, int]:
-    """The number of transitions in each dataset of the studies."""
-    return {name: dataset["transitions"] for name, dataset in datasets_of(studies).items()}
+def dataset_sizes(rows: pd.DataFrame) -> dict[str, int]:
+    """The number of transitions in each dataset of the rows' studies."""
+    datasets = analysis.datasets_of(analysis.studies_of(rows))
+    return {name: dataset["transitions"] for name, dataset in datasets.items()}
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import UserError
     from seqeval.execution.driver import rows, run
+    from seqeval.execution.storage import load
     from seqeval.policy import load_policy
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Slurm",
     "Study",
     "UserError",
+    "load",
     "load_dataset",
     "load_policy",
     "rows",
@@ -29,6 +31,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     "UserError": "errors",
+    "load": "execution.storage",
     "load_dataset": "datasets",
     "load_policy": "policy",
     "rows": "execution.driver",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import Study
+from seqeval.analysis import Study
+
 from .._text import capitalized, counted, spaced
 
 ORDERS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from seqeval import analysis
+from seqeval.analysis import Studies, Study
 
-from .. import Studies, Study
 from .._text import counted, listed, spaced
 from ._protocol import leaks
 

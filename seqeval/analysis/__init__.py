@@ -6,6 +6,7 @@ statistics    the statistics of a line, in one registry: final value, area, onli
 summaries     run values over seeds and over datasets: mean, median, IQM, optimality gap, ...
 curves        the same at every x; ranks, samples to a level, overtaking
 bootstrap     estimators and their intervals
+provenance    which studies rows come from
 """
 
 # ruff: noqa: F401 (this module only gathers the names)
@@ -30,5 +31,6 @@ from .lines import (
     variants,
     with_values,
 )
+from .provenance import Studies, Study, datasets_of, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

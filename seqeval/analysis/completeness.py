@@ -18,10 +18,11 @@ from .lines import LINE, RUN, unevaluated_datasets, with_values
 def with_planned_end(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The rows with a column `planned`: the n at which their line ends when its study is finished.
 
-    It includes the online phase. `studies` maps a study's name to its study.json.
+    It includes the online phase. `studies` maps a study's name to its study.json. Published runs have no
+    planned end, which is then NaN.
     """
     ends = {
-        (name, dataset): description["transitions"] + study["online"]["steps"]
+        (name, dataset): description["transitions"] + study.get("online", {"steps": math.nan})["steps"]
         for name, study in studies.items()
         for dataset, description in study["datasets"].items()
     }

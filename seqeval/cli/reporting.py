@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +30,18 @@ def report(
         leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Otherwise lines
             with such seeds have no statistics.
     """
+    from seqeval import analysis
     from seqeval.plots.report import page
 
     if out.suffix != ".html":
         raise UserError(f"{out}: the name of a report must end in .html")
-    rows, studies = read("report", directories)
+    rows = read("report", directories)
+    studies = analysis.studies_of(rows)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
     write(page(rows, studies, reruns, leave_out_incomplete), out)
 
 
-def _rerun(study: dict[str, Any], name: str) -> Rerun:
+def _rerun(study: Mapping[str, Any], name: str) -> Rerun:
     """The command that runs a study again, or the reason why there is none, with remarks."""
     from seqeval.plots.report import Rerun
 
@@ -53,7 +56,7 @@ def _rerun(study: dict[str, Any], name: str) -> Rerun:
         return Rerun(None, [f"The command cannot be written: {error}."])
 
 
-def rerun_command(study: dict[str, Any], name: str) -> str:
+def rerun_command(study: Mapping[str, Any], name: str) -> str:
     """The `seqeval run` command that repeats the study called `name` in a new study directory.
 
     It names only the settings that differ from the defaults. Raises UserError if an algorithm is missing or
@@ -88,7 +91,7 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
     return words
 
 
-def _environment(study: dict[str, Any]) -> str | None:
+def _environment(study: Mapping[str, Any]) -> str | None:
     """The value for --env, needed if a dataset is `none`, or a file, which may not name its environment."""
     from seqeval.datasets import file_endings
 

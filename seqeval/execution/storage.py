@@ -256,13 +256,27 @@ class StudyDirectory:
                     ) from error
 
 
+def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """The rows of one or more study directories, finished or not: what figures and `analysis` take.
+
+    Raises UserError as `frame` does, and if there is no path.
+    """
+    directories = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    if not directories:
+        raise UserError("load: give at least one study directory")
+    return frame(directories)
+
+
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of study directories as one table, with a column for each field and metric (`train/…`).
 
-    `study` is the present name of the folder, so a copy under another name is another study. Raises UserError
-    if a folder holds no study or no rows yet, or if two folders have the same name.
+    `study` is the present name of the folder, so a copy under another name is another study. The content of
+    each study.json is in `attrs["studies"]`, where figures look for it. Raises UserError if a folder holds no
+    study or no rows yet, if two have the same name, or if two hold different data under one dataset name.
     """
     import pandas as pd
+
+    from seqeval.analysis import with_studies
 
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
@@ -272,7 +286,24 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             f"{which} have the same name, which identifies a study; rename or leave out one of them"
         )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
-    return pd.DataFrame(columns).astype({"score": float, "return_mean": float})
+    rows = pd.DataFrame(columns).astype({"score": float, "return_mean": float})
+    return with_studies(rows, dict(zip(names, _studies(paths), strict=True)))
+
+
+def _studies(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The content of each study.json. Raises UserError if two hold different data under one dataset name."""
+    studies = [StudyDirectory(path).study() for path in paths]
+    seen: dict[str, tuple[str, Path]] = {}
+    for path, study in zip(paths, studies, strict=True):
+        for name, dataset in study["datasets"].items():
+            digest, first = seen.setdefault(name, (dataset["digest"], path))
+            if digest != dataset["digest"]:
+                raise UserError(
+                    f"{path}: its data called {name!r} are not those of {first}: their digests in "
+                    "study.json differ; use the directories separately, or run one of them again on the same "
+                    "data"
+                )
+    return studies
 
 
 def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:

@@ -44,7 +44,7 @@ class DataAxis:
         if self.last > self.start:
             ax.set_xlim(self.start, self.last)
         if not broken:
-            ax.xaxis.set_major_formatter(self._formatter())
+            ax.xaxis.set_major_formatter(PercentFormatter(1) if self.share else EngFormatter(sep=""))
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=not self.share))
             return
         wide = WIDE if self.online_share < 0.5 else 1 - WIDE
@@ -67,15 +67,17 @@ class DataAxis:
 
     def _set_ticks(self, ax: Axes, wide: float) -> None:
         """Ticks of the data, and those of online steps counted from the end of the data."""
-        data = MaxNLocator(3 if wide < 0.5 else 2, integer=not self.share).tick_values(self.start, self.end)
-        steps = MaxNLocator(2, integer=not self.share).tick_values(0, self.last - self.end)
-        room = 0.12 * (self.end - self.start) / (1 - wide)  # for the label of the first online tick
-        data = data[(data >= self.start) & (data <= self.end - (room if wide < 0.5 else 0))]
-        steps = steps[(steps > 0) & (steps <= self.last - self.end)]
-        text = self._formatter()
+        width = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # inches
+        narrow = min(wide, 1 - wide) * width < 0.9  # the narrower part has room for one label
+        online, data_ticks = (1, 3) if wide < 0.5 else (3, 1)
+        data = MaxNLocator(data_ticks, integer=not self.share).tick_values(self.start, self.end)
+        steps = MaxNLocator(online if narrow else online + 1, integer=not self.share).tick_values(
+            0, self.last - self.end
+        )
+        room = 0.12 * (self.end - self.start) / (1 - wide)  # for the mark, and for a label beside it
+        data = data[(data >= self.start) & (data <= self.end - room)]
+        steps = steps[(steps > 0) & (steps <= (self.last - self.end) * (1 + 1e-9))]
+        text = (lambda value: f"{100 * value:.3g}%") if self.share else EngFormatter(sep="")
         texts = [*(text(value) for value in data), *(f"+{text(value)}" for value in steps)]
         ax.xaxis.set_major_locator(FixedLocator([*data, *(self.end + steps)]))
         ax.xaxis.set_major_formatter(FixedFormatter(texts))
-
-    def _formatter(self) -> PercentFormatter | EngFormatter:
-        return PercentFormatter(1, decimals=None) if self.share else EngFormatter(sep="")

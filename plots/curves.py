@@ -164,6 +164,7 @@ def figure(
     broken = any(axis.broken for axis in axes_of.values())
     both_phases = {*rows["phase"].unique()} == {"offline", "online"}
     with style.context(options):
+        titles, title_size = _titles({name: names.get(name, name) for name in panels}, width / columns)
         drawn = Figure(figsize=(width, 0.53 + (HEIGHT if lines < 3 else LOW_HEIGHT) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
@@ -176,7 +177,7 @@ def figure(
             mean, end = _data_mean(dataset, unit), dataset["transitions"]
             of_panel = broken and axes_of[name].last > axes_of[name].end > axes_of[name].start
             plot(curves, ax, mean, styles, parts, end, behind, band, share, of_panel)
-            _set_title(ax, names.get(name, name), width / columns, both_phases or bool(parts))
+            ax.set_title(titles[name], fontsize=title_size, pad=12 if both_phases or parts else None)
             if options.ylim:
                 ax.set_ylim(*options.ylim)
             if place % columns == 0 or unit != previous:
@@ -203,18 +204,20 @@ def _layout(panels: int, options: FigureOptions) -> tuple[float, int]:
     return width, min(columns, max(1, int(width / LEAST_WIDTH)))
 
 
-def _set_title(ax: Axes, name: str, width: float, words_above: bool) -> None:
-    """The name of the dataset above its panel, `width` inches wide, in several lines if long."""
-    # A letter is about 0.56 times as wide as high, and a panel takes four fifths of its column.
+def _titles(names: Mapping[str, str], width: float) -> tuple[dict[str, str], float]:
+    """Texts above panels that are `width` inches wide, and their size in points: a little smaller, or in
+    several lines, if a name is too long."""
     size = mpl.rcParams["font.size"]
-    text = wrapped(name, max(int(0.8 * 72 * width / (0.56 * size)), 12))
-    ax.set_title(text, pad=1.5 * size if words_above else None)
+    # A letter is about 0.56 times as wide as high, and a panel takes 0.85 of its column.
+    room = 0.85 * 72 * width / 0.56  # points
+    size *= min(max(room / (size * max(map(len, names.values()))), 0.8), 1)
+    return {name: wrapped(text, max(int(room / size), 12)) for name, text in names.items()}, size
 
 
 def _footer(rows: pd.DataFrame, options: FigureOptions, broken: bool) -> str:
     """What the x axis and the bands are."""
     seen = "share of the dataset seen" if options.x == "share" else "transitions seen"
-    online = "; shaded: online steps (+), on a scale of their own" if broken else ""
+    online = "; shaded: online steps, on their own scale" if broken else ""
     count = style.seed_count(rows)
     lines = count if count == "1 seed" else BANDS[options.band or "range"].format(count)
     return f"{seen} ({lines}{style.smoothing_text(options)}{online})"

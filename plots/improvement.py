@@ -17,7 +17,7 @@ from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
 from ._text import wrapped
 
 COLOURS = "RdBu"  # distinct for colour-blind readers; white is 0.5
-NAME_WIDTH = 20  # characters in a line of a name
+LETTER = 0.055  # inches: width of a letter of a name
 DARK = 0.32  # distance from 0.5 above which the background is so dark that the text is white
 
 
@@ -25,9 +25,9 @@ def plot(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws a table of `analysis.probability_of_improvement`."""
     names = list(dict.fromkeys(table["first"]))
     ax = style.new_axes(*_size(names)) if ax is None else ax
-    size = mpl.rcParams["font.size"]
-    column = 0.8 * ax.get_figure(root=True).get_figwidth() / (len(names) + 1)  # inches
-    small = min(0.75 * size, 72 * column / (9 * 0.56))  # an interval has nine letters
+    beside = LETTER * max(map(_length, names)) + 0.2  # inches
+    cell = (ax.get_figure(root=True).get_figwidth() - beside) / len(names)
+    small = min(0.75 * mpl.rcParams["font.size"], 72 * cell / (10 * 0.62))  # an interval has nine letters
     places = {name: place for place, name in enumerate(names)}
     values = np.full((len(names), len(names)), np.nan)
     centred = {"ha": "center", "va": "center"}
@@ -59,7 +59,7 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
         raise UserError(f"plot: improvement needs two lines to compare, and {order[0]} is the only line")
     table = analysis.probability_of_improvement(analysis.final_values(rows))
     table = table.sort_values("first", key=lambda names: names.map(order.index), kind="stable")
-    texts = [wrapped(line_style.label, NAME_WIDTH) for line_style in styles.values()]
+    texts = [wrapped(line_style.label, style.NAME_WIDTH) for line_style in styles.values()]
     with style.context(options):
         width, height = _size(texts)
         drawn = Figure(figsize=(options.inches(width), height))
@@ -71,7 +71,7 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
 
 def _size(names: list[str]) -> tuple[float, float]:
     """Width and height in inches."""
-    longest = 0.055 * max(map(_length, names))
+    longest = LETTER * max(map(_length, names))
     width = max(2.5, min(style.TEXT_WIDTH, 0.3 + longest + 0.62 * len(names)))
     row = 0.36 if not any(name.count("\n") > 1 for name in names) else 0.44
     return width, 0.6 + (0.8 * longest if _are_long(names) else 0.15) + row * len(names)

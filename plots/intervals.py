@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from seqeval import analysis
 
 from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from ._text import wrapped
 from .aggregate import NAMES
 
 # For each statistic: label, offset of its bar from the middle of the line (downwards), opacity of the bar.
@@ -26,7 +27,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     ax.use_sticky_edges = False  # keeps a margin at the ends of the bars
     names = []
     for place, (line, line_style) in enumerate(style.styled_lines(table, styles)):
-        names.append(line_style.label)
+        names.append(wrapped(line_style.label, style.NAME_WIDTH))
         for row in line.to_dict("records"):
             _, offset, opacity = BARS[row["statistic"]]
             middle, width = place + offset, row["high"] - row["low"]
@@ -47,7 +48,8 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     styles = style.line_styles_over_datasets(rows, _selection.names(rows, options))
     parts = {name: analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in BARS}
     table = pd.concat([part.assign(statistic=name) for name, part in parts.items()])
-    lines = sum(line_style.label.count("\n") + 1 for line_style in styles.values())
+    labels = (wrapped(line_style.label, style.NAME_WIDTH) for line_style in styles.values())
+    lines = sum(label.count("\n") + 1 for label in labels)
     with style.context(options):
         width = options.inches(style.TEXT_WIDTH)
         parts_in_row = 4 if width > 4 else 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.style
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ OTHER_COLOURS = (
 )
 GREY, LIGHT_GREY = "#8C8C8C", "#CFCFCF"  # published runs: their mean, and single runs
 DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
-LABEL_WIDTH = 34  # characters in a line of a legend or beside an axis
+LEGEND_WIDTH, NAME_WIDTH = 34, 20  # characters in a line of a legend, and of a name beside an axis
 
 RC = {
     "font.size": 8,  # points; all other sizes of text follow it
@@ -111,7 +111,7 @@ def line_styles(
         colour, name = colour_of(variant), study_labels[study]
         label = names.get(variant, variant) + (f" ({name})" if name else "")
         dash = of_colour[colour].index(variant) * len(dashed) + dashed.index(name)
-        styles[variant, study] = LineStyle(wrapped(label, LABEL_WIDTH), colour, DASHES[dash % len(DASHES)])
+        styles[variant, study] = LineStyle(label, colour, DASHES[dash % len(DASHES)])
     return styles
 
 
@@ -131,7 +131,7 @@ def line_styles_over_datasets(
     for pair, style in styles.items():
         variant, study = (names.get(name, name) for name in pair)
         label = variant if labels[pair] == pair[0] else f"{variant} ({study})"
-        styles[pair] = style._replace(label=wrapped(label, LABEL_WIDTH))
+        styles[pair] = style._replace(label=label)
     return styles
 
 
@@ -202,7 +202,7 @@ def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) 
         rows = math.ceil(len(handles) / columns)
         legend = figure.legend(
             handles.values(),
-            handles,
+            [wrapped(label, LEGEND_WIDTH) for label in handles],
             loc="outside upper center",
             ncols=math.ceil(len(handles) / rows),
             frameon=False,
@@ -219,15 +219,18 @@ def add_title(figure: Figure, title: str) -> None:
     """Adds a title above everything else and makes the figure higher by the title's height."""
     letter = 0.55 * mpl.rcParams["font.size"] / 72  # inches
     text = wrapped(title, max(int(figure.get_figwidth() / letter), 10))
-    figure.suptitle(text, fontsize="medium")
+    if figure.legends:  # a title of the figure itself would lie on the legend
+        figure.legends[0].set_title(text, prop={"size": "medium"})
+    else:
+        figure.suptitle(text, fontsize="medium")
     height = 1.5 * (text.count("\n") + 1) * mpl.rcParams["font.size"] / 72
     figure.set_figheight(figure.get_figheight() + height)
 
 
 def add_footer(figure: Figure, text: str, size: str = "small") -> None:
     """Adds a text below all panels, in lines that are no wider than the figure."""
-    letter = 0.5 * mpl.rcParams["font.size"] / 72  # inches
-    lines = [textwrap.fill(line, max(int(figure.get_figwidth() / letter), 20)) for line in text.split("\n")]
+    letter = 0.56 * mpl.rcParams["font.size"] / 72  # inches
+    lines = [wrapped(line, max(int(figure.get_figwidth() / letter), 20)) for line in text.split("\n")]
     figure.supxlabel("\n".join(lines), fontsize=size)
     more = sum(line.count("\n") for line in lines)
     figure.set_figheight(figure.get_figheight() + 1.3 * more * mpl.rcParams["font.size"] / 72)

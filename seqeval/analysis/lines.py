@@ -67,11 +67,10 @@ def smoothed(rows: pd.DataFrame, points: int) -> pd.DataFrame:
     changed = {}
     for name in ("score", "return_mean"):
         values = ordered[name].groupby(keys)
-        shifted = [values.shift(back).where(place >= back) for back in range(points)]
-        present = sum((place >= back).astype(int) for back in range(points))
-        missing = sum((column.isna() & (place >= back)) for back, column in enumerate(shifted)) > 0
-        total = sum(column.fillna(0.0) for column in shifted)
-        changed[name] = (total / present).mask(missing)
+        window = np.stack([values.shift(back).to_numpy() for back in range(points)])  # (points, rows)
+        exists = place.to_numpy() >= np.arange(points)[:, None]
+        means = np.where(exists, window, 0.0).sum(axis=0) / exists.sum(axis=0)  # NaN if any value is missing
+        changed[name] = pd.Series(means, ordered.index)
     return rows.assign(**changed)
 
 

@@ -5,7 +5,7 @@ To add a figure, add a file that defines `FIGURE`:
     from matplotlib.figure import Figure
     from seqeval.plots import FigureKind
 
-    def figure(rows):
+    def figure(rows, options):
         drawn = Figure()
         ...
         return drawn
@@ -30,20 +30,28 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis, loading
 from seqeval.errors import UserError
+from seqeval.figure_options import FigureOptions
+
+from . import _selection, style
+
+DEFAULTS = FigureOptions()
+ALWAYS = ("datasets", "algorithms", "title", "style")  # options that are followed for every figure
 
 
 @dataclass(frozen=True)
 class FigureKind:
     """A function that draws a figure, and what it needs.
 
-    `draw(rows)` returns a matplotlib Figure; `rows` have been through `prepare`, and their studies are
-    `analysis.studies_of(rows)`.
+    `draw(rows, options)` returns a matplotlib Figure; `rows` have been through `prepare`, and their studies
+    are `analysis.studies_of(rows)`.
     `complete`: only seeds that reached the end of their study without failing. Others are refused, or left
     out on request.
     `scores`: of these only offline rows with scores, of the datasets that every line has.
     `differ_in`: settings (`protocol.grow_by`) by the symbol that the figure uses. Studies must differ in
     these, and in nothing else.
     `published`: `draw` also takes `published=`, rows of published runs to draw behind the others.
+    `accepts`: the options that `draw` follows, besides those in `ALWAYS`; all others are refused.
+    `bands`: the values of the option `band` that it draws, the default first.
     """
 
     draw: Callable[..., Figure]
@@ -51,12 +59,21 @@ class FigureKind:
     scores: bool = False
     differ_in: Mapping[str, str] = field(default_factory=dict)
     published: bool = False
+    accepts: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
 
-    def prepare(self, rows: pd.DataFrame, leave_out: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    def prepare(
+        self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, leave_out: bool = False
+    ) -> tuple[pd.DataFrame, list[str]]:
         """The rows to draw, of datasets that were evaluated, and notes on what is missing or was left out.
 
-        `leave_out` leaves incomplete seeds out. Raises UserError if the figure cannot be drawn.
+        All choices of rows and values are made here. `leave_out` leaves incomplete seeds out. Raises
+        UserError if the figure cannot be drawn.
         """
+        accepted = (*ALWAYS, *self.accepts, *(["band"] if self.bands else []))
+        _selection.refuse_useless(options, accepted, self.bands)
+        rows = analysis.smoothed(_selection.select(rows, options), options.smooth)
+        _selection.names(rows, options)  # refuses unknown names before anything is computed
         studies = analysis.studies_of(rows)
         if self.differ_in:
             _check_differences(studies, self.differ_in)
@@ -71,29 +88,38 @@ class FigureKind:
             notes += more
         return analysis.with_studies(rows, studies), notes
 
+    def render(self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, **published: Any) -> Figure:
+        """Draws rows that have been through `prepare`, and adds what all figures have in common."""
+        with style.context(options):
+            drawn = self.draw(rows, options, **published)
+            if options.title:
+                style.add_title(drawn, options.title)
+        return drawn
+
 
 def draw(
     rows: pd.DataFrame,
     figure: str = "curves",
+    options: FigureOptions = DEFAULTS,
     leave_out_incomplete: bool = False,
     published: pd.DataFrame | None = None,
 ) -> Figure:
     """Draws a figure of rows that `seqeval.load` or `seqeval.run` returned.
 
-    `figure` is a name for `find`. `leave_out_incomplete` leaves out seeds that failed or are not finished;
-    otherwise curves show them as far as they go, and other figures are refused. Curves draw the rows in
-    `published` behind the others. A warning says what is not drawn. Raises UserError if the figure
-    cannot be drawn.
+    `figure` is a name for `find`; `options` say how it is drawn. `leave_out_incomplete` leaves out seeds that
+    failed or are not finished; otherwise curves show them as far as they go, and other figures are refused.
+    Curves draw the rows in `published` behind the others. A warning says what is not drawn. Raises UserError
+    if the figure cannot be drawn.
     """
     kind = find(figure)
     if published is not None and not kind.published:
         raise UserError(f"published: {figure} does not draw published runs, only curves do")
-    rows, notes = kind.prepare(rows, leave_out_incomplete)
+    rows, notes = kind.prepare(rows, options, leave_out_incomplete)
     if rows.empty:
         raise UserError(f"there is nothing to draw; {'; '.join(notes)}")
     if notes:
         warnings.warn("\n".join(notes), stacklevel=2)
-    return kind.draw(rows) if published is None else kind.draw(rows, published=published)
+    return kind.render(rows, options, **({} if published is None else {"published": published}))
 
 
 def names() -> list[str]:

@@ -87,7 +87,7 @@ def test_a_new_figure_is_a_new_file(
     (tmp_path / "more" / "wins.py").write_text(
         "from matplotlib.figure import Figure\n"
         "from seqeval.plots import FigureKind\n"
-        "def figure(rows):\n"
+        "def figure(rows, options):\n"
         "    drawn = Figure()\n"
         "    drawn.suptitle(f'{len(rows)} rows of {list(rows.study.unique())}')\n"
         "    return drawn\n"

@@ -63,7 +63,7 @@ def rows(
 
 def draw(rows: pd.DataFrame, datasets: dict[str, Any] = DATASETS, published: Any = None) -> Figure:
     studies = {name: {"datasets": datasets} for name in rows["study"]}
-    return curves.figure(analysis.with_studies(rows, studies), published)
+    return curves.figure(analysis.with_studies(rows, studies), published=published)
 
 
 def legend(figure: Figure) -> list[str]:

@@ -21,7 +21,7 @@ SOURCE = """
 from matplotlib.figure import Figure
 from seqeval.plots import FigureKind
 
-def figure(rows):
+def figure(rows, options):
     drawn = Figure()
     drawn.suptitle(f"{len(rows)} rows of {rows['study'].iloc[0]}")
     return drawn

@@ -14,13 +14,14 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"durations", "errors", "signals", "seeding"},
     {"atomic_io", "loading", "slicing", "sweeps", "validation"},
     {"types"},
-    {"algorithm", "config", "references", "environments"},
+    {"algorithm", "config", "figure_options", "references", "environments"},
     {"replay", "analysis", "datasets", "replicated"},
     {"evaluation", "collect"},
     {"plugins"},
     {"training"},
     {"check", "execution"},
     {"policy"},
+    {"video"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -96,7 +97,9 @@ def test_the_configuration_imports_no_launcher() -> None:
 
 def test_plots_import_no_torch_and_are_imported_by_the_command_line_only() -> None:
     for path in ROOT.glob("plots/**/*.py"):
-        assert parts(path) <= {"analysis", "atomic_io", "errors", "loading", "types"}, path.name
+        assert parts(path) <= {"analysis", "atomic_io", "errors", "figure_options", "loading", "types"}, (
+            path.name
+        )
     for path in ROOT.glob("seqeval/**/*.py"):
         if any(name.startswith("seqeval.plots") for name in imports(path)):
             assert path.parent.name == "cli", path.name

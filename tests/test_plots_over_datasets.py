@@ -189,7 +189,7 @@ def of_two_studies(variants: tuple[str, ...]) -> pd.DataFrame:
 def test_an_algorithm_has_one_colour_and_each_study_its_own_dash(name: str) -> None:
     figure = draw(name, of_two_studies(("iql", "mine")))
     found = lines(figure.axes[0])
-    assert list(found) == ["iql (stream)", "mine (stream)", "iql (again)", "mine (again)"]
+    assert list(found) == ["iql (stream)", "iql (again)", "mine (stream)", "mine (again)"]
     assert sorted(legend(figure)) == sorted(found)
     colours = {label: line.get_color() for label, line in found.items()}
     assert (
@@ -207,7 +207,7 @@ def test_an_algorithm_has_one_colour_and_each_study_its_own_dash(name: str) -> N
 @pytest.mark.parametrize("name", ["intervals", "improvement"])
 def test_lines_of_two_studies_are_labelled_with_their_study(name: str) -> None:
     ax = draw(name, of_two_studies(("iql", "mine"))).axes[0]
-    names = ["iql (stream)", "mine (stream)", "iql (again)", "mine (again)"]
+    names = ["iql (stream)", "iql (again)", "mine (stream)", "mine (again)"]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == names
 
 

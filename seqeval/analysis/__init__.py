@@ -28,6 +28,7 @@ from .lines import (
     last_points,
     line_labels,
     mean_curves,
+    smoothed,
     unevaluated_datasets,
     variants,
     with_values,

@@ -48,24 +48,29 @@ def aggregate_curves(
 def mean_ranks(
     rows: pd.DataFrame, transitions: Mapping[str, int], repetitions: int = REPETITIONS
 ) -> pd.DataFrame:
-    """Mean rank over datasets of each line's mean over seeds, at each share n/N of the data.
+    """Mean over datasets of the rank of a run among runs of the other lines, at each share n/N of the data.
 
-    Rank 1 is the best; lines that tie share the mean of their ranks. Columns: [variant, study, share,
-    estimate, low, high]. Raises as `aggregate_curves`.
+    The rank of a run is 1 plus the number of other lines with a better run, where every line takes part with
+    one of its runs, drawn at random; a tie counts half. So it is 1 plus the sum of the probabilities that a
+    run of another line is better. (The rank of the means over seeds would be 1 or 2 where the runs are level,
+    and its bootstrap repetitions, which are noisier than the means, would all lie on one side of it.)
+    Columns: [variant, study, share, estimate, low, high]. Raises as `aggregate_curves`.
     """
     grid, lines = _curves_by_share(rows, transitions)
-    means = np.stack(
-        [
-            bootstrap.dataset_means(values, bootstrap.resample(repetitions, strata, *key), strata)
-            for key, (values, strata) in lines.items()
-        ]
-    )  # (lines, repetitions + 1, datasets, x)
-    found = []
-    for key, mean in zip(lines, means, strict=True):
-        better, tied = (means > mean).sum(axis=0), (means == mean).sum(axis=0)
-        rank = 1 + better + (tied - 1) / 2
-        ends = bootstrap.interval(rank.mean(axis=1))
-        found += [(*key, *point) for point in zip(grid, *ends, strict=True)]
+    drawn = {
+        key: (values, bootstrap.resample(repetitions, strata, *key), strata)
+        for key, (values, strata) in lines.items()
+    }
+    ranks = {key: np.ones((repetitions + 1, len(grid))) for key in lines}
+    for first, second in combinations(lines, 2):
+        better = bootstrap.improvement(drawn[first], drawn[second])
+        ranks[second] += better
+        ranks[first] += 1 - better
+    found = [
+        (*key, *point)
+        for key, rank in ranks.items()
+        for point in zip(grid, *bootstrap.interval(rank), strict=True)
+    ]
     return pd.DataFrame(found, columns=["variant", "study", "share", "estimate", "low", "high"])
 
 

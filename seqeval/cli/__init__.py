@@ -19,7 +19,7 @@ import tyro
 from seqeval.config import Execution, Study
 from seqeval.errors import UserError
 
-from . import algorithms, datasets, reporting, results, running, statistics, status
+from . import algorithms, datasets, reporting, results, running, statistics, status, video
 from ._terminal import plain_console as plain_console  # for experiments
 
 app = tyro.extras.SubcommandApp()
@@ -31,6 +31,7 @@ app.command(name="published")(results.plot_published)
 app.command(statistics.table)
 app.command(results.export)
 app.command(reporting.report)
+app.command(video.video)
 app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
 app.command(name="check")(algorithms.check_algorithm)

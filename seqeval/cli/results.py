@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
 
 from seqeval.errors import UserError
+from seqeval.figure_options import FigureOptions
 
 from ._terminal import plain_console, print_notes
 
@@ -33,7 +34,7 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if len(shown):
-        paths = style.save(curves.figure(shown), figure)
+        paths = style.save(curves.FIGURE.render(shown), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
     return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
 
@@ -105,12 +106,16 @@ def write(text: str, out: Path) -> None:
     print(out)
 
 
+OPTIONS = FigureOptions()
+
+
 def plot(
     directories: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
     figure: str = "curves",
     published: bool = False,
     leave_out_incomplete: bool = False,
+    options: Annotated[FigureOptions, tyro.conf.arg(name="")] = OPTIONS,
 ) -> None:
     """Draw one figure of one or more study directories.
 
@@ -132,11 +137,11 @@ def plot(
     kind = plots.find(figure)
     if published and not kind.published:
         raise UserError("plot: --published works only with --figure curves")
-    rows, notes = kind.prepare(read("plot", directories), leave_out_incomplete)
+    rows, notes = kind.prepare(read("plot", directories), options, leave_out_incomplete)
     if rows.empty:
         raise UserError(f"plot: there is nothing to draw; {'; '.join(notes)}")
     extra = {"published": paper_runs(rows)} if published else {}
-    paths = style.save(kind.draw(rows, **extra), out)
+    paths = style.save(kind.render(rows, options, **extra), out, options)
     print_notes(notes)
     for path in paths:
         print(path)
@@ -171,7 +176,7 @@ def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> N
     rows = paper.runs(figure)
     print_notes(analysis.describe_incomplete(rows))
     print_notes(["a point is the mean of a seed's evaluations in the 50 000 updates up to it"])
-    for path in style.save(curves.figure(rows), out):
+    for path in style.save(curves.FIGURE.render(rows), out):
         print(path)
 
 

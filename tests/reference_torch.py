@@ -144,7 +144,7 @@ class EDAC:
             (slope,) = torch.autograd.grad(
                 critic(b["observations"], actions).sum(), actions, create_graph=True
             )
-            directions.append(slope / slope.norm(dim=1, keepdim=True))
+            directions.append(slope / (slope.norm(dim=1, keepdim=True) + 1e-10))  # as in the authors' code
         count = len(directions)
         pairs = sum(
             (directions[i] * directions[j]).sum(1) for i in range(count) for j in range(count) if i != j

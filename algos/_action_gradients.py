@@ -142,19 +142,21 @@ def _backward(
     layers, split = len(weights), inputs[0].shape[-1] - slope_grad.shape[-1]
     carried = slope_grad  # uₗ
     for layer in range(layers):
-        factor = value_grad * inputs[layer]
+        last = layer == layers - 1
         if layer:
-            factor += carried
+            factor = torch.addcmul(carried, value_grad, inputs[layer])
         else:
+            factor = value_grad * inputs[layer]
             factor[..., split:] += carried
-        if layer == layers - 1:
-            torch.sum(factor, -2, out=out[layer].squeeze(-1))
-            torch.sum(value_grad, -2, out=out[layers + layer])
-            return
-        products.weight_gradient(factor, gradients[layer], out[layer])
-        torch.sum(value_grad * gradients[layer], -2, out=out[layers + layer])
-        weight = weights[layer] if layer else weights[layer][..., split:, :]
-        carried = relu_backward_(products.linear(carried, weight), inputs[layer + 1])
+        weight_out, bias_out = out[layer], out[layers + layer]
+        if last:
+            torch.sum(factor, -2, out=weight_out.squeeze(-1))
+            torch.sum(value_grad, -2, out=bias_out)
+        else:
+            products.weight_gradient(factor, gradients[layer], weight_out)
+            products.weight_gradient(value_grad, gradients[layer], bias_out.unsqueeze(-2))
+            weight = weights[layer] if layer else weights[layer][..., split:, :]
+            carried = relu_backward_(products.linear(carried, weight), inputs[layer + 1])
 
 
 def _products(x: Tensor, weight: Tensor) -> Products:

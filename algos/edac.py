@@ -63,6 +63,7 @@ def flops(spec: Spec, config: Config) -> float:
     to_actions, _ = matmul_flops(b, a, config.hidden[0])
     last, _ = matmul_flops(b, config.hidden[-1], 1)
     hidden = critic - outer - last  # of the products between hidden layers
-    # Values; their gradients, down to the action; the way back up; weights of all layers but the last.
-    critic_flops = critic + (hidden + to_actions) + (to_actions + hidden) + (outer + hidden)
+    biases = 2 * b * sum(config.hidden)
+    # Values; their gradients, down to the action; the way back up; weights and biases but the last layer's.
+    critic_flops = critic + 2 * (hidden + to_actions) + (outer + hidden + biases)
     return sac_n.flops(spec, config) + config.critics * (critic_flops - 2 * critic - critic_inner)

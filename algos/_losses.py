@@ -11,16 +11,21 @@ from torch import Tensor
 from seqeval.algorithm import Batch, per_replica
 
 
-def td_target(batch: Batch, next_value: Tensor, discount: float | Tensor) -> Tensor:
+def td_target(
+    batch: Batch, next_value: Tensor, discount: float | Tensor, reward_scale: float = 1.0
+) -> Tensor:
     """r + γ (1 - terminated) V(s'): one-step temporal-difference target, for `next_value` (R, B) -> (R, B).
+
+    Rewards are multiplied by `reward_scale`.
 
     Sutton, *Learning to Predict by the Methods of Temporal Differences* (Machine Learning 3, 1988).
     """
-    return batch.rewards + per_replica(discount, next_value) * (1 - batch.terminated) * next_value
+    rewards = batch.rewards if reward_scale == 1 else reward_scale * batch.rewards
+    return rewards + per_replica(discount, next_value) * (1 - batch.terminated) * next_value
 
 
-def twin_critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """Σᵢ mean (Qᵢ - y)²: squared errors of two critics, q (R, 2, B), to one target (R, B) -> (R,).
+def ensemble_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Σᵢ mean (Qᵢ - y)²: squared errors of N critics, q (R, N, B), to one target (R, B) -> (R,).
 
     Fujimoto, van Hoof, Meger, *Addressing Function Approximation Error in Actor-Critic Methods* (arXiv
     1802.09477), algorithm 1.

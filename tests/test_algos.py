@@ -46,6 +46,12 @@ def batches(algorithm: Algorithm, count: int) -> list[Batch]:
                 next_observations=tensor(lambda r: r.standard_normal((size, 5))),
                 terminated=tensor(lambda r: r.random(size) < 0.3),
                 noise={k: tensor(lambda r, n=n: draw_noise(n, 1, r)[0]) for k, n in algorithm.noise.items()},
+                **{
+                    "next_actions": tensor(lambda r: r.uniform(-1, 1, (size, 2))),
+                    "next_actions_mask": tensor(lambda r: r.random(size) < 0.8),
+                }
+                if algorithm.sampling.next_actions
+                else {},
             )
         )
     return made

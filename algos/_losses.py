@@ -18,8 +18,8 @@ def td_target(batch: Batch, next_value: Tensor, discount: float) -> Tensor:
     return batch.rewards + discount * (1 - batch.terminated) * next_value
 
 
-def twin_critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """Σᵢ mean (Qᵢ - y)²: squared errors of two critics, q (R, 2, B), to one target (R, B) -> (R,).
+def ensemble_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Σᵢ mean (Qᵢ - y)²: squared errors of N critics, q (R, N, B), to one target (R, B) -> (R,).
 
     Fujimoto, van Hoof, Meger, *Addressing Function Approximation Error in Actor-Critic Methods* (arXiv
     1802.09477), algorithm 1.

@@ -21,7 +21,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._losses import softmax_weights, td_target, twin_critic_loss
+from ._losses import ensemble_loss, softmax_weights, td_target
 from ._networks import Critics, GaussianActor, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -83,7 +83,7 @@ class AWAC(Algorithm):
             next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
             target = td_target(batch, next_value, c.discount)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._losses import td_target, twin_critic_loss
+from ._losses import ensemble_loss, td_target
 from ._networks import Critics, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
 from ._optim import Adam, polyak_update, target_copy
 
@@ -58,7 +58,13 @@ class CQL(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = (spec.observation_size, spec.action_size)
         self.actor = TanhGaussianActor(
-            [sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range, last_gain=1e-2
+            [sizes[0], *config.hidden, sizes[1]],
+            seeds,
+            device,
+            config.log_std_range,
+            "orthogonal",
+            learned_scale=True,
+            last_gain=1e-2,
         )
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal", last_gain=1e-2)
         self.target_critics = target_copy(self.critics)
@@ -111,7 +117,7 @@ class CQL(Algorithm):
             densities = torch.cat([uniform_density, density, next_density], -1)
         q_all = self.critics.forward_many_actions(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
         q = q_all[..., -1]
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         soft_maximum = (q_all[..., :-1] - densities.unsqueeze(1)).logsumexp(-1)
         conservative_loss = (soft_maximum - q).mean(-1).sum(-1)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Spec
 
-from ._losses import expectile_loss, exponential_weights, td_target, twin_critic_loss
+from ._losses import ensemble_loss, expectile_loss, exponential_weights, td_target
 from ._networks import MLP, Critics, GaussianActor, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -93,7 +93,7 @@ class IQL(Algorithm):
             next_value = self.value(batch.next_observations).squeeze(-1)
             target = td_target(batch, next_value, c.discount)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {

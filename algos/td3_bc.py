@@ -19,7 +19,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._losses import td_target, twin_critic_loss
+from ._losses import ensemble_loss, td_target
 from ._networks import MLP, Critics, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -88,7 +88,7 @@ class TD3BC(Algorithm):
             next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
             target = td_target(batch, next_value, c.discount)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         metrics = {"critic_loss": critic_loss.detach(), "q": q.detach().mean((1, 2))}
 

@@ -58,7 +58,9 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest_names(word: str, near:
     assert all(name in message for name in plugins.names())
 
 
-@pytest.mark.parametrize("word", ["_fast_cpu", "_networks", "__init__", "", "os", "../algos/bc", "quicksort"])
+@pytest.mark.parametrize(
+    "word", ["_fast_cpu", "_networks", "networks", "__init__", "", "os", "../algos/bc", "quicksort"]
+)
 def test_a_name_that_is_not_an_algorithm_is_refused(word: str) -> None:
     with pytest.raises(UserError, match="is not known"):
         plugins.find(word)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
-from seqeval.replay.indices import draw_noise
+from seqeval.check.subject import Subject
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector
 
@@ -31,29 +31,13 @@ def make(name: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
 
 def batches(algorithm: Algorithm, count: int) -> list[Batch]:
     """Random batches; a replica's part depends on its seed only."""
-    size, made = algorithm.config.batch_size, []
-    for update in range(count):
-        rngs = [stream(seed, "test", update) for seed in algorithm.seeds]
-
-        def tensor(draw, rngs=rngs):
-            return torch.from_numpy(np.stack([draw(rng) for rng in rngs])).to(torch.get_default_dtype())
-
-        made.append(
-            Batch(
-                observations=tensor(lambda r: r.standard_normal((size, 5))),
-                actions=tensor(lambda r: r.uniform(-1, 1, (size, 2))),
-                rewards=tensor(lambda r: r.standard_normal(size)),
-                next_observations=tensor(lambda r: r.standard_normal((size, 5))),
-                terminated=tensor(lambda r: r.random(size) < 0.3),
-                noise={k: tensor(lambda r, n=n: draw_noise(n, 1, r)[0]) for k, n in algorithm.noise.items()},
-            )
-        )
-    return made
+    subject = Subject(type(algorithm), algorithm.config, "continuous")
+    return [subject.batch(algorithm, update) for update in range(count)]
 
 
 def of_replica(batch: Batch, replica: int) -> dict[str, np.ndarray]:
-    fields = ("observations", "actions", "rewards", "next_observations", "terminated")
-    values = {field: getattr(batch, field) for field in fields} | batch.noise
+    values = {name: value for name, value in vars(batch).items() if name != "noise" and value is not None}
+    values |= batch.noise
     return {name: value[replica].numpy() for name, value in values.items()}
 
 

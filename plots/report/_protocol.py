@@ -89,15 +89,14 @@ def _online(study: Study) -> str:
     online = study["online"]
     usual = {"updates_per_step": 1, "mix": "uniform"}
     given = {name: value for name, value in online.items() if value is not None}
-    action = f"act in the environment for {counted(online['steps'], 'step')}, {_updates(usual | given)}"
+    common = usual | given
+    action = f"act in the environment for {counted(online['steps'], 'step')}, {_updates(common)}"
     if not _has_data(study):
         return f"Agents {action}."
-    text = (
-        f"After the end of the data, the same agents {action}; minibatches are drawn {_mix(usual | given)}."
-    )
+    text = f"After the end of the data, the same agents {action}; minibatches are drawn {_mix(common)}."
     for name, settings in study["algorithms"].items():
         own = settings.get("online", usual)
-        if any(own[key] != (usual | given)[key] for key in usual):
+        if any(own[key] != common[key] for key in usual):
             text += f" {name}: {_updates(own)}; minibatches are drawn {_mix(own)}."
     return text
 

@@ -285,9 +285,10 @@ def test_evaluation_never_changes_training(name: str) -> None:
 def test_agents_learn_from_online_steps(name: str) -> None:
     half = train(name, [1], online=Online(steps=20, mix=0.5), evaluation=TWO_POINTS).rows
     most = train(name, [1], online=Online(steps=20, mix=0.9), evaluation=TWO_POINTS).rows
-    assert without_seconds(half[2]) == without_seconds(most[2])  # at N
+    at_end = [next(row for row in rows if row.samples == 120) for rows in (half, most)]
+    assert without_seconds(at_end[0]) == without_seconds(at_end[1])
     assert half[-1].metrics != most[-1].metrics
-    assert all(row.metrics for row in half)
+    assert all(row.metrics for row in half if row.updates)
 
 
 def test_bc_does_not_change_online_and_its_rows_are_new_evaluations() -> None:

@@ -10,12 +10,15 @@ from torch import Tensor
 from seqeval.algorithm import Batch
 
 
-def td_target(batch: Batch, next_value: Tensor, discount: float) -> Tensor:
+def td_target(batch: Batch, next_value: Tensor, discount: float, reward_scale: float = 1.0) -> Tensor:
     """r + γ (1 - terminated) V(s'): one-step temporal-difference target, for `next_value` (R, B) -> (R, B).
+
+    Rewards are multiplied by `reward_scale`.
 
     Sutton, *Learning to Predict by the Methods of Temporal Differences* (Machine Learning 3, 1988).
     """
-    return batch.rewards + discount * (1 - batch.terminated) * next_value
+    rewards = batch.rewards if reward_scale == 1 else reward_scale * batch.rewards
+    return rewards + discount * (1 - batch.terminated) * next_value
 
 
 def ensemble_loss(q: Tensor, target: Tensor) -> Tensor:

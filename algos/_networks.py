@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqeval.algorithm import stream
+from seqeval.algorithm import Noise, stream
 
+from ._action_gradients import values_and_action_gradients
 from ._fast_cpu import mlp, mlp_on_pairs
 
 Init = Literal["uniform", "orthogonal", "xavier"]
@@ -198,6 +199,14 @@ class Critics(MLP):
         """As `forward`, with gradients to the actions but not to the weights."""
         return self._compute(self._layers.detached(), _joined(observations, actions)).squeeze(-1)
 
+    def with_action_gradients(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Q and ∂Q/∂a: (R, B, observation), (R, B, action) -> (R, N, B), (R, N, B, action).
+
+        Gradients of both flow to the weights only. For ReLU networks without layer normalisation.
+        """
+        assert (self.activation, self.layer_norm) == ("relu", None), "not for this kind of network"
+        return values_and_action_gradients(observations, actions, *self._layers[:2])
+
     def q1_forward_frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q₁ only, -> (R, B), with gradients to the actions but not to the weights."""
         layers = self._layers.detached().first_copy()
@@ -224,18 +233,21 @@ class GaussianActor(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(len(seeds), 1, sizes[-1], device=device))
         self.log_std_range = log_std_range
 
-    def mean(self, observations: Tensor) -> Tensor:
-        """(R, B, observation) -> (R, B, action), within (-1, 1)."""
-        return self.net(observations).tanh()
+    def mean(self, observations: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0) -> Tensor:
+        """(R, B, observation) -> (R, B, action), within (-1, 1); masks and gain as in `MLP`."""
+        return self.net(observations, masks, gain).tanh()
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Sampled actions, not clipped to [-1, 1], from N(0, 1) `noise` (R, B, action)."""
         return self.mean(observations) + self.log_std.clamp(*self.log_std_range).exp() * noise
 
-    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Log-density of the actions: (R, B, observation), (R, B, action) -> (R, B)."""
+    def log_prob(
+        self, observations: Tensor, actions: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0
+    ) -> Tensor:
+        """Log-density of the actions: (R, B, observation), (R, B, action) -> (R, B); masks and gain as in
+        `MLP`."""
         log_std = self.log_std.clamp(*self.log_std_range)
-        z = (actions - self.mean(observations)) / log_std.exp()
+        z = (actions - self.mean(observations, masks, gain)) / log_std.exp()
         return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
@@ -289,6 +301,16 @@ class Scalar(nn.Module):
     def __init__(self, value: float, seeds: Sequence[int], device: torch.device) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.full((len(seeds),), value, device=device))
+
+
+def dropout_masks(batch_size: int, hidden: Sequence[int], dropout: float) -> dict[str, Noise]:
+    """The masks of hidden layers that leave out a unit with probability `dropout`; none if that is 0.
+
+    The other units are multiplied by `gain` = 1 / (1 - dropout).
+    """
+    if dropout == 0:
+        return {}
+    return {f"keep_{i}": Noise("bernoulli", (batch_size, n), 1 - dropout) for i, n in enumerate(hidden)}
 
 
 def matmul_flops(batch_size: int, *sizes: int) -> tuple[int, int]:

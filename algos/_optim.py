@@ -30,19 +30,26 @@ class Adam:
         learning_rate: float,
         weight_decay: float = 0.0,
         decay_over: int | None = None,
+        warm_up: int | None = None,
+        clip: float | None = None,
     ) -> None:
-        """`decay_over`: total number of steps, over which the learning rate decays by a cosine."""
+        """`decay_over`: total number of steps, over which the learning rate decays by a cosine. `warm_up`:
+        steps over which it rises linearly. `clip`: the norm of a replica's gradient, at most."""
         self.parameters = list(network.parameters())
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.exp_avg = [torch.zeros_like(p) for p in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(p) for p in self.parameters]
+        self.clip = clip
         self.steps = torch.zeros((), device=self.parameters[0].device)
         self._parts = [_by_replica(tensors) for tensors in (self.parameters, self.exp_avg, self.exp_avg_sq)]
         # The learning rate of each step, counted from 1, indexed by a tensor: a CUDA graph replays no number
         # of the host. On a GPU the fused kernel requires float32.
         self.rates: Tensor | None = None
-        if decay_over is not None:
-            rates = [learning_rate * cosine_decay(step, decay_over) for step in range(1, decay_over + 1)]
+        if decay_over is not None or warm_up is not None:
+            steps = range(1, (decay_over or warm_up or 0) + 1)
+            decay = [1.0 if decay_over is None else cosine_decay(step, decay_over) for step in steps]
+            rise = [1.0 if warm_up is None else min(1.0, step / warm_up) for step in steps]
+            rates = [learning_rate * a * b for a, b in zip(decay, rise, strict=True)]
             dtype = torch.float64 if self.steps.is_cpu else torch.float32
             self.rates = torch.tensor([0.0, *rates], dtype=dtype, device=self.steps.device)
 
@@ -54,9 +61,14 @@ class Adam:
         with torch.enable_grad():
             losses.sum().backward()
         parameters, exp_avg, exp_avg_sq = self._parts
-        grads = _by_replica([p.grad for p in self.parameters if p.grad is not None])
+        whole = [p.grad for p in self.parameters if p.grad is not None]
+        if self.clip is not None:
+            clip_norms(whole, self.clip)
+        grads = _by_replica(whole)
         self.steps += 1
-        rate = self.learning_rate if self.rates is None else self.rates.take(self.steps.long())
+        rate: float | Tensor = self.learning_rate
+        if self.rates is not None:  # the last one stays
+            rate = self.rates.take(self.steps.long().clamp(max=len(self.rates) - 1))
         _fast_cpu.adamw_(parameters, grads, exp_avg, exp_avg_sq, self.steps, rate, self.weight_decay)
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +88,19 @@ class Adam:
 def cosine_decay(update: int, total: int) -> float:
     """Factor of the learning rate at an update counted from 1: from 1 towards 0 (arXiv 1608.03983)."""
     return 0.5 * (1 + math.cos(math.pi * (update - 1) / total))
+
+
+def clip_norms(grads: Sequence[Tensor], maximum: float) -> None:
+    """Scales the gradients (R, ...) of each replica so that their norm over all parameters is at most
+    `maximum`, as torch.nn.utils.clip_grad_norm_ does."""
+    squares = torch.zeros(len(grads[0]), dtype=grads[0].dtype, device=grads[0].device)
+    for grad in grads:
+        # Replica by replica on the CPU: how torch sums a tensor there depends on its shape.
+        parts = [part.square().sum() for part in grad] if grad.is_cpu else None
+        squares = squares + (grad.flatten(1).square().sum(1) if parts is None else torch.stack(parts))
+    factors = (maximum / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factors.view(-1, *(1,) * (grad.dim() - 1)))
 
 
 def target_copy(network: M) -> M:

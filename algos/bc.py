@@ -19,7 +19,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, matmul_flops
+from ._networks import MLP, dropout_masks, matmul_flops
 from ._optim import Adam
 
 
@@ -50,12 +50,7 @@ class BC(Algorithm):
 
     @property
     def noise(self) -> Mapping[str, Noise]:
-        c = self.config
-        if c.dropout == 0:
-            return {}
-        return {
-            f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)
-        }
+        return dropout_masks(self.config.batch_size, self.config.hidden, self.config.dropout)
 
     @classmethod
     def depends_on_total_updates(cls, config: Config) -> bool:

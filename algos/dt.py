@@ -141,9 +141,14 @@ class DT(Algorithm):
             raise UserError("dt: target returns are in the environment's units; leave scale_rewards False")
         longest = int(np.bincount(dataset.episode).max())
         if config.context > longest:
-            raise UserError(f"dt: context = {config.context}, but no episode of {dataset.name} has more than {longest} steps")
+            raise UserError(
+                f"dt: context = {config.context}, but no episode of {dataset.name} has more than {longest} "
+                "steps"
+            )
         if longest > config.longest_episode:
-            raise UserError(f"dt: an episode of {dataset.name} has {longest} steps; set longest_episode={longest}")
+            raise UserError(
+                f"dt: an episode of {dataset.name} has {longest} steps; set longest_episode={longest}"
+            )
         return []
 
     @property
@@ -200,7 +205,10 @@ class DT(Algorithm):
         place = step.clamp(max=context - 1).unsqueeze(-1)  # of this step in the context
         now = torch.arange(context, device=self.device) == place
         full = (step >= context).unsqueeze(-1)
-        for name, value in (("returns", self.config.reward_scale * memory["return"]), ("states", observations)):
+        for name, value in (
+            ("returns", self.config.reward_scale * memory["return"]),
+            ("states", observations),
+        ):
             _shift_and_write(memory[name], full, now, value)
         _shift_and_write(memory["actions"], full, now, torch.zeros_like(memory["actions"][:, :, 0]))
         times = step.unsqueeze(-1) - place + torch.arange(context, device=self.device)

@@ -9,7 +9,7 @@ the actor's learning rate does not decay; no dropout. For AntMaze the paper uses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import final
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
 from ._losses import ensemble_loss, expectile_loss, exponential_weights, td_target
-from ._networks import MLP, Critics, GaussianActor, matmul_flops
+from ._networks import MLP, Critics, GaussianActor, dropout_masks, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
 
@@ -34,6 +34,7 @@ class Config(algorithm.Config):
         "expectile": (0, 1),
         "temperature": (0, inf),
         "max_weight": (0, inf),
+        "actor_dropout": (0, 0.99),
         "hidden": (1, inf),
     }
 
@@ -45,6 +46,7 @@ class Config(algorithm.Config):
     expectile: float = 0.7  # of Q that V estimates
     temperature: float = 3.0  # inverse temperature β: advantages are multiplied by it
     max_weight: float = 100.0  # upper bound of the imitation weights
+    actor_dropout: float = 0.0  # probability of leaving out a hidden unit of the actor in an update
     log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
@@ -68,6 +70,10 @@ class IQL(Algorithm):
         self.actor_optimizer = Adam(self.actor, config.learning_rate, decay_over=decay_over)
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
 
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        return dropout_masks(self.config.batch_size, self.config.hidden, self.config.actor_dropout)
+
     @classmethod
     def depends_on_total_updates(cls, config: Config) -> bool:
         return config.decay_learning_rate
@@ -86,7 +92,9 @@ class IQL(Algorithm):
             new_value = self.value(batch.observations).squeeze(-1)
             advantage = target_q - new_value
             weights = exponential_weights(advantage, c.temperature, c.max_weight)
-        actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
+        masks, gain = [batch.noise[name] for name in self.noise], 1 / (1 - c.actor_dropout)
+        log_prob = self.actor.log_prob(batch.observations, batch.actions, masks, gain)
+        actor_loss = -(weights * log_prob).mean(-1)
         self.actor_optimizer.minimize(actor_loss)
 
         with torch.no_grad():

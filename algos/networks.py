@@ -12,6 +12,7 @@ of an ensemble (R, N, B). Second derivatives work.
 | `GaussianActor` | a normal policy with a tanh mean, whose std does not depend on the state |
 | `TanhGaussianActor`, `squashed_sample` | a tanh-Gaussian policy, as in soft actor-critic |
 | `Scalar` | one learnable number per replica |
+| `dropout_masks` | the random masks of dropout, for `Algorithm.noise` |
 | `Adam`, `polyak_update`, `target_copy` | the optimiser and target networks |
 | `td_target`, `ensemble_loss`, `expectile_loss`, … | losses; each cites its paper |
 | `matmul_flops` | FLOPs of a network's matrix products |
@@ -26,6 +27,7 @@ from ._networks import (
     GaussianActor,
     Scalar,
     TanhGaussianActor,
+    dropout_masks,
     matmul_flops,
     squashed_sample,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "GaussianActor",
     "Scalar",
     "TanhGaussianActor",
+    "dropout_masks",
     "ensemble_loss",
     "expectile_loss",
     "exponential_weights",

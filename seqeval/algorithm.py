@@ -62,7 +62,9 @@ class Config:
 
     def __post_init__(self) -> None:
         limits = {
-            name: span for cls in type(self).__mro__ for name, span in getattr(cls, "limits", {}).items()
+            name: span
+            for cls in reversed(type(self).__mro__)
+            for name, span in getattr(cls, "limits", {}).items()
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)

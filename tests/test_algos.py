@@ -11,6 +11,7 @@ import reference
 import torch
 from seqeval.algos import _fast_cpu
 from torch.utils.flop_counter import FlopCounterMode
+from training_setup import SMALL
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
@@ -25,7 +26,7 @@ NAMES = [name for name in plugins.names() if ":" not in name]
 
 def make(name: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
     found = plugins.find(name)
-    config = replace(found.Config(), **({"batch_size": 16, "hidden": (24, 20)} | changes))
+    config = replace(found.Config(), **({"batch_size": 16} | SMALL.get(name, {"hidden": (24, 20)}) | changes))
     return found(SPEC, config, seeds, 100, torch.device("cpu"))
 
 

@@ -24,7 +24,10 @@ from seqeval.types import Dataset, Row
 
 BUILT_IN = [name for name in plugins.names() if ":" not in name]
 # Settings of small networks, where they are not two hidden layers.
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {
+    "rlpd": {"hidden": (16, 16), "critics": 3},
+    "dt": {"context": 3, "layers": 1, "heads": 2, "embedding": 8, "target_returns": (5.0, 1.0)},
+}
 EXAMPLES = Path(__file__).with_name("example_algorithms.py")
 SHORT_EPISODES = "Pendulum-v1?max_episode_steps=5"
 STREAM = Protocol(start=30, grow_by=3, updates_per_growth=2)  # on 120 transitions: 62 updates

@@ -109,6 +109,8 @@ class Subject:
             optional["returns_to_go"] = batch.rewards.where(known > 0, -torch.inf)
         if sampling.rows:
             optional["rows"] = tensor(lambda rng: rng.integers(1000, size=shape))
+        if sampling.times:
+            optional["times"] = tensor(lambda rng: rng.integers(1000, size=shape))
         if sampling.kind == "n_step":
             optional["steps"] = tensor(lambda rng: rng.integers(1, sampling.length + 1, shape))
         if sampling.kind == "sequences":

@@ -1,6 +1,6 @@
 """10% BC: behavioral cloning of the best tenth of the episodes.
 
-The baseline of Chen et al., *Decision Transformer* (arXiv 2106.01345), section 5.3: BC on the X % of the
+The baseline of Chen et al., *Decision Transformer* (arXiv 2106.01345): BC on the X % of the
 episodes with the highest return, here with the network and the loss of `bc`. Of the m complete episodes that
 are visible, the best max(1, ⌊share · m⌋) are imitated, by undiscounted return, and their transitions are
 sampled uniformly. The `any_percent_bc.py` of CORL instead ranks by discounted return, splits episodes after

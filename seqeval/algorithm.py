@@ -215,10 +215,15 @@ class Algorithm(_Contract, ABC):
         that remembers (`start_episodes`) acts as at the start of an episode.
         """
 
+    @property
+    def exploration_size(self) -> int:
+        """How many random numbers `explore` needs for an action."""
+        return self.spec.action_size
+
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         """The actions of the online phase, shaped as in `act`; by default those of `act`.
 
-        `noise` (R, E, action) is N(0, 1), from streams of each replica's own seed.
+        `noise` (R, E, exploration_size) is N(0, 1), from streams of each replica's own seed.
         """
         return self.act(observations)
 

@@ -25,6 +25,8 @@ from seqeval.types import Dataset, Row
 BUILT_IN = [name for name in plugins.names() if ":" not in name]
 # Settings of small networks, where they are not two hidden layers.
 SMALL: dict[str, dict[str, Any]] = {
+    "fql": {"hidden": (16, 16), "flow_steps": 2},
+    "qc_fql": {"hidden": (16, 16), "flow_steps": 2, "chunk_length": 3},
     "rlpd": {"hidden": (16, 16), "critics": 3},
     "dt": {"context": 3, "layers": 1, "heads": 2, "embedding": 8, "target_returns": (5.0, 1.0)},
 }

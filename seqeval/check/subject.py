@@ -135,7 +135,7 @@ class Subject:
 
     def explore(self, algorithm: Algorithm) -> Tensor:
         """Exploration with the same observations for every replica, and with noise of its seed."""
-        shape = (MANY_STATES, algorithm.spec.action_size)
+        shape = (MANY_STATES, algorithm.exploration_size)
         noise = [stream(seed, "check", "explore").standard_normal(shape) for seed in algorithm.seeds]
         with torch.no_grad():
             return algorithm.explore(self.observations(algorithm, MANY_STATES), _tensor(noise, algorithm))

@@ -73,8 +73,8 @@ class Agents:
     ) -> Tensor:
         """Actions of the online phase, as the algorithm sees actions.
 
-        (R, E, observation), `noise` (R, E, action), N(0, 1), and `rewards` as in `act_in_episodes` ->
-        (R, E, action), or (R, E) where discrete.
+        (R, E, observation), N(0, 1) `noise` (R, E, exploration_size), and `rewards` as in `act_in_episodes`
+        -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
             return self.algorithm.explore_in_episodes(

@@ -93,7 +93,7 @@ class TrainingEnvironments:
         At the end of an episode the next observation is its last one, and the agent starts a new episode.
         Raises EnvironmentFailed.
         """
-        size = self.agents.algorithm.spec.action_size
+        size = self.agents.algorithm.exploration_size
         noise = [rng.standard_normal((1, size), np.float32) for rng in self._noise]
         actions = self.agents.explore_in_episodes(
             self._observations[:, None], np.stack(noise), self._rewards[:, None], self._memory

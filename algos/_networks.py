@@ -189,6 +189,12 @@ class Critics(MLP):
         weights, biases = self._layers[:2]
         return mlp_on_pairs(observations.unsqueeze(1), actions.unsqueeze(1), weights, biases).squeeze(-1)
 
+    def forward_subset(self, observations: Tensor, actions: Tensor, chosen: Tensor) -> Tensor:
+        """As `forward`, of M critics of each replica: `chosen` (R, M) are their places -> (R, M, B)."""
+        replicas = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
+        layers = Layers(*(tuple(p[replicas, chosen] for p in group) for group in self._layers))
+        return self._compute(layers, _joined(observations, actions)).squeeze(-1)
+
     def forward_frozen(self, observations: Tensor, actions: Tensor) -> Tensor:
         """As `forward`, with gradients to the actions but not to the weights."""
         return self._compute(self._layers.detached(), _joined(observations, actions)).squeeze(-1)

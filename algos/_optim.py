@@ -33,29 +33,35 @@ class Adam:
         learning_rate: float | Tensor,
         weight_decay: float | Tensor = 0.0,
         decay_over: int | None = None,
+        warm_up: int | None = None,
+        clip: float | None = None,
     ) -> None:
         """Learning rate and weight decay: a number, or one for each replica (R,). `decay_over`: total number
-        of steps, over which the learning rate decays by a cosine."""
+        of steps, over which the learning rate decays by a cosine. `warm_up`: steps over which it rises
+        linearly. `clip`: the norm of a replica's gradient, at most."""
         self.parameters = list(network.parameters())
         self.exp_avg = [torch.zeros_like(p) for p in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(p) for p in self.parameters]
+        self.clip = clip
         self.steps = torch.zeros((), device=self.parameters[0].device)
         replicas = len(self.parameters[0])
         rates, decays = _of_replicas(learning_rate, replicas), _of_replicas(weight_decay, replicas)
         # On a GPU with equal settings, a step is one call for all replicas.
         self._split = self.steps.is_cpu or len(set(zip(rates, decays, strict=True))) > 1
         self._groups = [
-            self._group(place, rate, decay, decay_over)
+            self._group(place, rate, decay, _rate_factors(decay_over, warm_up))
             for (rate, decay), place in _places(zip(rates, decays, strict=True)).items()
         ]
 
-    def _group(self, replicas: list[int], rate: float, weight_decay: float, decay_over: int | None) -> _Group:
+    def _group(
+        self, replicas: list[int], rate: float, weight_decay: float, factors: Sequence[float]
+    ) -> _Group:
         parts = self._parts_of(replicas, self.parameters, self.exp_avg, self.exp_avg_sq)
         rates = None
-        if decay_over is not None:
+        if factors:
             # The learning rate of each step, counted from 1, indexed by a tensor: a CUDA graph replays no
             # number of the host. On a GPU the fused kernel requires float32.
-            values = [0.0, *(rate * cosine_decay(step, decay_over) for step in range(1, decay_over + 1))]
+            values = [0.0, *(rate * factor for factor in factors)]
             dtype = torch.float64 if self.steps.is_cpu else torch.float32
             rates = torch.tensor(values, dtype=dtype, device=self.steps.device)
         return _Group(replicas, *parts, rate, rates, weight_decay)
@@ -75,10 +81,14 @@ class Adam:
         with torch.enable_grad():
             losses.sum().backward()
         grads = [p.grad for p in self.parameters if p.grad is not None]
+        if self.clip is not None:
+            clip_norms(grads, self.clip)
         self.steps += 1
         for group in self._groups:
             (parts,) = self._parts_of(group.replicas, grads)
-            rate = group.rate if group.rates is None else group.rates.take(self.steps.long())
+            rate: float | Tensor = group.rate
+            if group.rates is not None:  # the last one stays
+                rate = group.rates.take(self.steps.long().clamp(max=len(group.rates) - 1))
             _fast_cpu.adamw_(
                 group.parameters,
                 parts,
@@ -103,9 +113,30 @@ class Adam:
             tensor.copy_(value)
 
 
+def _rate_factors(decay_over: int | None, warm_up: int | None) -> list[float]:
+    """The factor of the learning rate at each step; empty if it is constant."""
+    steps = range(1, (decay_over or warm_up or 0) + 1)
+    decay = [1.0 if decay_over is None else cosine_decay(step, decay_over) for step in steps]
+    rise = [1.0 if warm_up is None else min(1.0, step / warm_up) for step in steps]
+    return [a * b for a, b in zip(decay, rise, strict=True)]
+
+
 def cosine_decay(update: int, total: int) -> float:
     """Factor of the learning rate at an update counted from 1: from 1 towards 0 (arXiv 1608.03983)."""
     return 0.5 * (1 + math.cos(math.pi * (update - 1) / total))
+
+
+def clip_norms(grads: Sequence[Tensor], maximum: float) -> None:
+    """Scales the gradients (R, ...) of each replica so that their norm over all parameters is at most
+    `maximum`, as torch.nn.utils.clip_grad_norm_ does."""
+    squares = torch.zeros(len(grads[0]), dtype=grads[0].dtype, device=grads[0].device)
+    for grad in grads:
+        # Replica by replica on the CPU: how torch sums a tensor there depends on its shape.
+        parts = [part.square().sum() for part in grad] if grad.is_cpu else None
+        squares = squares + (grad.flatten(1).square().sum(1) if parts is None else torch.stack(parts))
+    factors = (maximum / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factors.view(-1, *(1,) * (grad.dim() - 1)))
 
 
 def target_copy(network: M) -> M:

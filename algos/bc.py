@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import final
 
 import torch
 from torch import Tensor
@@ -36,7 +35,6 @@ class Config(algorithm.Config):
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
-@final
 class BC(Algorithm):
     Config = Config
     policy_parts = ("actor",)

@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import final
 
 import torch
 from torch import Tensor
@@ -49,7 +48,6 @@ class Config(algorithm.Config):
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
-@final
 class CQL(Algorithm):
     Config = Config
     policy_parts = ("actor",)
@@ -75,6 +73,20 @@ class CQL(Algorithm):
         self.actor_optimizer = Adam(self.actor, config.learning_rate)
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
         self.temperature_optimizer = Adam(self.log_temperature, config.learning_rate)
+
+    @property
+    def weight(self) -> float:
+        """Of the conservative term."""
+        return self.config.weight
+
+    def next_value(self, batch: Batch, mean: Tensor, log_std: Tensor) -> Tensor:
+        """The value of the next state, (R, B), for the policy there."""
+        actions, _ = squashed_sample(mean, log_std, batch.noise["next_action"])
+        return self.target_critics(batch.next_observations, actions).amin(1)
+
+    def calibrated(self, q: Tensor, batch: Batch) -> Tensor:
+        """Q of the sampled actions, (R, 2, B, 3 · sampled): uniform, policy at s, policy at s'."""
+        return q
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -107,9 +119,7 @@ class CQL(Algorithm):
         actor_loss = (temperature.unsqueeze(-1) * log_prob - value).mean(-1)
 
         with torch.no_grad():
-            next_actions, _ = squashed_sample(next_mean, next_log_std, noise["next_action"])
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = td_target(batch, next_value, c.discount)
+            target = td_target(batch, self.next_value(batch, next_mean, next_log_std), c.discount)
             sampled, density = squashed_sample(mean.unsqueeze(2), log_std.unsqueeze(2), noise["sampled"])
             next_sampled, next_density = squashed_sample(
                 next_mean.unsqueeze(2), next_log_std.unsqueeze(2), noise["next_sampled"]
@@ -121,12 +131,12 @@ class CQL(Algorithm):
         q_all = self.critics.forward_many_actions(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
         q = q_all[..., -1]
         critic_loss = ensemble_loss(q, target)
-        soft_maximum = (q_all[..., :-1] - densities.unsqueeze(1)).logsumexp(-1)
+        soft_maximum = (self.calibrated(q_all[..., :-1], batch) - densities.unsqueeze(1)).logsumexp(-1)
         conservative_loss = (soft_maximum - q).mean(-1).sum(-1)
 
         self.temperature_optimizer.minimize(temperature_loss)
         self.actor_optimizer.minimize(actor_loss)
-        weighted = per_replica(c.weight, conservative_loss) * conservative_loss
+        weighted = per_replica(self.weight, conservative_loss) * conservative_loss
         self.critic_optimizer.minimize(critic_loss + weighted)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {

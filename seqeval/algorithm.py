@@ -25,7 +25,8 @@ from torch import Tensor
 
 from seqeval.errors import UserError
 from seqeval.seeding import stream
-from seqeval.types import Batch, Image, Spec, Vector
+from seqeval.slicing import Order
+from seqeval.types import Batch, Dataset, Image, Spec, Vector
 from seqeval.validation import check_fields
 
 __all__ = [
@@ -33,8 +34,11 @@ __all__ = [
     "Algorithm",
     "Batch",
     "Config",
+    "Dataset",
     "Image",
+    "Memory",
     "Noise",
+    "Order",
     "Sampling",
     "SingleAlgorithm",
     "Spec",
@@ -134,6 +138,10 @@ class Sampling:
     `transitions`: B transitions. `n_step`: the discounted reward of up to `length` consecutive visible
     transitions, and the observation after the last of them. `sequences`: up to `length` consecutive visible
     transitions of one episode, padded and masked. See `Batch` for the fields that the other settings fill.
+
+    With `best_episodes` = q the sampled transitions, and the first ones of sequences, are those of the best
+    max(1, ⌊q·m⌋) of the m complete episodes that are visible, within the window; with 1 they are those of all
+    complete episodes. Offline only, so it needs `learns_online` False and `needs_episodes` "complete".
     """
 
     kind: Literal["transitions", "n_step", "sequences"] = "transitions"
@@ -142,8 +150,11 @@ class Sampling:
     next_actions: bool = False
     returns_to_go: bool = False
     rows: bool = False
+    times: bool = False
+    best_episodes: float | None = None  # q, by the undiscounted return; None: any visible transition
 
 
+Memory = dict[str, Tensor]
 ActionSpace = Literal["continuous", "discrete"]
 _OPTIMIZERS = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 
@@ -157,7 +168,32 @@ class _Contract:
     # Attributes that `act` reads, such as ("actor",), which `--keep-policies` stores; None: all that have a
     # state, except torch's optimizers.
     policy_parts: ClassVar[tuple[str, ...] | None] = None
+    # False: a fresh agent starts with the online phase, in which it also samples the data.
+    learns_offline: ClassVar[bool] = True
+    # What it learns from: "parts" of episodes, consecutive transitions, or "complete" episodes. Orders in
+    # which the transitions of an episode do not arrive one after the other are refused.
+    needs_episodes: ClassVar[Literal["parts", "complete"] | None] = None
+    # What its authors use online; the settings of a study that have these names take precedence.
+    updates_per_step: ClassVar[int] = 1
+    mix: ClassVar[Literal["uniform"] | float] = "uniform"
     updates: int = 0  # made up to now; `update` increments it
+
+    @classmethod
+    def check_data(cls, config: Any, dataset: Dataset, order: Order) -> list[str]:
+        """Notes for the user on learning from a dataset that arrives in an order of `Protocol.order`.
+
+        Raises UserError, before anything is trained, if it cannot learn from it.
+        """
+        return []
+
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """The returns that the policy is asked for, one evaluation for each; the first gives the score.
+        Empty for a policy that is not conditioned on a return."""
+        return ()
+
+    def start_online(self) -> None:
+        """Called before the first update of the online phase, and again when that phase is resumed."""
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -239,15 +275,39 @@ class Algorithm(_Contract, ABC):
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy: (R, E, observation) -> (R, E, action), actions within [-1, 1].
 
-        Discrete actions are (R, E) int64, counted from 0. Called without gradients; changes nothing.
+        Discrete actions are (R, E) int64, counted from 0. Called without gradients; changes nothing. A policy
+        that remembers (`start_episodes`) acts as at the start of an episode.
         """
+
+    @property
+    def exploration_size(self) -> int:
+        """How many random numbers `explore` needs for an action."""
+        return self.spec.action_size
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         """The actions of the online phase, shaped as in `act`; by default those of `act`.
 
-        `noise` (R, E, action) is N(0, 1), from streams of each replica's own seed.
+        `noise` (R, E, exploration_size) is N(0, 1), from streams of each replica's own seed.
         """
         return self.act(observations)
+
+    def start_episodes(self, count: int, target: int = 0) -> Memory:
+        """What the policy remembers at the start of `count` episodes of each replica: by name, tensors
+        (R, count, ...); by default nothing. `target` is a place in `target_returns`."""
+        return {}
+
+    def act_in_episodes(self, observations: Tensor, rewards: Tensor, memory: Memory) -> Tensor:
+        """As `act`, for a policy that remembers: writes to the tensors of `memory`.
+
+        `rewards` (R, E) are those of the previous step, in the environment's units, and 0 at the first.
+        """
+        return self.act(observations)
+
+    def explore_in_episodes(
+        self, observations: Tensor, noise: Tensor, rewards: Tensor, memory: Memory
+    ) -> Tensor:
+        """As `explore`, for a policy that remembers; see `act_in_episodes`."""
+        return self.explore(observations, noise)
 
     def state_of(self, replica: int) -> dict[str, Any]:
         """A copy of one replica's state: `load_state_dict` accepts it in an algorithm with R = 1."""

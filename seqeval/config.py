@@ -90,28 +90,36 @@ class Online:
 
     steps: int = 0
     """E_on: environment steps of each agent; 0: no online phase."""
-    updates_per_step: int = 1
-    """Gradient updates after each step."""
-    mix: Literal["uniform"] | float = "uniform"
+    updates_per_step: int | None = None
+    """Gradient updates after each step (default: what the algorithm's authors use, 1 for most)."""
+    mix: Literal["uniform"] | float | None = None
     """uniform: minibatches are sampled from offline and online data together. A number between 0 and 1: the
-    share of each minibatch that is online data."""
+    share of each minibatch that is online data (default: what the algorithm's authors use, uniform for
+    most)."""
 
     def __post_init__(self) -> None:
         check_fields(self, "online")
         if self.steps < 0:
             raise UserError(f"online.steps: must be at least 0, not {self.steps}")
-        if self.updates_per_step < 1:
+        if self.updates_per_step is not None and self.updates_per_step < 1:
             raise UserError(f"online.updates_per_step: must be at least 1, not {self.updates_per_step}")
-        for name, default in (("updates_per_step", 1), ("mix", "uniform")):
-            if not self.steps and getattr(self, name) != default:
+        for name in ("updates_per_step", "mix"):
+            if not self.steps and getattr(self, name) is not None:
                 raise UserError(f"online.{name}: has no effect without an online phase; set online.steps")
-        if self.mix != "uniform" and not (isinstance(self.mix, float) and 0 < self.mix < 1):
+        if self.mix not in (None, "uniform") and not (isinstance(self.mix, float) and 0 < self.mix < 1):
             raise UserError(f"online.mix: must be uniform or a number between 0 and 1, not {self.mix}")
+
+    def with_defaults(self, updates_per_step: int, mix: Literal["uniform"] | float) -> Online:
+        """With an algorithm's own values where none are given."""
+        if not self.steps:
+            return self
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Online(**({"updates_per_step": updates_per_step, "mix": mix} | given))
 
     def schedule(self, size: int, window: int | None) -> Interaction:
         """The schedule of each replica after `size` transitions of offline data."""
-        share = self.mix if isinstance(self.mix, float) else None
-        return Interaction(size, self.steps, self.updates_per_step, window, share)
+        share = self.mix if isinstance(self.mix, float) and size else None
+        return Interaction(size, self.steps, self.updates_per_step or 1, window, share)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Policy:
         self._agents = agents
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """(..., observation) -> (..., action), or (...) where actions are discrete."""
+        """(..., observation) -> (..., action), or (...) where actions are discrete; as at the start of an
+        episode where the policy remembers the episode (`start_episodes`)."""
         observations = np.asarray(observations)
         size = self._agents.algorithm.spec.observation_size
         if observations.shape[-1:] != (size,):
@@ -34,6 +36,21 @@ class Policy:
         shape = observations.shape[:-1]
         actions = self._agents.act(observations.reshape(1, -1, size))
         return actions.reshape((*shape, *actions.shape[2:]))
+
+    def start_episodes(self, count: int = 1, target: int = 0) -> Callable[..., np.ndarray]:
+        """A function that acts step by step in `count` episodes, for policies that remember what they did.
+
+        It takes observations (count, observation) and the rewards (count,) of the previous step, 0 at the
+        first, and returns actions (count, action). `target` is a place in the algorithm's target returns.
+        """
+        memory = self._agents.start_episodes(count, target)
+
+        def act(observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+            return self._agents.act_in_episodes(
+                np.asarray(observations)[None], np.asarray(rewards)[None], memory
+            )[0]
+
+        return act
 
 
 def load_policy(

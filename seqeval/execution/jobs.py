@@ -20,10 +20,11 @@ from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.training.agents import spec_of
 from seqeval.training.job import Job, Replica, RunKey
 from seqeval.training.matmul import MatmulBackend, default_backend
-from seqeval.training.trainer import reward_scale
+from seqeval.training.trainer import order_of_arrival, reward_scale
 from seqeval.types import Dataset, Environment
 
 RECORDED = (
@@ -45,17 +46,26 @@ class ResolvedStudy:
     variants: Sequence[Variant]
     device: str
     backend: MatmulBackend
+    data_notes: Sequence[str] = ()  # what algorithms note on datasets
 
     @property
     def notes(self) -> list[str]:
         """Notes for the user before the study runs."""
         described, protocol = self.descriptions.values(), self.study.protocol
         notes = [f"{entry['name']}: {note}" for entry in described for note in entry["notes"]]
+        notes += self.data_notes
         for variant in self.variants:
             if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
                 notes.append(
                     f"{variant.name}: does not learn online; its online rows evaluate the same policy"
                 )
+            elif online := self._online(variant):
+                updates, mix = online["online"]["updates_per_step"], online["online"]["mix"]
+                if (updates, mix) != (1, "uniform"):
+                    notes.append(
+                        f"{variant.name}: online, {updates} updates after each step; minibatches are "
+                        + ("sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data")
+                    )
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
@@ -122,8 +132,9 @@ class ResolvedStudy:
         return list(groups.values())
 
     def _job(self, dataset: str, size: int, variants: Sequence[Variant]) -> Job:
-        """All seeds of some variants on a dataset."""
-        schedules = self.study.protocol.schedules(size)
+        """All seeds of some variants of an algorithm on a dataset."""
+        learns_offline = plugins.find(variants[0].algorithm).learns_offline
+        schedules = self.study.protocol.schedules(size if learns_offline else 0)
         return Job(
             self.study,
             tuple(
@@ -149,7 +160,7 @@ class ResolvedStudy:
             "precision": self.study.precision,
             "matmul": {self.device: asdict(self.backend)},
             "datasets": dict(self.descriptions),
-            "algorithms": {variant.name: variant.settings() for variant in self.variants},
+            "algorithms": {v.name: v.settings() | self._online(v) for v in self.variants},
             "invocations": [
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -168,6 +179,13 @@ class ResolvedStudy:
                 }
             ],
         }
+
+    def _online(self, variant: Variant) -> dict[str, Any]:
+        """The resolved settings of an algorithm's online phase, if it has one."""
+        found, online = plugins.find(variant.algorithm), self.study.online
+        if not (online.steps and found.learns_online):
+            return {}
+        return {"online": asdict(online.with_defaults(found.updates_per_step, found.mix))}
 
     def _updates(self, dataset: str, variant: Variant) -> int:
         job = self._job(dataset, self.descriptions[dataset]["transitions"], [variant])
@@ -222,22 +240,26 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
         device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     descriptions: dict[str, dict[str, Any]] = {}
     logged_in: dict[str, Environment] = {}
+    notes: list[str] = []
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(len(dataset))
         evaluation.check(dataset.env_id, study.evaluation)
         for variant in variants:
-            _check_fit(study, dataset, variant)
+            notes += [f"{variant.name}: {note}" for note in _check_fit(study, dataset, variant)]
         if dataset.name in descriptions:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         descriptions[dataset.name] = _describe(given, dataset, study.protocol.order)
         logged_in[dataset.name] = environments.of(dataset)
     backend = default_backend(device, study.precision)
-    return ResolvedStudy(study, descriptions, logged_in, variants, device, backend)
+    return ResolvedStudy(
+        study, descriptions, logged_in, variants, device, backend, list(dict.fromkeys(notes))
+    )
 
 
-def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> None:
-    """Raises UserError if an algorithm cannot learn from a dataset under the study's settings."""
+def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
+    """Notes on how an algorithm learns from a dataset under the study's settings. Raises UserError if it
+    cannot."""
     algorithm = plugins.find(variant.algorithm)
     space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
@@ -256,11 +278,31 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> None:
             "it does not learn online" if study.online.steps else "there is no online phase; set online.steps"
         )
         raise UserError(f"{variant.name}: cannot learn anything without a dataset, since {why}")
-    if not len(dataset) and study.online.mix != "uniform":
+    if not algorithm.learns_offline and not study.online.steps:
+        raise UserError(f"{variant.name}: learns online only, with the data mixed in; set online.steps")
+    if not len(dataset) and study.online.mix not in (None, "uniform"):
         raise UserError(
             f"online.mix: without a dataset there is no offline data to mix; remove {study.online.mix}"
         )
     reward_scale(variant.config, dataset, study.protocol)
+    if algorithm.needs_episodes is not None:
+        _check_episodes(study, dataset, variant, algorithm.needs_episodes == "complete")
+    return algorithm.check_data(variant.config, dataset, study.protocol.order)
+
+
+def _check_episodes(study: Study, dataset: Dataset, variant: Variant, complete: bool) -> None:
+    """Raises UserError if episodes do not arrive in one piece, or none is complete when it is needed."""
+    protocol = study.protocol
+    if protocol.order in ("shuffled", "segments"):
+        raise UserError(
+            f"{variant.name}: learns from episodes, whose transitions do not arrive one after the other in "
+            f"the order {protocol.order}; use --protocol.order episodes"
+        )
+    if complete:
+        for seed in study.seeds:
+            order = order_of_arrival(protocol, dataset, seed)
+            for schedule in protocol.schedules(len(dataset)):
+                BestEpisodes(1.0, schedule, order, dataset)
 
 
 def _with_decay(variant: Variant) -> Variant:

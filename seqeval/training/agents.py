@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, Config, merge_configs
+from seqeval.algorithm import Algorithm, Config, Memory, merge_configs
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
 from seqeval.types import Discrete, Environment, Spec, Vector
 
@@ -52,13 +52,36 @@ class Agents:
             actions = self.algorithm.act(self._normalized(observations))
             return self.actions.to_environment(actions).cpu().numpy()
 
-    def explore(self, observations: np.ndarray, noise: np.ndarray) -> Tensor:
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """See `Algorithm.target_returns`."""
+        return self.algorithm.target_returns
+
+    def start_episodes(self, count: int, target: int = 0) -> Memory:
+        """See `Algorithm.start_episodes`."""
+        with torch.no_grad():
+            return self.algorithm.start_episodes(count, target)
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Memory) -> np.ndarray:
+        """As `act`, for the next step of episodes; `rewards` (R, E) are those of the step before, or 0."""
+        with torch.no_grad():
+            actions = self.algorithm.act_in_episodes(
+                self._normalized(observations), self._tensor(rewards), memory
+            )
+            return self.actions.to_environment(actions).cpu().numpy()
+
+    def explore_in_episodes(
+        self, observations: np.ndarray, noise: np.ndarray, rewards: np.ndarray, memory: Memory
+    ) -> Tensor:
         """Actions of the online phase, as the algorithm sees actions.
 
-        (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
+        (R, E, observation), N(0, 1) `noise` (R, E, exploration_size), and `rewards` as in `act_in_episodes`
+        -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
-            return self.algorithm.explore(self._normalized(observations), self._tensor(noise))
+            return self.algorithm.explore_in_episodes(
+                self._normalized(observations), self._tensor(noise), self._tensor(rewards), memory
+            )
 
     def _normalized(self, observations: np.ndarray) -> Tensor:
         tensor = self._tensor(observations)
@@ -98,15 +121,31 @@ class AgentGroup:
         self.agents, self.replicas = agents, replicas
         self.seeds = agents.seeds[replicas]
 
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """See `Algorithm.target_returns`."""
+        return self.agents.target_returns
+
     def act(self, observations: np.ndarray) -> np.ndarray:
         """As `Agents.act`, for these replicas."""
-        count = len(self.agents.seeds)
-        if len(self.seeds) == count:
-            return self.agents.act(observations)
-        # An algorithm acts with all of its replicas at once; the others' actions are dropped.
-        padded = np.zeros((count, *observations.shape[1:]), observations.dtype)
-        padded[self.replicas] = observations
-        return self.agents.act(padded)[self.replicas]
+        return self.agents.act(self._padded(observations))[self.replicas]
+
+    def start_episodes(self, count: int, target: int = 0) -> Memory:
+        """As `Agents.start_episodes`; the memory is that of all agents."""
+        return self.agents.start_episodes(count, target)
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Memory) -> np.ndarray:
+        """As `Agents.act_in_episodes`, for these replicas."""
+        padded = self._padded(observations), self._padded(rewards)
+        return self.agents.act_in_episodes(*padded, memory)[self.replicas]
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Values for all agents, 0 for those of other groups: an algorithm acts with all of its replicas."""
+        if len(self.seeds) == len(self.agents.seeds):
+            return values
+        padded = np.zeros((len(self.agents.seeds), *values.shape[1:]), values.dtype)
+        padded[self.replicas] = values
+        return padded
 
     def states(self) -> list[dict[str, Any]]:
         """What `Agents.load_states` accepts for these replicas alone."""

@@ -14,7 +14,7 @@ import torch
 
 from seqeval import evaluation, plugins
 from seqeval.algorithm import Algorithm, Config
-from seqeval.config import Study
+from seqeval.config import Online, Study
 from seqeval.evaluation import Evaluator
 from seqeval.plugins import Variant
 from seqeval.slicing import Interaction, Schedule
@@ -105,8 +105,13 @@ class Job:
         together = len({replica.schedule.updates for replica in self.replicas}) == 1
         return together and self.study.online.steps > 0 and self.algorithm.learns_online
 
+    @property
+    def online(self) -> Online:
+        """The settings of the online phase, the algorithm's own where the study gives none."""
+        return self.study.online.with_defaults(self.algorithm.updates_per_step, self.algorithm.mix)
+
     def online_schedule(self, replica: Replica) -> Interaction:
-        return self.study.online.schedule(self.sizes[replica.dataset], self.study.protocol.window)
+        return self.online.schedule(self.sizes[replica.dataset], self.study.protocol.window)
 
     def total_updates(self, replica: Replica) -> int:
         """Updates of a replica, offline and online."""
@@ -135,8 +140,8 @@ class Job:
         for updates, visible in replica.schedule.points(settings.points, settings.every):
             points.setdefault(updates, []).append(Point("offline", visible, 0))
         online = self.online_schedule(replica)
-        if online.steps and not size:  # with data, the offline phase has the row at N
-            points.setdefault(0, []).append(Point("online", 0, 0))
+        if online.steps and not replica.schedule.updates:  # otherwise the offline phase has the row at N
+            points.setdefault(0, []).append(Point("online", size, 0))
         for updates, samples in online.points(settings.points, settings.every) if online.steps else ():
             learns = self.algorithm.learns_online
             # Without online learning the policy of the last offline update is evaluated at every point.

@@ -21,6 +21,7 @@ from seqeval.config import Protocol
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
 from seqeval.replay.samplers import make_sampler
@@ -87,6 +88,7 @@ class Trainer:
         self.total_updates = {replica: job.total_updates(replica) for replica in job.replicas}
         self.points = {replica: job.points(replica) for replica in job.replicas}
         self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
+        self.updates_per_step = job.online_schedule(job.replicas[0]).updates_per_step  # online
         self._pending: PendingRows | None = None
         self._row_seconds = dict.fromkeys(job.datasets, 0.0)  # `train_seconds` at the last row
         agents = job.create_agents(self.device)
@@ -156,12 +158,12 @@ class Trainer:
             self.device,
             self.study.online.steps if self.job.continues_online else 0,
             len(self.job.replicas),
-            episodes=sampling.kind != "transitions" or sampling.next_actions,
+            episodes=sampling.kind != "transitions" or sampling.next_actions or sampling.times,
         )
         first_rows = dict(zip(names, buffer.offsets, strict=True))
         seeds = {(replica.dataset, replica.seed) for replica in self.job.replicas}
         arrivals = {
-            (name, seed): _arrival_order(protocol, self.datasets[name], seed, first_rows[name])
+            (name, seed): order_of_arrival(protocol, self.datasets[name], seed, first_rows[name])
             for name, seed in seeds
         }
         return buffer, arrivals
@@ -183,6 +185,7 @@ class Trainer:
             ]
             env_ids = [str(self.datasets[replica.dataset].env_id) for replica in self.replicas]
             self.environments = TrainingEnvironments(env_ids, self.agents, self.buffer)
+            algorithm.start_online()
         self.indices = IndexSampler(
             self.device,
             schedules,
@@ -191,6 +194,7 @@ class Trainer:
             self.config.batch_size,
             algorithm.noise,
             ("online",) if online else (),
+            () if online else self._best_episodes(algorithm.sampling.best_episodes),
         )
         if states is not None and online == (states[0]["environment"] is not None):
             self.indices.load_states([state["indices"] for state in states])
@@ -205,6 +209,18 @@ class Trainer:
             self.buffer, algorithm.sampling, rewards, self.agents.normalizer, orders, datasets
         )
         self.updater = make_updater(algorithm, sampler, self.metrics)
+
+    def _best_episodes(self, share: float | None) -> list[BestEpisodes]:
+        """What draws the rows of replicas that learn from their best episodes; none for other algorithms."""
+        if share is None:
+            return []
+        first_rows = dict(zip(self.job.datasets, self.buffer.offsets, strict=True))
+        return [
+            BestEpisodes(
+                share, replica.schedule, order, self.datasets[replica.dataset], first_rows[replica.dataset]
+            )
+            for replica, order in zip(self.replicas, self._orders(self.replicas), strict=True)
+        ]
 
     def _is_online(self) -> bool:
         """Whether the next update belongs to the online phase."""
@@ -247,7 +263,7 @@ class Trainer:
     def _step_due(self) -> bool:
         """Whether an environment step comes before the next update."""
         made = self.updates - self.replicas[0].schedule.updates
-        return made % self.study.online.updates_per_step == 0
+        return made % self.updates_per_step == 0
 
     def _refresh_normalizer(self) -> None:
         """Recomputes the observation normalisers that are due, from what is visible, within the window."""
@@ -348,7 +364,7 @@ def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> Reward
     return RewardScale.known_before_data(dataset)
 
 
-def _arrival_order(protocol: Protocol, dataset: Dataset, seed: int, offset: int) -> np.ndarray:
+def order_of_arrival(protocol: Protocol, dataset: Dataset, seed: int, offset: int = 0) -> np.ndarray:
     """The rows of a dataset that begins at a row `offset`, in a seed's order of arrival: (N,) int32."""
     rng = stream(seed, "order")
     order = arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)

@@ -82,11 +82,7 @@ class TD3BC(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1
-        with torch.no_grad():
-            smoothing = (batch.noise["target_action"] * c.policy_noise).clamp(-c.noise_clip, c.noise_clip)
-            next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = td_target(batch, next_value, c.discount)
+        target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = twin_critic_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
@@ -103,11 +99,25 @@ class TD3BC(Algorithm):
             metrics |= {"actor_loss": actor_loss.detach(), "imitation": imitation.detach()}
         return metrics
 
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        c = self.config
+        smoothing = (batch.noise["target_action"] * c.policy_noise).clamp(-c.noise_clip, c.noise_clip)
+        next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
+        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        return td_target(batch, next_value, c.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

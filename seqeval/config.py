@@ -48,12 +48,22 @@ class Protocol:
     dataset, which is a leak that the paper's code has."""
     learning_rate_decay: bool = False
     """Cosine decay over the run for algorithms that have one (BC, and the actor of IQL)."""
+    hold_out: float = 0.0
+    """h: at least this fraction of the transitions, whole episodes by seed, never arrives. N and the x axis
+    are those of the rest."""
     data_rules: DataRules = "strict"
     """strict: a transition at which an episode was cut is kept if its next observation is known. qlearning:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "protocol")
+        if not 0 <= self.hold_out < 1:
+            raise UserError(f"protocol.hold_out: must be at least 0 and below 1, not {self.hold_out}")
+        if self.hold_out and self.reward_scale == "full":
+            raise UserError(
+                "protocol.hold_out: with protocol.reward_scale full, rewards are scaled by held-out episodes "
+                "too; use --protocol.reward-scale reference"
+            )
 
     def schedules(self, size: int) -> list[Schedule]:
         """The schedules of a run's replicas on `size` transitions: one, or one for each size (retrain).
@@ -123,13 +133,15 @@ class Evaluation:
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Whose environments run the episodes. envpool: EnvPool's, which are faster; their returns agree with
     Gymnasium's in distribution only."""
-    evaluators: tuple[str, ...] = ("episodes",)
-    """What is measured at each point: episodes, evaluators of installed packages, or path/to/mine.py:Name."""
+    metrics: tuple[str, ...] = ("episodes", "prequential", "initial-value")
+    """What is measured at each point, optionally with settings: episodes (where there is an environment),
+    prequential, initial-value, "fqe:updates=500", held-out, soft-opc, evaluators of installed packages, or
+    path/to/mine.py:Name."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "evaluation")
-        if repeated := sorted({name for name in self.evaluators if self.evaluators.count(name) > 1}):
-            raise UserError(f"evaluation.evaluators: {', '.join(repeated)} is named more than once")
+        if repeated := sorted({name for name in self.metrics if self.metrics.count(name) > 1}):
+            raise UserError(f"evaluation.metrics: {', '.join(repeated)} is named more than once")
 
 
 @dataclass(frozen=True)

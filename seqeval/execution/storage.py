@@ -257,7 +257,8 @@ class StudyDirectory:
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
-    """The rows of study directories as one table, with a column for each field and metric (`train/…`).
+    """The rows of study directories as one table: a column for each field, and for each metric (`train/…` of
+    the algorithm, `eval/…` of evaluators).
 
     `study` is the present name of the folder, so a copy under another name is another study. Raises UserError
     if a folder holds no study or no rows yet, or if two folders have the same name.
@@ -283,7 +284,8 @@ def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
     for row in directory.rows():
         metrics, evaluations = row.pop("metrics"), row.pop("evaluations")
         row["study"] = study
-        columns = {f"train/{key}": value for key, value in metrics.items()} | evaluations
+        columns = {f"train/{key}": value for key, value in metrics.items()}
+        columns |= {f"eval/{key}": value for key, value in evaluations.items()}
         yield row | {key: math.nan if value is None else value for key, value in columns.items()}
     if row is None:
         raise UserError(f"{path}: no rows yet")

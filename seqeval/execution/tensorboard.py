@@ -51,7 +51,7 @@ class Scalars:
         numbers = (
             {"score": row["score"], "return_mean": row["return_mean"]}
             | {f"train/{key}": value for key, value in row["metrics"].items()}
-            | row["evaluations"]
+            | {f"eval/{key}": value for key, value in row["evaluations"].items()}
         )
         values = [
             Summary.Value(tag=tag, simple_value=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import Algorithm, Config
+from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
+from seqeval.replay.samplers import Sampler
 from seqeval.types import Discrete, Environment, Spec, Vector
 
 
@@ -47,7 +49,7 @@ class Agents:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
         with torch.no_grad():
-            actions = self.algorithm.act(self._normalized(observations))
+            actions = self.algorithm.act(self.normalized(self._tensor(observations)))
             return self.actions.to_environment(actions).cpu().numpy()
 
     def explore(self, observations: np.ndarray, noise: np.ndarray) -> Tensor:
@@ -56,11 +58,11 @@ class Agents:
         (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
-            return self.algorithm.explore(self._normalized(observations), self._tensor(noise))
+            return self.algorithm.explore(self.normalized(self._tensor(observations)), self._tensor(noise))
 
-    def _normalized(self, observations: np.ndarray) -> Tensor:
-        tensor = self._tensor(observations)
-        return tensor if self.normalizer is None else self.normalizer(tensor)
+    def normalized(self, observations: Tensor) -> Tensor:
+        """(R, E, observation) as the algorithm sees them."""
+        return observations if self.normalizer is None else self.normalizer(observations)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)
@@ -79,11 +81,13 @@ class Agents:
 
 
 class AgentGroup:
-    """Some consecutive replicas of `agents`, as an evaluator sees them."""
+    """Some consecutive replicas of `agents`, as an evaluator sees them: `evaluation.Policies`."""
 
-    def __init__(self, agents: Agents, replicas: slice) -> None:
-        self.agents, self.replicas = agents, replicas
+    def __init__(self, agents: Agents, replicas: slice, sampler: Sampler | None = None) -> None:
+        """`sampler` makes the minibatches of `td_error`; None in a process without the data."""
+        self.agents, self.replicas, self._sampler = agents, replicas, sampler
         self.seeds = agents.seeds[replicas]
+        self.algorithm = agents.algorithm
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """As `Agents.act`, for these replicas."""
@@ -95,6 +99,46 @@ class AgentGroup:
         padded[self.replicas] = observations
         return self.agents.act(padded)[self.replicas]
 
+    @torch.no_grad()
+    def policy_actions(self, observations: Tensor) -> Tensor:
+        return self.algorithm.act(self.agents.normalized(self._padded(observations)))[self.replicas]
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return self._of_pairs(self.algorithm.log_prob, observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return self._of_pairs(self.algorithm.q_value, observations, actions)
+
+    @torch.no_grad()
+    def td_error(self, rows: Tensor, visible: Tensor, noise: Mapping[str, Tensor]) -> Tensor | None:
+        assert self._sampler is not None
+        padded = {name: self._padded(values) for name, values in noise.items()}
+        indices = Indices(self._padded(rows), self._padded(visible), padded)
+        return self._select(self.algorithm.td_error(self._sampler.sample(indices)))
+
+    @torch.no_grad()
+    def _of_pairs(
+        self, function: Callable[[Tensor, Tensor], Tensor | None], observations: Tensor, actions: Tensor
+    ) -> Tensor | None:
+        normalized = self.agents.normalized(self._padded(observations))
+        return self._select(function(normalized, self._padded(actions)))
+
+    def _select(self, values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[self.replicas]
+
+    def _padded(self, values: Tensor) -> Tensor:
+        """The values of these replicas among zeros for the others."""
+        count = len(self.agents.seeds)
+        if len(self.seeds) == count:
+            return values
+        padded = values.new_zeros(count, *values.shape[1:])
+        padded[self.replicas] = values
+        return padded
+
     def states(self) -> list[dict[str, Any]]:
-        """What `Agents.load_states` accepts for these replicas alone."""
+        """What `load_states` accepts in a group of these replicas alone."""
         return [self.agents.state_of(replica) for replica in range(len(self.agents.seeds))[self.replicas]]
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """As `Agents.load_states`; the group has all replicas."""
+        self.agents.load_states(states)

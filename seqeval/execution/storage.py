@@ -265,6 +265,8 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from seqeval.analysis import with_code_length
+
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -273,7 +275,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             f"{which} have the same name, which identifies a study; rename or leave out one of them"
         )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
-    return pd.DataFrame(columns).astype({"score": float, "return_mean": float})
+    return with_code_length(pd.DataFrame(columns).astype({"score": float, "return_mean": float}))
 
 
 def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:

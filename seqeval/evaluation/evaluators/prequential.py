@@ -20,7 +20,9 @@ class Prequential(Evaluator):
     """
 
     metrics = {f"prequential_{name}": metric for name, metric in FIT.items()} | {
-        "prequential_transitions": Metric("transitions", None)
+        "prequential_transitions": Metric("transitions", None),
+        # Added to the table of rows by `analysis.with_code_length`.
+        "prequential_code_length": Metric("nats, actions in [-1, 1]", "lower"),
     }
 
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:

@@ -81,10 +81,7 @@ class AWAC(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1
-        with torch.no_grad():
-            next_actions = self.actor.sample(batch.next_observations, batch.noise["next_action"])
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = td_target(batch, next_value, c.discount)
+        target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
@@ -104,11 +101,26 @@ class AWAC(Algorithm):
             "advantage": advantage.mean(-1),
         }
 
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        next_actions = self.actor.sample(batch.next_observations, batch.noise["next_action"])
+        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        return td_target(batch, next_value, self.config.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor.mean(observations)
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return self.actor.sample(observations, noise).clamp(-1, 1)
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor.log_prob(observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -75,6 +75,11 @@ class BC(Algorithm):
         outputs = self.actor(observations)
         return outputs.argmax(-1) if self.spec.discrete else outputs.tanh()
 
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        if not self.spec.discrete:
+            return None
+        return self.actor(observations).log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
 
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica."""

@@ -119,7 +119,7 @@ class CQL(Algorithm):
         actor_loss = (temperature.unsqueeze(-1) * log_prob - value).mean(-1)
 
         with torch.no_grad():
-            target = td_target(batch, self.next_value(batch, next_mean, next_log_std), c.discount)
+            target = self._target(batch, next_mean, next_log_std)
             sampled, density = squashed_sample(mean.unsqueeze(2), log_std.unsqueeze(2), noise["sampled"])
             next_sampled, next_density = squashed_sample(
                 next_mean.unsqueeze(2), next_log_std.unsqueeze(2), noise["next_sampled"]
@@ -148,11 +148,27 @@ class CQL(Algorithm):
             "temperature": temperature,
         }
 
+    def _target(self, batch: Batch, next_mean: Tensor, next_log_std: Tensor) -> Tensor:
+        next_value = self.next_value(batch, next_mean, next_log_std)
+        return td_target(batch, next_value, self.config.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations)[0].tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return squashed_sample(*self.actor(observations), noise)[0]
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = self.actor(observations)
+        # The sample that has these actions; the data's stay 1e-5 away from the bounds.
+        return squashed_sample(mean, log_std, (actions.atanh() - mean) / log_std.exp())[1]
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        target = self._target(batch, *self.actor(batch.next_observations))
+        return self.critics(batch.observations, batch.actions) - target.unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

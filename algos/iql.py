@@ -100,9 +100,7 @@ class IQL(Algorithm):
         actor_loss = -(weights * log_prob).mean(-1)
         self.actor_optimizer.minimize(actor_loss)
 
-        with torch.no_grad():
-            next_value = self.value(batch.next_observations).squeeze(-1)
-            target = td_target(batch, next_value, c.discount)
+        target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
@@ -115,11 +113,25 @@ class IQL(Algorithm):
             "advantage": advantage.mean(-1),
         }
 
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        next_value = self.value(batch.next_observations).squeeze(-1)
+        return td_target(batch, next_value, self.config.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor.mean(observations)
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return self.actor.sample(observations, noise).clamp(-1, 1)
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor.log_prob(observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -13,7 +13,8 @@ updates of a run, offline updates included.
 The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
-`target_update_interval` here: it counts within a call of `train`, so it would have no effect.
+`target_update_interval` here: it counts within a call of `train`, so it would have no effect. There is no
+`td_error`: SB3 computes targets inside `train` only.
 """
 
 from __future__ import annotations
@@ -105,6 +106,16 @@ class _SB3Algorithm(SingleAlgorithm):
     def act(self, observations: Tensor) -> Tensor:
         return self._policy(observations, deterministic=True)
 
+    @property
+    def discount(self) -> float:
+        return self.config.gamma
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        q = self.model.critic(observations, actions)
+        if isinstance(q, Tensor):  # TQC: (B, critics, quantiles)
+            return q.mean(-1).amin(-1)
+        return torch.cat(q, -1).amin(-1)
+
     def _policy(self, observations: Tensor, deterministic: bool) -> Tensor:
         with _without_validation():
             return self.model.policy._predict(observations, deterministic)
@@ -168,6 +179,12 @@ class _Stochastic(_SB3Algorithm):
     def explore(self, observations: Tensor) -> Tensor:
         return self._policy(observations, deterministic=False)
 
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        actor = self.model.policy.actor
+        with _without_validation():
+            mean, log_std, _ = actor.get_action_dist_params(observations)
+            return actor.action_dist.proba_distribution(mean, log_std).log_prob(actions)
+
 
 @dataclass(frozen=True)
 class _NoisyConfig(algorithm.Config):
@@ -209,6 +226,14 @@ class _Greedy(_SB3Algorithm):
         greedy = self.act(observations)
         random = torch.rand(greedy.shape, device=self.device) < rate
         return torch.where(random, torch.randint_like(greedy, self.spec.action_size), greedy)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        policy = self.model.policy
+        if hasattr(policy, "quantile_net"):  # QR-DQN: (B, quantiles, actions)
+            q = policy.quantile_net(observations).mean(1)
+        else:
+            q = policy.q_net(observations)
+        return q.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
 def names() -> list[str]:

@@ -88,11 +88,7 @@ class TD3BC(Algorithm):
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         self.updates += 1
-        with torch.no_grad():
-            smoothing = clipped_noise(batch.noise["target_action"], c.policy_noise, c.noise_clip)
-            next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            target = td_target(batch, next_value, c.discount)
+        target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
@@ -110,12 +106,26 @@ class TD3BC(Algorithm):
             metrics |= {"actor_loss": actor_loss.detach(), "imitation": imitation.detach()}
         return metrics
 
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        c = self.config
+        smoothing = clipped_noise(batch.noise["target_action"], c.policy_noise, c.noise_clip)
+        next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
+        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        return td_target(batch, next_value, c.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         std = per_replica(self.config.exploration_noise, noise)
         return (self.act(observations) + std * noise).clamp(-1, 1)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

@@ -176,6 +176,7 @@ class _Contract:
     # What its authors use online; the settings of a study that have these names take precedence.
     updates_per_step: ClassVar[int] = 1
     mix: ClassVar[Literal["uniform"] | float] = "uniform"
+    config: Any
     updates: int = 0  # made up to now; `update` increments it
 
     @classmethod
@@ -204,6 +205,11 @@ class _Contract:
     def sampling(self) -> Sampling:
         """What a minibatch holds: by default single transitions."""
         return Sampling()
+
+    @property
+    def discount(self) -> float:
+        """Discount of future rewards: by default the config's `discount`, 0.99 if it has none."""
+        return getattr(self.config, "discount", 0.99)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes: by default the number of updates and every attribute that has a
@@ -309,6 +315,25 @@ class Algorithm(_Contract, ABC):
         """As `explore`, for a policy that remembers; see `act_in_episodes`."""
         return self.explore(observations, noise)
 
+    # Evaluators call these three, without gradients; they must change nothing. An algorithm that returns None
+    # has no such metric.
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """Log-density of actions under the stochastic policy, their log-probability where they are discrete:
+        (R, B, observation), (R, B, action) or (R, B) -> (R, B). None if the policy is deterministic."""
+        return None
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """Q of the critics, the minimum if there are several: shapes as in `log_prob`. None without a Q."""
+        return None
+
+    def td_error(self, batch: Batch) -> Tensor | None:
+        """Q minus its target in `update`, of each of C critics: (R, C, B). None without a target.
+
+        The batch is as in `update`, noise included.
+        """
+        return None
+
     def state_of(self, replica: int) -> dict[str, Any]:
         """A copy of one replica's state: `load_state_dict` accepts it in an algorithm with R = 1."""
         return select_replica(self.state_dict(), replica)
@@ -348,6 +373,18 @@ class SingleAlgorithm(_Contract, ABC):
     def explore(self, observations: Tensor) -> Tensor:
         """The actions of the online phase, shaped as in `act`; by default those of `act`."""
         return self.act(observations)
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """(B, observation), (B, action) or (B,) -> (B,); see `Algorithm.log_prob`."""
+        return None
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """(B, observation), (B, action) or (B,) -> (B,); see `Algorithm.q_value`."""
+        return None
+
+    def td_error(self, batch: Batch) -> Tensor | None:
+        """(C, B); see `Algorithm.td_error`. Torch's global random state may be used, as in `update`."""
+        return None
 
 
 def select_replica(state: Any, index: int) -> Any:

@@ -51,6 +51,9 @@ class Protocol:
     dataset, which is a leak that the paper's code has."""
     learning_rate_decay: bool = False
     """Cosine decay over the run for algorithms that have one (BC, and the actor of IQL)."""
+    hold_out: float = 0.0
+    """h: at least this fraction of the transitions, whole episodes by seed, never arrives. N and the x axis
+    are those of the rest."""
     data_rules: DataRules = "strict"
     """strict: a transition at which an episode was cut is kept if its next observation is known. qlearning:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
@@ -58,6 +61,13 @@ class Protocol:
     def __post_init__(self) -> None:
         check_fields(self, "protocol")
         _require_positive(self, "protocol")
+        if not 0 <= self.hold_out < 1:
+            raise UserError(f"protocol.hold_out: must be at least 0 and below 1, not {self.hold_out}")
+        if self.hold_out and self.reward_scale == "full":
+            raise UserError(
+                "protocol.hold_out: with protocol.reward_scale full, rewards are scaled by held-out episodes "
+                "too; use --protocol.reward-scale reference"
+            )
 
     def schedules(self, size: int) -> list[Schedule]:
         """The schedules of a run's replicas on `size` transitions: one, or one for each size (retrain).
@@ -136,14 +146,16 @@ class Evaluation:
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Whose environments run the episodes. envpool: EnvPool's, which are faster; their returns agree with
     Gymnasium's in distribution only."""
-    evaluators: tuple[str, ...] = ("episodes",)
-    """What is measured at each point: episodes, evaluators of installed packages, or path/to/mine.py:Name."""
+    metrics: tuple[str, ...] = ("episodes", "prequential", "initial-value")
+    """What is measured at each point, optionally with settings: episodes (where there is an environment),
+    prequential, initial-value, "fqe:updates=500", held-out, soft-opc, evaluators of installed packages, or
+    path/to/mine.py:Name."""
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluation")
         _require_positive(self, "evaluation")
-        if repeated := sorted({name for name in self.evaluators if self.evaluators.count(name) > 1}):
-            raise UserError(f"evaluation.evaluators: {', '.join(repeated)} is named more than once")
+        if repeated := sorted({name for name in self.metrics if self.metrics.count(name) > 1}):
+            raise UserError(f"evaluation.metrics: {', '.join(repeated)} is named more than once")
 
 
 @dataclass(frozen=True)
@@ -285,8 +297,6 @@ class Study:
     value, "td3_bc:random(12),alpha=log(0.5,10)" for 12 random ones."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each; the seed also determines the order of arrival."""
-    sweep_seeds: tuple[int, ...] = ()
-    """Seeds of the variants of sweeps; none: those of `seeds`."""
     protocol: Protocol = field(default_factory=Protocol)
     online: Online = field(default_factory=Online)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -301,6 +311,8 @@ class Study:
     the processor supports it, to TF32 on a GPU."""
     trust_pickle: bool = False
     """Load pickles that run code while loading, such as replay buffers of Stable-Baselines3."""
+    sweep_seeds: tuple[int, ...] = ()
+    """Seeds of the variants of sweeps; none: those of `seeds`."""
 
     def __post_init__(self) -> None:
         algorithms: Any = self.algorithms

@@ -41,9 +41,10 @@ class Kind:
     group: str  # of entry points, such as "seqeval.algorithms"
     defined_in: Callable[[ModuleType], Mapping[str, Any]]  # objects of the kind in a module, by name
     fault: Callable[[Any], str | None]  # why an object is not usable: "has no act"; None if it is
+    hyphens: bool = False  # whether names have hyphens where files have underscores
 
 
-def class_kind(noun: str, package: str, group: str, base: Any, contract: str) -> Kind:
+def class_kind(noun: str, package: str, group: str, base: Any, contract: str, hyphens: bool = False) -> Kind:
     """A kind whose objects are concrete subclasses of `base`; `contract` says so in messages."""
 
     def is_subclass(value: Any) -> bool:
@@ -60,7 +61,7 @@ def class_kind(noun: str, package: str, group: str, base: Any, contract: str) ->
             return f"has no {' and no '.join(sorted(value.__abstractmethods__))}"
         return None
 
-    return Kind(noun, package, group, defined_in, fault)
+    return Kind(noun, package, group, defined_in, fault, hyphens)
 
 
 def names(kind: Kind) -> list[str]:
@@ -181,11 +182,12 @@ def one_line(error: BaseException) -> str:
 @cache
 def _files(kind: Kind) -> list[str]:
     modules = pkgutil.iter_modules(importlib.import_module(kind.package).__path__)
-    return [module.name for module in modules if not module.ispkg and not module.name.startswith("_")]
+    names = [module.name for module in modules if not module.ispkg and not module.name.startswith("_")]
+    return [name.replace("_", "-") for name in names] if kind.hyphens else names
 
 
 def _module(kind: Kind, file: str) -> ModuleType:
-    return importlib.import_module(f"{kind.package}.{file}")
+    return importlib.import_module(f"{kind.package}.{file.replace('-', '_')}")
 
 
 def _registered(kind: Kind, name: str) -> list[str]:

@@ -138,7 +138,7 @@ def parse(text: str) -> Variant:
     path = loading.split_path(text)
     name = _checked_name(text, values.pop("name", path[1].removesuffix(":") if path else text))
     try:
-        changes = {key: _parse_value(key, value, types[key]) for key, value in values.items()}
+        changes = {key: parse_value(key, value, types[key]) for key, value in values.items()}
         return Variant(name, algorithm, replace(config, **changes))
     except UserError as error:
         raise UserError(f"algorithm {text!r}: {error}") from None
@@ -214,7 +214,7 @@ def restore(name: str, settings: dict[str, Any]) -> Variant:
     return Variant(name, algorithm, config_class(**values), settings.get("sweep"))
 
 
-def _parse_value(key: str, text: str, kind: Any) -> Any:
+def parse_value(key: str, text: str, kind: Any) -> Any:
     """The value of a type that a text gives. Raises UserError if it is of another type."""
     if kind is str:
         return text.strip("'\"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
@@ -64,8 +64,31 @@ class Replicated(Algorithm):
         self.updates = self._agents[0].updates
         return {key: torch.stack([values[key] for values in metrics]) for key in metrics[0]}
 
+    @property
+    def discount(self) -> float:
+        return self._agents[0].discount
+
     def act(self, observations: Tensor) -> Tensor:
         return torch.stack([agent.act(o) for agent, o in zip(self._agents, observations, strict=True)])
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return _stack(
+            agent.log_prob(*inputs)
+            for agent, *inputs in zip(self._agents, observations, actions, strict=True)
+        )
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return _stack(
+            agent.q_value(*inputs) for agent, *inputs in zip(self._agents, observations, actions, strict=True)
+        )
+
+    def td_error(self, batch: Batch) -> Tensor | None:
+        errors = []
+        for replica, agent in enumerate(self._agents):
+            with _fork(self.device):  # the agent's random state stays as it is
+                _set_random_state(self._random[replica], self.device)
+                errors.append(agent.td_error(_select_batch(batch, replica)))
+        return _stack(errors)
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         actions = []
@@ -124,6 +147,12 @@ def replicate(single: type[SingleAlgorithm]) -> type[Algorithm]:
     names = {"__module__": single.__module__, "__doc__": single.__doc__, "__qualname__": single.__qualname__}
     same = {name: getattr(single, name) for name in DECLARATIONS}
     return type(single.__name__, (Replicated,), {**names, **same, "single": single})
+
+
+def _stack(values: Iterable[Tensor | None]) -> Tensor | None:
+    """The values of all agents, or None if the algorithm has none."""
+    found = [value for value in values if value is not None]
+    return torch.stack(found) if found else None
 
 
 def _select_batch(batch: Batch, replica: int) -> Batch:

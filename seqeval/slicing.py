@@ -57,6 +57,43 @@ def arrival_order(
     return np.argsort(rank[episode], kind="stable").astype(np.int32)
 
 
+def held_out_episodes(fraction: float, rng: np.random.Generator, lengths: np.ndarray) -> np.ndarray:
+    """Whole episodes in random order until they hold `fraction` of all transitions: (E,) bool.
+
+    `lengths` (E,) are the episodes' transitions.
+    """
+    order = rng.permutation(len(lengths))
+    before = np.cumsum(lengths[order]) - lengths[order]
+    held_out = np.zeros(len(lengths), bool)
+    held_out[order[before < _held_out_size(fraction, lengths)]] = True
+    return held_out
+
+
+def arriving_size(fraction: float, lengths: np.ndarray) -> int:
+    """N, the transitions that arrive where `held_out_episodes` never do: the same for every seed.
+
+    Whole episodes rarely add up to the fraction. N is what is left if the last of them exceeds it by as much
+    as it can, so with episodes of different lengths up to one episode's transitions are not used at all.
+    Raises UserError if nothing is left.
+    """
+    size, usable = int(lengths.sum()), lengths[lengths > 0]
+    if not fraction or not size:
+        return size
+    unit = int(np.gcd.reduce(usable))  # held-out transitions are a multiple of it
+    left = size - (_held_out_size(fraction, lengths) + int(usable.max()) - 1) // unit * unit
+    if left < 1:
+        raise UserError(
+            f"protocol.hold_out: without {fraction:g} of {size} transitions, in whole episodes (here "
+            f"{len(usable)}), there may be none left to learn from; use a smaller fraction"
+        )
+    return left
+
+
+def _held_out_size(fraction: float, lengths: np.ndarray) -> int:
+    """The transitions that are held out at least."""
+    return max(1, round(fraction * int(lengths.sum()))) if fraction else 0
+
+
 class Schedule(Protocol):
     """Which transitions are visible at each update of one replica.
 

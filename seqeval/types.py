@@ -105,6 +105,11 @@ class Dataset:
         return int(self.observations.shape[1])
 
     @property
+    def episode_lengths(self) -> np.ndarray:
+        """(E,) int64: the transitions of each episode."""
+        return np.bincount(self.episode, minlength=len(self.episode_returns))
+
+    @property
     def environment(self) -> str:
         """The name of the environment that the data was logged in."""
         if self.logged_in is not None:
@@ -210,4 +215,4 @@ class Row:
     train_seconds: float
     eval_seconds: float
     metrics: dict[str, float]  # the algorithm's, averaged over the updates since the previous row
-    evaluations: dict[str, float] = field(default_factory=dict)  # of evaluators other than episodes
+    evaluations: dict[str, float] = field(default_factory=dict)  # of the other evaluators

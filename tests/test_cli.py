@@ -117,6 +117,8 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
         assert row["episode_lengths"] == [200, 200]
         assert row["return_mean"] == pytest.approx(np.mean(row["episode_returns"]))
         assert row["metrics"].keys() == {"loss"}
+    predicted = {"prequential_squared_error", "prequential_transitions"}
+    assert [row["evaluations"].keys() for row in rows] == [predicted, predicted, set()]
     resolved = json.loads((out / "study.json").read_text())
     assert resolved["protocol"]["start"] == 19_900
     assert resolved["evaluation"] == {
@@ -124,7 +126,7 @@ def test_run_writes_study_rows_policies_and_figures(seqeval: Seqeval, tmp_path: 
         "episodes": 2,
         "every": None,
         "backend": "gymnasium",
-        "evaluators": ["episodes"],
+        "metrics": ["episodes", "prequential", "initial-value"],
     }
     assert resolved["algorithms"]["bc"]["config"]["hidden"] == [8, 8]
     assert resolved["invocations"][0]["seeds"] == [0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,6 @@ class Named(Evaluator):
     def evaluate(self, agents, visible):
         return {self.name: [1.0] * len(self.seeds)}
 
-class Score(Named):
-    name = "score"
-
-class TrainMetric(Named):
-    name = "train/loss"
-
 class Again(Named):
     name = "at_zero"
 
@@ -64,9 +57,9 @@ class TooFew(Evaluator):
 
 class Refuses(Evaluator):
     @classmethod
-    def check(cls, env_id, settings):
+    def check(cls, dataset, study):
         from seqeval import UserError
-        raise UserError(f"evaluator refuses {env_id}")
+        raise UserError(f"evaluator refuses {dataset.env_id}")
 
     def evaluate(self, agents, visible):
         return {}
@@ -84,27 +77,27 @@ def file(tmp_path: Path) -> Path:
 
 
 def study(file: Path, *names: str, episodes: bool = True, **settings: Any) -> Study:
-    evaluators = (("episodes",) if episodes else ()) + tuple(f"{file}:{name}" for name in names)
+    metrics = (("episodes",) if episodes else ()) + tuple(f"{file}:{name}" for name in names)
     defaults: dict[str, Any] = {"online": Online(steps=30)}
     return Study(
         ("pendulum-replay",),
         (f"td3_bc:{SMALL},name=td3_bc", f"bc:{SMALL},name=bc"),
         seeds=(0, 1),
         protocol=Protocol(start=19_000, grow_by=50),
-        evaluation=Evaluation(points=2, episodes=1, evaluators=evaluators),
+        evaluation=Evaluation(points=2, episodes=1, metrics=metrics),
         **defaults | settings,
     )
 
 
 def test_metrics_are_columns_of_offline_and_online_rows(file: Path, tmp_path: Path) -> None:
     table = run(study(file, "MeanAction", "AtZero"), tmp_path / "out")
-    assert table[["mean_action", "at_zero", "return_mean"]].notna().all(axis=None)
-    assert table["mean_action"].between(-2, 2).all()
-    assert table["mean_action"].nunique() > len(table) / 2
+    assert table[["eval/mean_action", "eval/at_zero", "return_mean"]].notna().all(axis=None)
+    assert table["eval/mean_action"].between(-2, 2).all()
+    assert table["eval/mean_action"].nunique() > len(table) / 2
     online = table[(table["phase"] == "online") & (table["variant"] == "td3_bc")]
     assert len(online) == 4
     learned = table[table["variant"] == "td3_bc"]
-    assert (learned["visible"] == learned["samples"]).all()
+    assert (learned["eval/visible"] == learned["samples"]).all()
 
 
 def test_evaluators_do_not_affect_each_other_or_the_process_that_runs_them(
@@ -117,7 +110,7 @@ def test_evaluators_do_not_affect_each_other_or_the_process_that_runs_them(
     for name, overlap in (("at_zero", "on"), ("mean_action", "on"), ("at_zero", "off")):
         evaluator = "AtZero" if name == "at_zero" else "MeanAction"
         table = run(study(file, evaluator), tmp_path / f"{name}-{overlap}", overlap=overlap)
-        columns = ["variant", "seed", "samples", "score", name]
+        columns = ["variant", "seed", "samples", "score", f"eval/{name}"]
         pd.testing.assert_frame_equal(table[columns], expected[columns], check_exact=True)
 
 
@@ -140,7 +133,7 @@ def test_a_study_without_episodes_has_rows_without_returns(file: Path, tmp_path:
 
 def test_a_metric_that_is_not_finite_is_nan_in_the_table(file: Path, tmp_path: Path) -> None:
     table = run(study(file, "NotFinite", online=Online()), tmp_path / "out")
-    assert table["q"].isna().all()
+    assert table["eval/q"].isna().all()
     assert (table["status"] == "ok").all()
 
 
@@ -149,19 +142,22 @@ def test_metrics_are_stored_and_exported(seqeval: Seqeval, file: Path, tmp_path:
     arguments = (
         *("run", "--datasets", "pendulum-replay", "--algorithms", "bc:hidden=(8,8)", "--seeds", 0),
         *("--protocol.start", 19_900, "--protocol.grow-by", 50, "--evaluation.points", 1),
-        *("--evaluation.episodes", 1, "--evaluation.evaluators", "episodes", f"{file}:AtZero"),
+        *("--evaluation.episodes", 1, "--evaluation.metrics", "episodes", f"{file}:AtZero"),
     )
     assert seqeval(*arguments, "--jobs", 1, "--out", tmp_path / "out").code == 0
     table = tmp_path / f"rows.{ending}"
     assert seqeval("export", tmp_path / "out", "--to", table).code == 0
     exported = pd.read_csv(table) if ending == "csv" else pd.read_parquet(table)
-    assert exported["at_zero"].notna().all()
+    assert exported["eval/at_zero"].notna().all()
 
 
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("episods", "evaluator 'episods' is not known; did you mean 'episodes'?; known evaluators: episodes"),
+        (
+            "episods",
+            "did you mean 'episodes'?; known evaluators: episodes, fqe, held-out, initial-value, preq",
+        ),
         ("mine.py:MeanActon", "there is no 'MeanActon' in this file; did you mean 'MeanAction'?"),
         ("mine.py:Incomplete", "Incomplete has no evaluate"),
         ("mine.py:np", "np is not an Evaluator of seqeval.evaluation"),
@@ -174,16 +170,14 @@ def test_unusable_evaluators_are_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ("run", "--datasets", "pendulum-replay", "--algorithms", "bc", "--out", "out")
-    assert part in refused(seqeval(*arguments, "--evaluation.evaluators", name))
+    assert part in refused(seqeval(*arguments, "--evaluation.metrics", name))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("names", "why"),
     [
-        (("Score",), r"Score: the metric 'score' has the name of a column; rename it"),
-        (("TrainMetric",), r"TrainMetric: the metric 'train/loss' has the name of a column; rename it"),
-        (("AtZero", "Again"), r"Again: the metric 'at_zero' has the name of a column; rename it"),
+        (("AtZero", "Again"), r"two evaluators return 'at_zero'; rename one of them"),
         (("TooFew",), r"TooFew: the metric 'q' has 1 values for 2 replicas"),
     ],
 )
@@ -195,15 +189,15 @@ def test_metrics_with_a_wrong_name_or_length_are_refused(
 
 
 def test_an_evaluator_given_twice_is_refused() -> None:
-    with pytest.raises(UserError, match=r"evaluation\.evaluators: episodes is named more than once"):
-        Evaluation(evaluators=("episodes", "episodes"))
+    with pytest.raises(UserError, match=r"evaluation\.metrics: episodes is named more than once"):
+        Evaluation(metrics=("episodes", "episodes"))
 
 
 def test_evaluators_may_not_change_between_calls(file: Path, tmp_path: Path) -> None:
     offline = study(file, "AtZero", online=Online())
     run(offline, tmp_path / "out")
-    with pytest.raises(UserError, match=r"evaluation\.evaluators is \['episodes', .*AtZero'\] there and"):
-        run(replace(offline, evaluation=Evaluation(points=2, episodes=1)), tmp_path / "out")
+    with pytest.raises(UserError, match=r"evaluation\.metrics is \['episodes', .*AtZero'\] there and"):
+        run(study(file, online=Online()), tmp_path / "out")
 
 
 def test_an_evaluator_that_raises_fails_its_job(file: Path, tmp_path: Path) -> None:

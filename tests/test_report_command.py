@@ -96,9 +96,9 @@ def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None
 
 def test_the_command_names_all_evaluators_of_a_stored_study() -> None:
     described = json.loads(json.dumps(resolve(STUDIES["defaults"]).describe()))
-    assert "evaluators" not in reporting.rerun_command(described, "s")
-    described["evaluation"]["evaluators"] = ["episodes", "mine.py:Values"]
-    assert "--evaluation.evaluators episodes mine.py:Values " in reporting.rerun_command(described, "s")
+    assert "metrics" not in reporting.rerun_command(described, "s")
+    described["evaluation"]["metrics"] = ["episodes", "mine.py:Values"]
+    assert "--evaluation.metrics episodes mine.py:Values " in reporting.rerun_command(described, "s")
 
 
 def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner, InProcessRunner, Outcome, timed
 from seqeval.plugins import Variant
+from seqeval.slicing import arriving_size
 from seqeval.training.job import Job, JobEvaluation, Replica, RunKey
 from seqeval.training.matmul import default_backend
 from seqeval.training.trainer import State, Trainer
@@ -65,6 +66,7 @@ def make_job(
         settings = {"net_arch": (16, 16), **settings}
     variant = Variant("variant", algorithm, replace(found.Config(), **{"batch_size": 8, **settings}))
     datasets = [dataset for dataset, _ in runs]
+    sizes = {d.name: arriving_size(protocol.hold_out, d.episode_lengths) for d in datasets}
     study = Study(
         tuple(dataset.name for dataset in datasets), (algorithm,), (0,), protocol, online, evaluation
     )
@@ -74,11 +76,11 @@ def make_job(
             Replica(dataset.name, variant, seed, schedule)
             for dataset, seeds in runs
             for seed in seeds
-            for schedule in protocol.schedules(len(dataset) if found.learns_offline else 0)
+            for schedule in protocol.schedules(sizes[dataset.name] if found.learns_offline else 0)
         ),
         sources={dataset.name: dataset.name for dataset in datasets},
         environments={dataset.name: environments.of(dataset) for dataset in datasets},
-        sizes={dataset.name: len(dataset) for dataset in datasets},
+        sizes=sizes,
         device=device,
         backend=default_backend(device),
     )
@@ -303,4 +305,5 @@ def equal_tensors(one: Any, other: Any) -> bool:
 def without_seconds(row: Row) -> dict[str, Any]:
     """A row without its wall times; NaN equals itself."""
     values = {key: value for key, value in asdict(row).items() if not key.endswith("_seconds")}
-    return values | {"metrics": {name: repr(value) for name, value in values["metrics"].items()}}
+    groups = ("metrics", "evaluations")
+    return values | {group: {name: repr(value) for name, value in values[group].items()} for group in groups}

@@ -5,12 +5,15 @@ completeness  which seeds and lines are complete, and which can be compared over
 statistics    the statistics of a line, in one registry: final value, area, online gain, ...
 summaries     run values over seeds and over datasets: mean, median, IQM, optimality gap, ...
 curves        the same at every x; ranks, samples to a level, overtaking
+metrics       the metrics of evaluators (`eval/…`) as values, and code lengths
+agreement     which metric could have chosen: rank correlation and regret@k at every x
 bootstrap     estimators and their intervals
 provenance    which studies rows come from
 """
 
 # ruff: noqa: F401 (this module only gathers the names)
 
+from .agreement import agreement
 from .completeness import (
     comparable_rows,
     complete_rows,
@@ -33,6 +36,7 @@ from .lines import (
     variants,
     with_values,
 )
+from .metrics import declared_metrics, with_code_length, with_metric
 from .provenance import Studies, Study, datasets_of, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

@@ -1,40 +1,54 @@
 """Evaluators measure R agents at the points of their curves; episodes are one evaluator.
 
 An evaluator is a file in `evaluators`, an entry point of the group `seqeval.evaluators`, or a path,
-`path/to/mine.py:Name`; `Evaluation.evaluators` lists those of a study. `backends` run the environments of
-episodes, `runners` decide in which process evaluators run.
+`path/to/mine.py:Name`; `Evaluation.metrics` lists those of a study, each optionally with settings:
+`fqe:updates=500`. `backends` run the environments of episodes, `runners` decide in which process evaluators
+run that need no data. The others run in the training process.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_type_hints
 
 import numpy as np
 
-from seqeval import loading
-from seqeval.config import Evaluation
-from seqeval.errors import UserError
-from seqeval.types import Row
+from seqeval import loading, plugins
+from seqeval.config import Evaluation, Study
+from seqeval.errors import UserError, nearest
+from seqeval.types import Dataset
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqeval.algorithm import Algorithm
     from seqeval.replay.buffer import Buffer
 
 Results = Mapping[str, Sequence[Any]]
+Rows = Callable[[int], np.ndarray]  # replica -> some rows of the buffer, in order of arrival
 EPISODES = ("episode_returns", "episode_lengths", "episode_successes")  # fields of a row with lists
-RESERVED = {field.name for field in fields(Row)}.difference(EPISODES)  # names that no metric may have
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The unit of a metric, and whether higher or lower values are better; None if neither is."""
+
+    unit: str
+    better: Literal["higher", "lower"] | None
 
 
 class Policies(Protocol):
     """R agents as evaluators see them; `training.agents.AgentGroup` in a study."""
 
     seeds: tuple[int, ...]
+    algorithm: Algorithm  # its settings; call it through the methods below only
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete. A
-        policy that remembers acts as at the start of an episode."""
+        """The deterministic policies in the units of the environment: (R, E, observation) -> (R, E, action),
+        or (R, E) where discrete. A policy that remembers acts as at the start of an episode."""
 
     @property
     def target_returns(self) -> tuple[float, ...]:
@@ -48,60 +62,110 @@ class Policies(Protocol):
         """As `act`, for the next step of episodes: updates their memory. `rewards` (R, E) are those of the
         step before, 0 at the first."""
 
+    def policy_actions(self, observations: Tensor) -> Tensor:
+        """The deterministic policies with actions as the buffer stores them, in [-1, 1] or counted from 0."""
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """`Algorithm.log_prob` of observations and actions as the buffer stores them: (R, B)."""
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """`Algorithm.q_value` likewise: (R, B), in the units of the algorithm's scaled rewards."""
+
+    def td_error(self, rows: Tensor, visible: Tensor, noise: Mapping[str, Tensor]) -> Tensor | None:
+        """`Algorithm.td_error` of a minibatch of these rows of the buffer, (R, B), when the first `visible`
+        (R,) transitions are known: (R, C, B), in the units of the algorithm's scaled rewards. Not for
+        evaluators with `uses_data` False."""
+
 
 @dataclass(frozen=True)
 class VisibleData:
-    """What R agents have been allowed to see at a point."""
+    """What R agents have been allowed to see at a point, and what evaluators may compare it with."""
 
     samples: tuple[int, ...]  # (R,): n, the visible transitions of each
     # None for evaluators with `uses_data` False, which may run in a process without the data.
     buffer: Buffer | None = None
-    rows: Callable[[int], np.ndarray] | None = None  # replica -> its n visible rows of the buffer, in order
+    rows: Rows | None = None  # the n visible rows
+    arriving: Rows | None = None  # the rows that arrive up to the next point, and no agent has seen
+    held_out: Rows | None = None  # the rows of the held-out episodes, which never arrive
+    dataset: Dataset | None = None  # to be read at these rows only
+    offset: int = 0  # the buffer's row of the dataset's first transition
+    reward_factors: tuple[float, ...] = ()  # (R,): what the algorithm's rewards are multiplied by
 
 
 class Evaluator(ABC):
     """Measures R agents; created once for the replicas of a job that learn from one dataset."""
 
-    # Whether `evaluate` reads more of `visible` than `samples`. If one evaluator of a study does, all of them
-    # run in the training process, since a second process has no data.
+    # Whether `evaluate` reads more of `visible` than `samples`. If so, it runs in the training process, since
+    # a second process has no data.
     uses_data: ClassVar[bool] = True
+    Config: ClassVar[type] = type("Config", (), {})  # its settings: a frozen dataclass with defaults
+    metrics: ClassVar[Mapping[str, Metric]] = {}  # unit and direction of what `evaluate` returns
 
-    def __init__(self, env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> None:
-        """`env_id` is None if no environment fits the dataset; `seeds` has an entry for each replica."""
+    def __init__(
+        self, env_id: str | None, seeds: Sequence[int], settings: Evaluation, config: Any = None
+    ) -> None:
+        """`env_id` is None if no environment fits the dataset; `seeds` has an entry for each replica;
+        `config` is a `Config`."""
         self.env_id, self.seeds, self.settings = env_id, tuple(seeds), settings
+        self.config = self.Config() if config is None else config
 
     @classmethod
-    def check(cls, env_id: str | None, settings: Evaluation) -> None:
+    def check(cls, dataset: Dataset, study: Study) -> None:
         """Raises UserError, before anything is trained, if the evaluator cannot be used."""
 
     @abstractmethod
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
-        """Named metrics, a number for each replica; each becomes a column of the rows.
+        """Named metrics, a number for each replica; each becomes a column `eval/NAME` of the rows.
 
-        Must depend only on the agents, on `visible`, and on streams of each replica's own seed, and must
-        change nothing. (Only the built-in `episodes` returns the row's fields `episode_returns`,
-        `episode_lengths` and `episode_successes`, a list for each replica.)
+        NaN is a missing number, and so is a metric that is left out. Must depend only on the agents, on
+        `visible`, and on streams of each replica's own seed, and must change nothing but the evaluator's own
+        state. (Only the built-in `episodes` returns the row's fields `episode_returns`, `episode_lengths` and
+        `episode_successes`, a list for each replica.)
         """
+
+    def state_of(self, replica: int) -> dict[str, Any]:
+        """What later results of a replica depend on, for `load_states`: values that torch.save accepts. Only
+        for evaluators with `uses_data`."""
+        return {}
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Loads what `state_of` returned for each replica, in their order."""
 
     def close(self) -> None:
         """Releases what the evaluator holds."""
 
 
 def find(name: str) -> type[Evaluator]:
-    """The class of an evaluator. Raises UserError if there is none of that name or it cannot be used."""
-    return loading.load(KIND, name)
+    """The class of an evaluator, which may be followed by settings. Raises UserError if there is none of that
+    name or it cannot be used."""
+    return loading.load(KIND, _split(name)[0])
 
 
-def create(env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> list[Evaluator]:
-    """The evaluators of a study, for replicas of these seeds."""
-    return [find(name)(env_id, seeds, settings) for name in settings.evaluators]
+def create(
+    env_id: str | None, seeds: Sequence[int], settings: Evaluation, uses_data: bool
+) -> list[Evaluator]:
+    """The evaluators of a study that use the data, or those that do not, for replicas of these seeds."""
+    chosen = [text for text in settings.metrics if find(text).uses_data == uses_data]
+    return [find(text)(env_id, seeds, settings, _config(text)) for text in chosen]
 
 
-def check(env_id: str | None, settings: Evaluation) -> None:
+def check(dataset: Dataset, study: Study) -> None:
     """Raises UserError if an evaluator of the study cannot be used."""
-    for name in settings.evaluators:
-        loading.refuse_shadowed(KIND, name)
-        find(name).check(env_id, settings)
+    chosen: dict[type[Evaluator], str] = {}
+    for text in study.evaluation.metrics:
+        loading.refuse_shadowed(KIND, _split(text)[0])
+        found = find(text)
+        if found in chosen:
+            raise UserError(f"evaluation.metrics: {chosen[found]} and {text} are the same evaluator")
+        chosen[found] = text
+        _config(text)
+        found.check(dataset, study)
+
+
+def declared(settings: Evaluation) -> dict[str, dict[str, Any]]:
+    """Unit and direction of the metrics of a study, by column, as plain values."""
+    found = (find(text).metrics.items() for text in settings.metrics)
+    return {f"eval/{name}": asdict(metric) for metrics in found for name, metric in metrics}
 
 
 def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: VisibleData) -> dict[str, Any]:
@@ -110,16 +174,47 @@ def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: Visible
     for evaluator in evaluators:
         found = evaluator.evaluate(agents, visible)
         for metric, values in found.items():
-            _check(type(evaluator).__name__, metric, len(values), len(evaluator.seeds), {*RESERVED, *results})
-        results.update(found)
+            if len(values) != len(evaluator.seeds):
+                raise UserError(
+                    f"{type(evaluator).__name__}: the metric {metric!r} has {len(values)} values for "
+                    f"{len(evaluator.seeds)} replicas"
+                )
+        results = joined(results, found)
     return results
 
 
-def _check(evaluator: str, metric: str, values: int, replicas: int, taken: Collection[str]) -> None:
-    if metric in taken or metric.startswith("train/"):
-        raise UserError(f"{evaluator}: the metric {metric!r} has the name of a column; rename it")
-    if values != replicas:
-        raise UserError(f"{evaluator}: the metric {metric!r} has {values} values for {replicas} replicas")
+def joined(results: Results, more: Results) -> dict[str, Any]:
+    """The results of several evaluators. Raises UserError if two have the same name."""
+    if twice := results.keys() & more.keys():
+        raise UserError(f"evaluation.metrics: two evaluators return {min(twice)!r}; rename one of them")
+    return {**results, **more}
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The name of an evaluator (a path made absolute) and the text of its settings."""
+    if path := loading.split_path(text):
+        name, _, settings = path[1].partition(":")
+        return f"{path[0]}:{name}", settings
+    name, _, settings = text.partition(":")
+    return name, settings
+
+
+def _config(text: str) -> Any:
+    """The settings that a text gives. Raises UserError if one is unknown or invalid."""
+    found, (name, settings) = find(text), _split(text)
+    types, values = get_type_hints(found.Config), {}
+    for item in re.split(r",(?![^(]*\))", settings) if settings else []:
+        key, equals, value = item.partition("=")
+        if not equals or key not in types:
+            raise UserError(
+                f"evaluation.metrics: {name} has no setting {key!r}{nearest(key, types)}; write "
+                f"{name}:key=value with one of: {', '.join(types) or 'none'}"
+            )
+        try:
+            values[key] = plugins.parse_value(key, value, types[key])
+        except UserError as error:
+            raise UserError(f"evaluation.metrics: {name}: {error}") from None
+    return found.Config(**values)
 
 
 KIND = loading.class_kind(
@@ -128,4 +223,5 @@ KIND = loading.class_kind(
     "seqeval.evaluators",
     Evaluator,
     "an Evaluator of seqeval.evaluation",
+    hyphens=True,
 )

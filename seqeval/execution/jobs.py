@@ -15,16 +15,17 @@ import torch
 
 from seqeval import datasets, environments, evaluation, plugins
 from seqeval.algorithm import structure
-from seqeval.config import Study
+from seqeval.config import Protocol, Study
 from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
 from seqeval.replay.episodes import BestEpisodes
+from seqeval.slicing import arriving_size
 from seqeval.training.agents import spec_of
 from seqeval.training.job import Job, Replica, RunKey
 from seqeval.training.matmul import MatmulBackend, default_backend
-from seqeval.training.trainer import order_of_arrival, reward_scale
+from seqeval.training.trainer import arrival, reward_scale
 from seqeval.types import Dataset, Environment
 
 RECORDED = (
@@ -156,7 +157,8 @@ class ResolvedStudy:
             "protocol": asdict(self.study.protocol),
             "online": asdict(self.study.online),
             "evaluation": asdict(self.study.evaluation),
-            "evaluators": {name: code_sha256(name) for name in self.study.evaluation.evaluators},
+            "evaluators": {name: code_sha256(name) for name in self.study.evaluation.metrics},
+            "metrics": evaluation.declared(self.study.evaluation),
             "precision": self.study.precision,
             "matmul": {self.device: asdict(self.backend)},
             "datasets": dict(self.descriptions),
@@ -243,13 +245,13 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
     notes: list[str] = []
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
-        study.protocol.schedules(len(dataset))
-        evaluation.check(dataset.env_id, study.evaluation)
+        study.protocol.schedules(arriving_size(study.protocol.hold_out, dataset.episode_lengths))
+        evaluation.check(dataset, study)
         for variant in variants:
             notes += [f"{variant.name}: {note}" for note in _check_fit(study, dataset, variant)]
         if dataset.name in descriptions:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
-        descriptions[dataset.name] = _describe(given, dataset, study.protocol.order)
+        descriptions[dataset.name] = _describe(given, dataset, study.protocol)
         logged_in[dataset.name] = environments.of(dataset)
     backend = default_backend(device, study.precision)
     return ResolvedStudy(
@@ -300,8 +302,9 @@ def _check_episodes(study: Study, dataset: Dataset, variant: Variant, complete: 
         )
     if complete:
         for seed in study.seeds:
-            order = order_of_arrival(protocol, dataset, seed)
-            for schedule in protocol.schedules(len(dataset)):
+            size = arriving_size(protocol.hold_out, dataset.episode_lengths)
+            order = arrival(protocol, dataset, seed, size).order
+            for schedule in protocol.schedules(size):
                 BestEpisodes(1.0, schedule, order, dataset)
 
 
@@ -313,14 +316,17 @@ def _with_decay(variant: Variant) -> Variant:
     return replace(variant, config=replace(config, decay_learning_rate=True))
 
 
-def _describe(given: str, dataset: Dataset, order: str) -> dict[str, Any]:
-    in_turn = len(dataset.segments) > 1 and order in ("segments", "logged")
+def _describe(given: str, dataset: Dataset, protocol: Protocol) -> dict[str, Any]:
+    arriving = arriving_size(protocol.hold_out, dataset.episode_lengths)
+    # Held-out episodes move the borders of segments, for each seed to somewhere else.
+    in_turn = len(dataset.segments) > 1 and protocol.order in ("segments", "logged") and not protocol.hold_out
     return {
         "name": dataset.name,
         "given": given,
         "env_id": dataset.env_id,
         "logged_in": None if dataset.logged_in is None else dataset.logged_in.to_json(),
-        "transitions": len(dataset),
+        "transitions": arriving,  # N
+        "held_out": len(dataset) - arriving,  # transitions that never arrive
         "segments": list(dataset.segments),
         "segments_in_turn": list(dataset.segment_names) if in_turn else [],
         "episodes": len(dataset.episode_returns),

@@ -288,7 +288,8 @@ def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
-    """The rows of study directories as one table, with a column for each field and metric (`train/…`).
+    """The rows of study directories as one table: a column for each field, and for each metric (`train/…` of
+    the algorithm, `eval/…` of evaluators).
 
     `study` is the present name of the folder, so a copy under another name is another study. The content of
     each study.json is in `attrs["studies"]`, where figures look for it. Raises UserError if a folder holds no
@@ -296,7 +297,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from seqeval.analysis import with_studies
+    from seqeval.analysis import with_code_length, with_studies
 
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
@@ -306,7 +307,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             f"{which} have the same name, which identifies a study; rename or leave out one of them"
         )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
-    rows = pd.DataFrame(columns).astype({"score": float, "return_mean": float})
+    rows = with_code_length(pd.DataFrame(columns).astype({"score": float, "return_mean": float}))
     return with_studies(rows, dict(zip(names, _studies(paths), strict=True)))
 
 
@@ -334,7 +335,8 @@ def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
     for row in directory.rows():
         metrics, evaluations = row.pop("metrics"), row.pop("evaluations")
         row["study"] = study
-        columns = {f"train/{key}": value for key, value in metrics.items()} | evaluations
+        columns = {f"train/{key}": value for key, value in metrics.items()}
+        columns |= {f"eval/{key}": value for key, value in evaluations.items()}
         yield row | {key: math.nan if value is None else value for key, value in columns.items()}
     if row is None:
         raise UserError(f"{path}: no rows yet")

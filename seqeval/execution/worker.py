@@ -145,8 +145,8 @@ def _runner(job: Job, data: Mapping[str, Dataset], switch_after: float) -> Evalu
     setup = JobEvaluation(job, env_ids, torch.get_default_dtype())
     in_process = InProcessRunner(setup.evaluators)
     present = [env_id for env_id in env_ids.values() if env_id is not None]
-    uses_data = any(find(name).uses_data for name in job.study.evaluation.evaluators)
-    if switch_after == math.inf or uses_data or not present:
+    needed = not all(find(name).uses_data for name in job.study.evaluation.metrics)
+    if switch_after == math.inf or not needed or not present:
         return in_process
     return SwitchingRunner(in_process, lambda: SubprocessRunner(setup, present), switch_after)
 

@@ -35,9 +35,9 @@ class BestEpisodes:
         Raises UserError if there is a time at which no episode is complete.
         """
         self.share, self.schedule = share, schedule
-        place = np.empty(len(order), np.int64)
+        place = np.full(len(dataset), -1)
         place[order - first_row] = np.arange(len(order))
-        spans = ended_episodes(dataset)
+        spans = [span for span in ended_episodes(dataset) if (place[slice(*span)] >= 0).all()]  # not held out
         self._positions = [np.sort(place[first:last]) for first, last in spans]
         self._first = np.array([positions[0] for positions in self._positions], np.int64)
         self._last = np.array([positions[-1] for positions in self._positions], np.int64)

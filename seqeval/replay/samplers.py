@@ -50,10 +50,8 @@ class Sampler(ABC):
                 self._column([s.offset for s in rewards]),
             )
         if sampling.rows:
-            sizes = [np.count_nonzero(order < buffer.size) for order in orders]  # the others are online
-            firsts = [int(order.min()) if len(order) else 0 for order in orders]
-            online = [buffer.size if len(o) == n else o[n] - n for o, n in zip(orders, sizes, strict=True)]
-            self._origins = [torch.tensor(o, device=buffer.device).unsqueeze(1) for o in (firsts, online)]
+            origins = [_origins(buffer, order, datasets) for order in orders]
+            self._origins = torch.tensor(origins, device=buffer.device).T.unsqueeze(-1)
         self._arrival: Tensor | None = None  # (R, rows): position of each row in the order of arrival
         if sampling.kind != "transitions" or sampling.returns_to_go:
             arrival = np.full((len(orders), len(buffer.rewards)), NEVER, np.int32)
@@ -214,6 +212,16 @@ def make_sampler(
 ) -> Sampler:
     """The sampler of a kind; see `Sampler`."""
     return SAMPLERS[sampling.kind](buffer, sampling, rewards, normalizer, orders, datasets)
+
+
+def _origins(buffer: Buffer, order: np.ndarray, datasets: Sequence[Dataset]) -> tuple[int, int]:
+    """What the buffer's rows of a replica exceed its own ones by: of its data, and of its online
+    transitions, which come after all of the data."""
+    row = int(order[0]) if len(order) else 0
+    place = int(np.searchsorted(buffer.offsets, row, side="right")) - 1
+    online = order[order >= buffer.size]
+    first = int(online[0]) if len(online) else buffer.size
+    return buffer.offsets[place], first - len(datasets[place])
 
 
 def _gather(values: Tensor, rows: Tensor) -> Tensor:

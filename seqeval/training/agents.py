@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqeval.algorithm import Algorithm, Config, Memory, merge_configs
+from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
+from seqeval.replay.samplers import Sampler
 from seqeval.types import Discrete, Environment, Spec, Vector
+
+V = TypeVar("V", np.ndarray, Tensor)
 
 
 def spec_of(environment: Environment) -> Spec:
@@ -49,7 +53,7 @@ class Agents:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
         with torch.no_grad():
-            actions = self.algorithm.act(self._normalized(observations))
+            actions = self.algorithm.act(self.normalized(self._tensor(observations)))
             return self.actions.to_environment(actions).cpu().numpy()
 
     @property
@@ -66,7 +70,7 @@ class Agents:
         """As `act`, for the next step of episodes; `rewards` (R, E) are those of the step before, or 0."""
         with torch.no_grad():
             actions = self.algorithm.act_in_episodes(
-                self._normalized(observations), self._tensor(rewards), memory
+                self.normalized(self._tensor(observations)), self._tensor(rewards), memory
             )
             return self.actions.to_environment(actions).cpu().numpy()
 
@@ -79,13 +83,14 @@ class Agents:
         -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
+            normalized = self.normalized(self._tensor(observations))
             return self.algorithm.explore_in_episodes(
-                self._normalized(observations), self._tensor(noise), self._tensor(rewards), memory
+                normalized, self._tensor(noise), self._tensor(rewards), memory
             )
 
-    def _normalized(self, observations: np.ndarray) -> Tensor:
-        tensor = self._tensor(observations)
-        return tensor if self.normalizer is None else self.normalizer(tensor)
+    def normalized(self, observations: Tensor) -> Tensor:
+        """(R, E, observation) as the algorithm sees them."""
+        return observations if self.normalizer is None else self.normalizer(observations)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)
@@ -115,11 +120,13 @@ class Agents:
 
 
 class AgentGroup:
-    """Some consecutive replicas of `agents`, as an evaluator sees them."""
+    """Some consecutive replicas of `agents`, as an evaluator sees them: `evaluation.Policies`."""
 
-    def __init__(self, agents: Agents, replicas: slice) -> None:
-        self.agents, self.replicas = agents, replicas
+    def __init__(self, agents: Agents, replicas: slice, sampler: Sampler | None = None) -> None:
+        """`sampler` makes the minibatches of `td_error`; None in a process without the data."""
+        self.agents, self.replicas, self._sampler = agents, replicas, sampler
         self.seeds = agents.seeds[replicas]
+        self.algorithm = agents.algorithm
 
     @property
     def target_returns(self) -> tuple[float, ...]:
@@ -139,14 +146,47 @@ class AgentGroup:
         padded = self._padded(observations), self._padded(rewards)
         return self.agents.act_in_episodes(*padded, memory)[self.replicas]
 
-    def _padded(self, values: np.ndarray) -> np.ndarray:
-        """Values for all agents, 0 for those of other groups: an algorithm acts with all of its replicas."""
-        if len(self.seeds) == len(self.agents.seeds):
+    @torch.no_grad()
+    def policy_actions(self, observations: Tensor) -> Tensor:
+        return self.algorithm.act(self.agents.normalized(self._padded(observations)))[self.replicas]
+
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return self._of_pairs(self.algorithm.log_prob, observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return self._of_pairs(self.algorithm.q_value, observations, actions)
+
+    @torch.no_grad()
+    def td_error(self, rows: Tensor, visible: Tensor, noise: Mapping[str, Tensor]) -> Tensor | None:
+        assert self._sampler is not None
+        padded = {name: self._padded(values) for name, values in noise.items()}
+        indices = Indices(self._padded(rows), self._padded(visible), padded)
+        return self._select(self.algorithm.td_error(self._sampler.sample(indices)))
+
+    @torch.no_grad()
+    def _of_pairs(
+        self, function: Callable[[Tensor, Tensor], Tensor | None], observations: Tensor, actions: Tensor
+    ) -> Tensor | None:
+        normalized = self.agents.normalized(self._padded(observations))
+        return self._select(function(normalized, self._padded(actions)))
+
+    def _select(self, values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[self.replicas]
+
+    def _padded(self, values: V) -> V:
+        """The values of these replicas among zeros for the others: an algorithm takes those of all."""
+        count = len(self.agents.seeds)
+        if len(self.seeds) == count:
             return values
-        padded = np.zeros((len(self.agents.seeds), *values.shape[1:]), values.dtype)
+        shape = (count, *values.shape[1:])
+        padded = values.new_zeros(shape) if isinstance(values, Tensor) else np.zeros(shape, values.dtype)
         padded[self.replicas] = values
         return padded
 
     def states(self) -> list[dict[str, Any]]:
-        """What `Agents.load_states` accepts for these replicas alone."""
+        """What `load_states` accepts in a group of these replicas alone."""
         return [self.agents.state_of(replica) for replica in range(len(self.agents.seeds))[self.replicas]]
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """As `Agents.load_states`; the group has all replicas."""
+        self.agents.load_states(states)

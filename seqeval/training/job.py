@@ -19,7 +19,7 @@ from seqeval.evaluation import Evaluator
 from seqeval.plugins import Variant
 from seqeval.slicing import Interaction, Schedule
 from seqeval.training import matmul
-from seqeval.training.agents import Agents
+from seqeval.training.agents import AgentGroup, Agents
 from seqeval.training.matmul import MatmulBackend
 from seqeval.types import Environment
 
@@ -133,6 +133,22 @@ class Job:
             device,
         )
 
+    def create_evaluators(self, dataset: str, env_id: str | None, uses_data: bool) -> list[Evaluator]:
+        """The evaluators that use the data, or those that do not, for the replicas of a dataset."""
+        seeds = [replica.seed for replica in self.replicas if replica.dataset == dataset]
+        return evaluation.create(env_id, seeds, self.study.evaluation, uses_data)
+
+    def arrived_next(self, dataset: str, samples: int) -> int:
+        """How many transitions have arrived at the next point of a run's offline phase; `samples` itself at
+        the last one. In `retrain` the next point is that of another replica."""
+        settings = self.study.evaluation
+        points = (
+            visible
+            for schedule in self.study.protocol.schedules(self.sizes[dataset])
+            for _, visible in schedule.points(settings.points, settings.every)
+        )
+        return min((visible for visible in points if visible > samples), default=samples)
+
     def points(self, replica: Replica) -> dict[int, list[Point]]:
         """The points of a replica's curve, by the number of updates after which they are taken."""
         settings, size = self.study.evaluation, self.sizes[replica.dataset]
@@ -175,14 +191,14 @@ class JobEvaluation:
         with matmul.using(self.job.backend):
             yield
 
-    def create(self, dataset: str) -> tuple[Agents, list[Evaluator]]:
+    def create(self, dataset: str) -> tuple[AgentGroup, list[Evaluator]]:
         replicas = (replica for replica in self.job.replicas if replica.dataset == dataset)
         agents = self.job.with_replicas(replicas).create_agents(torch.device("cpu"))
-        return agents, self.evaluators(dataset)
+        return AgentGroup(agents, slice(None)), self.evaluators(dataset)
 
     def evaluators(self, dataset: str) -> list[Evaluator]:
-        seeds = [replica.seed for replica in self.job.replicas if replica.dataset == dataset]
-        return evaluation.create(self.env_ids[dataset], seeds, self.job.study.evaluation)
+        """Those that need no data."""
+        return self.job.create_evaluators(dataset, self.env_ids[dataset], uses_data=False)
 
 
 def _first(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqeval.evaluation import EPISODES
+from seqeval.evaluation import EPISODES, joined
 from seqeval.evaluation.runners import Outcome
 from seqeval.training.job import Point, Replica
 from seqeval.types import Reference, Row
@@ -26,9 +26,12 @@ class PendingRows:
     updates: int
     metrics: Sequence[Mapping[str, float]]
     train_seconds: float  # of each replica
+    from_data: Outcome  # of the evaluators that use the data
 
     def rows(self, outcome: Outcome, reference: Reference | None) -> list[Row]:
-        """A row for each replica."""
+        """A row for each replica; `outcome` is that of the evaluators that need no data."""
+        results = joined(outcome.results, self.from_data.results)
+        seconds = outcome.seconds + self.from_data.seconds
         return [
             Row(
                 study=self.study,
@@ -40,8 +43,8 @@ class PendingRows:
                 regime=self.regime,
                 updates=self.updates,
                 train_seconds=self.train_seconds,
-                eval_seconds=outcome.seconds / len(self.replicas),
-                **_results(outcome.results, place, self.metrics[place], reference),
+                eval_seconds=seconds / len(self.replicas),
+                **_results(results, place, self.metrics[place], reference),
             )
             for place, (replica, point) in enumerate(zip(self.replicas, self.points, strict=True))
         ]

@@ -26,8 +26,9 @@ from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
 from seqeval.replay.samplers import make_sampler
 from seqeval.seeding import stream
-from seqeval.slicing import arrival_order, window_start
+from seqeval.slicing import arrival_order, held_out_episodes, window_start
 from seqeval.training.agents import AgentGroup, Agents
+from seqeval.training.data_evaluation import DataEvaluation
 from seqeval.training.job import Job, Point, Replica
 from seqeval.training.metrics import MetricMeans
 from seqeval.training.online import TrainingEnvironments
@@ -64,6 +65,13 @@ class Checkpoints(typing.Protocol):
         """Stores the final agents of some runs, and marks the runs as finished."""
 
 
+class Arrival(typing.NamedTuple):
+    """How the data of a dataset arrives for one seed, as rows of the buffer."""
+
+    order: np.ndarray  # (N,) int32, in the order of arrival
+    held_out: np.ndarray  # int32, of the held-out episodes, in the order of the dataset
+
+
 class Trainer:
     """Trains the replicas of a job and yields their rows."""
 
@@ -91,6 +99,7 @@ class Trainer:
         self.updates_per_step = job.online_schedule(job.replicas[0]).updates_per_step  # online
         self._pending: PendingRows | None = None
         self._row_seconds = dict.fromkeys(job.datasets, 0.0)  # `train_seconds` at the last row
+        self._data_evaluation = DataEvaluation(job, datasets)
         agents = job.create_agents(self.device)
         self.buffer, self._arrivals = self._fill_buffer(agents.algorithm.sampling)
         self._start(job.replicas, agents, states)
@@ -125,7 +134,8 @@ class Trainer:
             self._save()
 
     def close(self) -> None:
-        """Closes the training environments."""
+        """Closes the training environments and the evaluators."""
+        self._data_evaluation.close()
         if self.environments is not None:
             self.environments.close()
             self.environments = None
@@ -141,15 +151,16 @@ class Trainer:
         if loaded is not None:
             self.agents.load_states([state["agent"] for state in loaded])
             self.metrics.load_states([state["metrics"] for state in loaded], self.device)
+            evaluators = [state["evaluators"] for state in loaded]
+            self._data_evaluation.load_states(dict(zip(replicas, evaluators, strict=True)))
         elif self.agents.normalizer is not None and self.study.protocol.normalizer == "full":
             for place, order in enumerate(self._orders(self.replicas)):
                 if len(order):
                     self.agents.normalizer.set(place, *self.buffer.observation_statistics(order))
         self._start_phase(loaded)
 
-    def _fill_buffer(self, sampling: Sampling) -> tuple[Buffer, dict[tuple[str, int], np.ndarray]]:
-        """Moves the data of the job to its device. Returns also the buffer's rows of a dataset in the order
-        of arrival of a seed."""
+    def _fill_buffer(self, sampling: Sampling) -> tuple[Buffer, dict[tuple[str, int], Arrival]]:
+        """Moves the data of the job to its device. Returns also how it arrives for each dataset and seed."""
         names, protocol = self.job.datasets, self.study.protocol
         spaces = [self.job.environments[name].actions for name in names]
         buffer = Buffer(
@@ -163,14 +174,14 @@ class Trainer:
         first_rows = dict(zip(names, buffer.offsets, strict=True))
         seeds = {(replica.dataset, replica.seed) for replica in self.job.replicas}
         arrivals = {
-            (name, seed): order_of_arrival(protocol, self.datasets[name], seed, first_rows[name])
+            (name, seed): arrival(protocol, self.datasets[name], seed, self.job.sizes[name], first_rows[name])
             for name, seed in seeds
         }
         return buffer, arrivals
 
     def _orders(self, replicas: Sequence[Replica]) -> list[np.ndarray]:
         """The buffer's rows of each replica's data in the order of arrival."""
-        return [self._arrivals[replica.dataset, replica.seed] for replica in replicas]
+        return [self._arrivals[replica.dataset, replica.seed].order for replica in replicas]
 
     def _start_phase(self, states: Sequence[State] | None) -> None:
         """Starts or resumes the offline or the online phase of the present replicas."""
@@ -200,13 +211,13 @@ class Trainer:
             self.indices.load_states([state["indices"] for state in states])
             if self.environments is not None:
                 self.environments.load_states([state["environment"] for state in states])
-        rewards = [
+        self._reward_scales = [
             reward_scale(self.config, self.datasets[replica.dataset], self.study.protocol)
             for replica in self.replicas
         ]
         datasets = [self.datasets[name] for name in self.job.datasets]
         sampler = make_sampler(
-            self.buffer, algorithm.sampling, rewards, self.agents.normalizer, orders, datasets
+            self.buffer, algorithm.sampling, self._reward_scales, self.agents.normalizer, orders, datasets
         )
         self.updater = make_updater(algorithm, sampler, self.metrics)
 
@@ -295,7 +306,7 @@ class Trainer:
         self.metrics.clear(group)
         self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
         seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
-        replicas = self.replicas[group]
+        replicas, visible = self.replicas[group], self._visible(dataset, group, points)
         if self.checkpoints.keeps_policies:
             places = range(len(self.replicas))[group]
             self.checkpoints.keep_policies(
@@ -305,6 +316,8 @@ class Trainer:
                     for replica, place in zip(replicas, places, strict=True)
                 },
             )
+        agents = AgentGroup(self.agents, group, self.updater.sampler)
+        self.runner.submit(dataset, agents, visible)
         self._pending = PendingRows(
             self.study_name,
             self.study.protocol.regime,
@@ -313,11 +326,25 @@ class Trainer:
             self.updates,
             metrics,
             self.train_seconds - seconds,
+            self._data_evaluation.evaluate(dataset, agents, visible),
         )
+
+    def _visible(self, dataset: str, group: slice, points: Sequence[Point]) -> VisibleData:
+        """What the replicas of a dataset have seen at these points, and what arrives up to the next ones."""
         orders = self.indices.orders[group]
+        arrivals = [self._arrivals[dataset, replica.seed] for replica in self.replicas[group]]
         samples = tuple(point.samples for point in points)
-        visible = VisibleData(samples, self.buffer, lambda replica: orders[replica][: samples[replica]])
-        self.runner.submit(dataset, AgentGroup(self.agents, group), visible)
+        until = [self.job.arrived_next(dataset, n) for n in samples]
+        return VisibleData(
+            samples,
+            self.buffer,
+            rows=lambda place: orders[place][: samples[place]],
+            arriving=lambda place: arrivals[place].order[samples[place] : until[place]],
+            held_out=lambda place: arrivals[place].held_out,
+            dataset=self.datasets[dataset],
+            offset=self.buffer.offsets[self.job.datasets.index(dataset)],
+            reward_factors=tuple(scale.factor for scale in self._reward_scales[group]),
+        )
 
     def _must_wait(self) -> bool:
         """Whether to wait for the running evaluation: the next one is due after the next update, or the job
@@ -350,6 +377,7 @@ class Trainer:
                 "metrics": self.metrics.state_of(places[replica]),
                 "indices": self.indices.state_of(places[replica]),
                 "environment": self.environments and self.environments.state_of(places[replica]),
+                "evaluators": self._data_evaluation.state_of(replica),
             }
             for replica in replicas
         }
@@ -364,8 +392,14 @@ def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> Reward
     return RewardScale.known_before_data(dataset)
 
 
-def order_of_arrival(protocol: Protocol, dataset: Dataset, seed: int, offset: int = 0) -> np.ndarray:
-    """The rows of a dataset that begins at a row `offset`, in a seed's order of arrival: (N,) int32."""
+def arrival(protocol: Protocol, dataset: Dataset, seed: int, size: int, offset: int = 0) -> Arrival:
+    """How `size` transitions of a dataset that begins at a row `offset` arrive for a seed."""
     rng = stream(seed, "order")
     order = arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)
-    return order + np.int32(offset) if offset else order
+    order = order + np.int32(offset) if offset else order
+    if not protocol.hold_out:
+        return Arrival(order, order[:0])
+    rng = stream(seed, "hold_out")
+    held_out = held_out_episodes(protocol.hold_out, rng, dataset.episode_lengths)[dataset.episode]
+    rows = np.flatnonzero(held_out).astype(np.int32) + np.int32(offset)
+    return Arrival(order[~held_out[order - offset]][:size], rows)

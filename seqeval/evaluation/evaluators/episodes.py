@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from seqeval.config import Evaluation
+from seqeval.config import Evaluation, Study
 from seqeval.evaluation import Evaluator, Policies, Results, VisibleData, backends
 from seqeval.seeding import stream
+from seqeval.types import Dataset
 
 
 class Episodes(Evaluator):
@@ -17,8 +18,10 @@ class Episodes(Evaluator):
 
     uses_data = False
 
-    def __init__(self, env_id: str | None, seeds: Sequence[int], settings: Evaluation) -> None:
-        super().__init__(env_id, seeds, settings)
+    def __init__(
+        self, env_id: str | None, seeds: Sequence[int], settings: Evaluation, config: Any = None
+    ) -> None:
+        super().__init__(env_id, seeds, settings, config)
         self._environments = (
             None
             if env_id is None
@@ -26,9 +29,9 @@ class Episodes(Evaluator):
         )
 
     @classmethod
-    def check(cls, env_id: str | None, settings: Evaluation) -> None:
-        if env_id is not None:
-            backends.find(settings.backend).check(env_id)
+    def check(cls, dataset: Dataset, study: Study) -> None:
+        if dataset.env_id is not None:
+            backends.find(study.evaluation.backend).check(dataset.env_id)
 
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         """A replica's episodes depend only on its seed, its number of samples and its policy."""

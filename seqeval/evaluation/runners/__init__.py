@@ -14,7 +14,7 @@ class SavablePolicies(Policies, Protocol):
     """Policies whose states can be sent to another process."""
 
     def states(self) -> list[dict[str, Any]]:
-        """What `Agents.load_states` accepts."""
+        """What `load_states` of the policies in the other process accepts."""
 
 
 class Outcome(NamedTuple):

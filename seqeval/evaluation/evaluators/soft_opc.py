@@ -1,0 +1,46 @@
+"""Soft off-policy classification: whether the critics value transitions of successful episodes more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqeval.evaluation import Evaluator, Metric, Policies, Results, VisibleData
+from seqeval.evaluation.evaluators._means import complete_episodes, mean_q
+
+
+@dataclass(frozen=True)
+class Config:
+    success_return: float = 0.0
+    """An episode is successful if its return is higher."""
+
+
+class SoftOPC(Evaluator):
+    """Mean Q of the logged actions on visible transitions of successful episodes, minus that on all visible
+    transitions.
+
+    Irpan et al., *Off-Policy Evaluation via Off-Policy Classification* (arXiv 1906.01624). An episode counts
+    once it is complete and all of its transitions are visible: its return is not known before.
+    """
+
+    Config = Config
+    metrics = {"soft_opc": Metric("discounted return", "higher")}
+
+    def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
+        rows = visible.rows
+        assert rows is not None
+        successful = mean_q(agents, visible, lambda place: self._successful(visible, rows(place)), True)
+        everything = mean_q(agents, visible, rows, True)
+        if successful is None or everything is None:
+            return {}
+        return {"soft_opc": [s - e for s, e in zip(successful, everything, strict=True)]}
+
+    def _successful(self, visible: VisibleData, rows: np.ndarray) -> np.ndarray:
+        """The rows of successful episodes."""
+        dataset, offset = visible.dataset, visible.offset
+        assert dataset is not None
+        successful = complete_episodes(dataset, offset, rows)
+        successful &= dataset.episode_returns > self.config.success_return
+        logged = rows[(rows >= offset) & (rows < offset + len(dataset))]
+        return logged[successful[dataset.episode[logged - offset]]]

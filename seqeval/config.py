@@ -7,12 +7,18 @@ neither torch nor data.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
+from seqeval.loading import reference
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
 from seqeval.types import DataRules, Precision
 from seqeval.validation import check_fields
+
+if TYPE_CHECKING:
+    AlgorithmName = str | type  # `Study` replaces a class by its name
+else:
+    AlgorithmName = str
 
 Overlap = Literal["auto", "on", "off"]
 
@@ -230,6 +236,11 @@ class Execution:
         return self.launcher == "slurm" and self.slurm.detach
 
 
+def _algorithm_name(given: object) -> object:
+    """The name of a class of an algorithm; anything else unchanged."""
+    return reference(given, "seqeval.algos") if isinstance(given, type) else given
+
+
 def _require_positive(settings: Protocol | Evaluation, group: str) -> None:
     for item in fields(settings):
         value = getattr(settings, item.name)
@@ -263,9 +274,9 @@ class Study:
     datasets: tuple[str, ...]
     """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: no offline
     data."""
-    algorithms: tuple[str, ...]
+    algorithms: tuple[AlgorithmName, ...]
     """Names (`seqeval algorithms list`), optionally with settings: "iql:expectile=0.9,name=iql-0.9". Your own
-    algorithm: path/to/mine.py:MyAlgo, optionally with settings."""
+    algorithm: path/to/mine.py:MyAlgo, optionally with settings. In Python also its class."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each; the seed also determines the order of arrival."""
     protocol: Protocol = field(default_factory=Protocol)
@@ -284,6 +295,8 @@ class Study:
     """Load pickles that run code while loading, such as replay buffers of Stable-Baselines3."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.algorithms, list | tuple):
+            object.__setattr__(self, "algorithms", tuple(map(_algorithm_name, self.algorithms)))
         check_fields(self)
         for name in ("datasets", "algorithms", "seeds"):
             values = getattr(self, name)

@@ -28,6 +28,7 @@ from typing import Any
 
 from seqeval.errors import UserError, nearest
 
+_LOADING: set[str] = set()  # files that are being executed
 _PATH = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
 
 
@@ -96,6 +97,29 @@ def load(kind: Kind, name: str) -> Any:
     return value
 
 
+def reference(cls: type, package: str) -> str:
+    """The name of a class for `load`: that of a built-in one in `package`, otherwise path/to/file.py:Name.
+
+    Raises UserError if no other process could find the class by such a name.
+    """
+    parent, _, file = cls.__module__.rpartition(".")
+    if parent == package:
+        return f"{file}:{cls.__name__}" if hasattr(sys.modules[cls.__module__], "names") else file
+    if "." in cls.__qualname__:
+        raise UserError(
+            f"class {cls.__qualname__}: is defined inside a function or another class, where other processes "
+            "cannot find it; move it to the top level of its file"
+        )
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if path is None or not Path(path).is_file():
+        raise UserError(
+            f"class {cls.__name__}: is defined in a notebook or an interactive session, where the processes "
+            "that run jobs cannot find it; write it to a file, for example with %%writefile mine.py in its "
+            f"cell, and name it 'mine.py:{cls.__name__}'"
+        )
+    return f"{Path(path).resolve()}:{cls.__name__}"
+
+
 def split_path(name: str) -> tuple[str, str] | None:
     """The absolute path and what follows the colon in `path/to/file.py:Name`; None for any other name."""
     found = _PATH.match(name)
@@ -123,6 +147,11 @@ def load_file(file: str) -> tuple[ModuleType, str]:
 
     `file` is an absolute path. Raises UserError if the file cannot be read or raises an exception.
     """
+    if file in _LOADING:
+        raise UserError(
+            "a study runs while the file of its algorithm is loaded; in a script, call run and rows under "
+            "`if __name__ == '__main__':`"
+        )
     try:
         source = Path(file).read_bytes()
     except OSError as error:
@@ -131,6 +160,7 @@ def load_file(file: str) -> tuple[ModuleType, str]:
     module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
+    _LOADING.add(file)
     try:
         # importlib would use stale bytecode if a file of the same size was saved a moment ago.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
@@ -142,6 +172,8 @@ def load_file(file: str) -> tuple[ModuleType, str]:
             lines = [error.lineno]
         location = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{location}: {one_line(error)}") from error
+    finally:
+        _LOADING.remove(file)
     return module, hashlib.sha256(source).hexdigest()
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"errors", "signals", "seeding"},
-    {"atomic_io", "loading", "slicing", "validation"},
+    {"atomic_io", "loading", "slicing", "validation", "faults"},
     {"types"},
     {"algorithm", "config", "references", "environments"},
     {"replay", "analysis", "datasets", "replicated"},
@@ -91,7 +91,7 @@ def test_algorithms_import_the_contract_only_and_the_suite_imports_no_algorithm(
 
 
 def test_the_configuration_imports_no_launcher() -> None:
-    assert parts(ROOT / "seqeval" / "config.py") == {"errors", "slicing", "types", "validation"}
+    assert parts(ROOT / "seqeval" / "config.py") == {"errors", "loading", "slicing", "types", "validation"}
 
 
 def test_plots_import_no_torch_and_are_imported_by_the_command_line_only() -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from seqeval import faults
 from seqeval.config import Execution, Study
-from seqeval.errors import UserError
+from seqeval.errors import PluginError, UserError
 from seqeval.execution import launchers
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, resolve
@@ -49,9 +50,9 @@ def run(
 
     Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
     == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
-    already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
-    JobsIncomplete at the end if jobs failed. On Ctrl-C or SIGTERM it waits until all jobs have saved a
-    checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
+    already. Raises UserError, before anything is trained, for what the user can fix, and at the end, if jobs
+    failed, JobsIncomplete (a UserError), PluginError or JobsFailed. On Ctrl-C or SIGTERM it waits until all
+    jobs have saved a checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
     """
     import pandas as pd
 
@@ -75,7 +76,8 @@ def rows(
         )
     if execution.log is not None:
         import seqeval.execution.tensorboard  # noqa: F401  # raises UserError if it is not installed
-    resolved = resolve(study, launcher.device)
+    with faults.reported():
+        resolved = resolve(study, launcher.device)
     directory = StudyDirectory(Path(out))
     with directory.locked():
         refuse_while_queued(directory.path)
@@ -89,7 +91,8 @@ def rows(
                 yield from _logged(iter(()), directory)
             return
         with launcher:
-            jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
+            with faults.reported():
+                jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
             _print_resumed(jobs, directory, console)
             new = _run_jobs(launcher, jobs, directory, execution, console)
             yield from new if execution.log is None else _logged(new, directory)
@@ -161,7 +164,11 @@ def _run_jobs(
                 DriverState.remove(out)
     if failures:
         text = "\n".join(failure.text for failure in failures)
-        raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)
+        if any(not failure.fixable and failure.traceback is None for failure in failures):
+            raise JobsFailed(text)
+        if any(failure.traceback is not None for failure in failures):
+            raise PluginError(text, "\n".join(failure.record for failure in failures))
+        raise JobsIncomplete(text)
     if stop.is_set():
         raise KeyboardInterrupt
 
@@ -170,7 +177,7 @@ def _record(failure: Failure, job: Job, directory: StudyDirectory) -> None:
     """Writes error.txt for the runs of a job that could not do that itself."""
     for run in files(job, directory).values():
         if not run.finished and not run.error.exists():
-            run.write_error(failure.text)
+            run.write_error(failure.record)
 
 
 def _logged(rows: Iterator[Row], directory: StudyDirectory) -> Iterator[Row]:

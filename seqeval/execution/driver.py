@@ -21,7 +21,7 @@ from seqeval.execution import launchers
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, resolve
 from seqeval.execution.launchers import Launcher
-from seqeval.execution.progress import Display, JobMonitor
+from seqeval.execution.progress import Display, JobMonitor, default_console
 from seqeval.execution.slurm_queue import refuse_while_queued
 from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure, JobPayload
@@ -67,7 +67,7 @@ def rows(
     study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> Iterator[Row]:
     """As `run`, but yields each new row once it is stored."""
-    console = console or Console(stderr=True)
+    console = console or default_console()
     launcher = launchers.find(execution.launcher)(execution, Path(out))
     if launcher.device is not None and study.device not in ("auto", launcher.device):
         raise UserError(

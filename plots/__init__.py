@@ -19,6 +19,8 @@ as `wins = "package.module:FIGURE"`. `style.py` holds what figures share.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +38,21 @@ from . import _selection, style
 
 DEFAULTS = FigureOptions()
 ALWAYS = ("datasets", "algorithms", "title", "style")  # options that are followed for every figure
+
+__all__ = ["FigureKind", "draw", "find", "names"]
+
+
+def __dir__() -> list[str]:
+    """The contract of figures, and the files that draw them."""
+    files = (file.name for file in pkgutil.iter_modules(__path__) if not file.name.startswith("_"))
+    return sorted([*__all__, *files])
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A file of this folder, imported on first use."""
+    if name.startswith("_") or name not in __dir__():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,19 @@ neither torch nor data.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
+from seqeval.loading import reference
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
 from seqeval.sweeps import Sweep
 from seqeval.types import DataRules, Precision
 from seqeval.validation import check_fields
+
+if TYPE_CHECKING:
+    AlgorithmName = str | type  # `Study` replaces a class by its name
+else:
+    AlgorithmName = str
 
 Overlap = Literal["auto", "on", "off"]
 
@@ -258,6 +264,13 @@ class Execution:
         return self.launcher == "slurm" and self.slurm.detach
 
 
+def _algorithm_name(given: object) -> object:
+    """The name of a class of an algorithm, the text of a sweep; anything else unchanged."""
+    if isinstance(given, Sweep):
+        return str(given)
+    return reference(given, "seqeval.algos") if isinstance(given, type) else given
+
+
 def _require_positive(settings: Protocol | Evaluation, group: str) -> None:
     for item in fields(settings):
         value = getattr(settings, item.name)
@@ -291,10 +304,10 @@ class Study:
     datasets: tuple[str, ...]
     """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: no offline
     data."""
-    algorithms: tuple[str, ...]
+    algorithms: tuple[AlgorithmName, ...]
     """Names (`seqeval algorithms list`), optionally with settings: "iql:expectile=0.9,name=iql-0.9". Your own
     algorithm: path/to/mine.py:MyAlgo, optionally with settings. Sweeps: "iql:expectile=0.5|0.7|0.9" for each
-    value, "td3_bc:random(12),alpha=log(0.5,10)" for 12 random ones."""
+    value, "td3_bc:random(12),alpha=log(0.5,10)" for 12 random ones. In Python also a class or a Sweep."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each; the seed also determines the order of arrival."""
     protocol: Protocol = field(default_factory=Protocol)
@@ -315,10 +328,8 @@ class Study:
     """Seeds of the variants of sweeps; none: those of `seeds`."""
 
     def __post_init__(self) -> None:
-        algorithms: Any = self.algorithms
-        if isinstance(algorithms, list | tuple):
-            texts = tuple(str(given) if isinstance(given, Sweep) else given for given in algorithms)
-            object.__setattr__(self, "algorithms", texts)
+        if isinstance(self.algorithms, list | tuple):
+            object.__setattr__(self, "algorithms", tuple(map(_algorithm_name, self.algorithms)))
         check_fields(self)
         for name in ("datasets", "algorithms", "seeds", "sweep_seeds"):
             values = getattr(self, name)

@@ -29,6 +29,7 @@ from typing import Any
 from seqeval.errors import UserError, nearest
 
 _executed: dict[str, tuple[ModuleType, str]] = {}  # by file: its module, and the sha256 of what was executed
+_loading: set[str] = set()  # files that are being executed
 _PATH = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
 
 
@@ -98,6 +99,29 @@ def load(kind: Kind, name: str) -> Any:
     return value
 
 
+def reference(cls: type, package: str) -> str:
+    """The name of a class for `load`: that of a built-in one in `package`, otherwise path/to/file.py:Name.
+
+    Raises UserError if no other process could find the class by such a name.
+    """
+    parent, _, file = cls.__module__.rpartition(".")
+    if parent == package:
+        return f"{file}:{cls.__name__}" if hasattr(sys.modules[cls.__module__], "names") else file
+    if "." in cls.__qualname__:
+        raise UserError(
+            f"class {cls.__qualname__}: is defined inside a function or another class, where other processes "
+            "cannot find it; move it to the top level of its file"
+        )
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if path is None or not Path(path).is_file():
+        raise UserError(
+            f"class {cls.__name__}: is defined in a notebook or an interactive session, where the processes "
+            "that run jobs cannot find it; write it to a file, for example with %%writefile mine.py in its "
+            f"cell, and name it 'mine.py:{cls.__name__}'"
+        )
+    return f"{Path(path).resolve()}:{cls.__name__}"
+
+
 def split_path(name: str) -> tuple[str, str] | None:
     """The absolute path and what follows the colon in `path/to/file.py:Name`; None for any other name."""
     found = _PATH.match(name)
@@ -131,11 +155,17 @@ def load_file(file: str) -> ModuleType:
     """
     if file in _executed:
         return _executed[file][0]
+    if file in _loading:
+        raise UserError(
+            "a study runs while the file of its algorithm is loaded; in a script, call run and rows under "
+            "`if __name__ == '__main__':`"
+        )
     source = _source(file)
     stem = re.sub(r"\W", "_", Path(file).stem)
     module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
+    _loading.add(file)
     try:
         # importlib would use stale bytecode if a file of the same size was saved a moment ago.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
@@ -147,6 +177,8 @@ def load_file(file: str) -> ModuleType:
             lines = [error.lineno]
         location = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{location}: {one_line(error)}") from error
+    finally:
+        _loading.remove(file)
     _executed[file] = module, hashlib.sha256(source).hexdigest()
     return module
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from seqeval import environments, plugins
 from seqeval.errors import UserError, one_line
@@ -26,15 +27,15 @@ class Policy:
         self.env_id = env_id
         self._agents = agents
 
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
+    def __call__(self, observations: ArrayLike) -> np.ndarray:
         """(..., observation) -> (..., action), or (...) where actions are discrete; as at the start of an
         episode where the policy remembers the episode (`start_episodes`)."""
-        observations = np.asarray(observations)
+        states = np.asarray(observations)
         size = self._agents.algorithm.spec.observation_size
-        if observations.shape[-1:] != (size,):
-            raise ValueError(f"observations must be (..., {size}), not {observations.shape}")
-        shape = observations.shape[:-1]
-        actions = self._agents.act(observations.reshape(1, -1, size))
+        if states.shape[-1:] != (size,):
+            raise ValueError(f"observations must be (..., {size}), not {states.shape}")
+        shape = states.shape[:-1]
+        actions = self._agents.act(states.reshape(1, -1, size))
         return actions.reshape((*shape, *actions.shape[2:]))
 
     def start_episodes(self, count: int = 1, target: int = 0) -> Callable[..., np.ndarray]:

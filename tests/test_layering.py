@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"durations", "errors", "signals", "seeding"},
-    {"atomic_io", "loading", "slicing", "sweeps", "validation"},
+    {"atomic_io", "loading", "slicing", "sweeps", "validation", "faults"},
     {"types"},
     {"algorithm", "config", "figure_options", "references", "environments"},
     {"replay", "analysis", "datasets", "replicated"},
@@ -92,7 +92,9 @@ def test_algorithms_import_the_contract_only_and_the_suite_imports_no_algorithm(
 
 
 def test_the_configuration_imports_no_launcher() -> None:
-    assert parts(ROOT / "seqeval" / "config.py") == {"errors", "slicing", "sweeps", "types", "validation"}
+    assert parts(ROOT / "seqeval" / "config.py") == {
+        *("errors", "loading", "slicing", "sweeps", "types", "validation")
+    }
 
 
 def test_plots_import_no_torch_and_are_imported_by_the_command_line_only() -> None:

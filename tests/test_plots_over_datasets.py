@@ -290,7 +290,7 @@ def test_the_example_in_the_readme_draws_the_published_runs(
 ) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     (example,) = [
-        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "plots.draw" in block
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "published.runs" in block
     ]
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

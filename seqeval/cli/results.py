@@ -12,12 +12,11 @@ from rich.table import Table
 from seqeval.errors import UserError
 from seqeval.figure_options import FigureOptions
 
+from . import _exit_codes
 from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FAILED_SEEDS = 3  # exit code: all runs ended, but some seeds failed with values that are not finite
 
 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
@@ -36,7 +35,7 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     if len(shown):
         paths = style.save(curves.FIGURE.render(shown), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
-    return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
+    return _exit_codes.FAILED_RUNS if (rows["status"] != "ok").any() else _exit_codes.SUCCESS
 
 
 def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[str, str, str]]) -> Table:

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from seqeval.config import PRESETS, Evaluation, Execution, Preset, Protocol, Study
-from seqeval.errors import UserError
+from seqeval.errors import PluginError, UserError
 
 from ._terminal import plain_console
 from .results import show_results
@@ -26,7 +26,7 @@ def run_study(study: Study, out: Path, execution: Execution) -> int:
 
     try:
         rows = seqeval.run(study, out, execution, plain_console(stderr=True))
-    except (JobsFailed, JobsIncomplete):
+    except (JobsFailed, JobsIncomplete, PluginError):
         with suppress(UserError, OSError):  # no rows yet, or a full disk: the failure itself says more
             show_results(frame([out]), out, out / "curves.png")
         raise

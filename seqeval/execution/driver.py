@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from seqeval import faults
 from seqeval.config import Execution, Study
-from seqeval.errors import UserError
+from seqeval.errors import PluginError, UserError
 from seqeval.execution import launchers, logs
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, resolve
 from seqeval.execution.launchers import Launcher
-from seqeval.execution.progress import Display, JobMonitor
+from seqeval.execution.progress import Display, JobMonitor, default_console
 from seqeval.execution.slurm_queue import refuse_while_queued
 from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure, JobPayload
@@ -55,9 +56,9 @@ def run(
     jobs are ended at once and the exception is raised; the same study resumes from the last checkpoints.
     Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
     == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
-    already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
-    JobsIncomplete at the end if jobs failed. On Ctrl-C or SIGTERM it waits until all jobs have saved a
-    checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
+    already. Raises UserError, before anything is trained, for what the user can fix, and at the end, if jobs
+    failed, JobsIncomplete (a UserError), PluginError or JobsFailed. On Ctrl-C or SIGTERM it waits until all
+    jobs have saved a checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
     """
     import pandas as pd
 
@@ -74,7 +75,7 @@ def rows(
     study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> Generator[Row]:
     """As `run`, but yields each new row once it is stored."""
-    console = console or Console(stderr=True)
+    console = console or default_console()
     launcher = launchers.find(execution.launcher)(execution, Path(out))
     if launcher.device is not None and study.device not in ("auto", launcher.device):
         raise UserError(
@@ -83,7 +84,8 @@ def rows(
         )
     if execution.log is not None:
         logs.find(execution.log)  # raises UserError if it is not installed
-    resolved = resolve(study, launcher.device)
+    with faults.reported():
+        resolved = resolve(study, launcher.device)
     directory = StudyDirectory(Path(out))
     with directory.locked():
         refuse_while_queued(directory.path)
@@ -96,7 +98,8 @@ def rows(
             yield from _logged(iter(()), directory, execution)
             return
         with launcher:
-            jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
+            with faults.reported():
+                jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
             _print_resumed(jobs, directory, console)
             new = _run_jobs(launcher, jobs, directory, execution, console)
             yield from _logged(new, directory, execution)
@@ -171,7 +174,11 @@ def _run_jobs(
                 DriverState.remove(out)
     if failures:
         text = "\n".join(failure.text for failure in failures)
-        raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)
+        if any(not failure.fixable and failure.traceback is None for failure in failures):
+            raise JobsFailed(text)
+        if any(failure.traceback is not None for failure in failures):
+            raise PluginError(text, "\n".join(failure.record for failure in failures))
+        raise JobsIncomplete(text)
     if stop.is_set():
         raise KeyboardInterrupt
 
@@ -180,7 +187,7 @@ def _record(failure: Failure, job: Job, directory: StudyDirectory) -> None:
     """Writes error.txt for the runs of a job that could not do that itself."""
     for run in files(job, directory).values():
         if not run.finished and not run.error.exists():
-            run.write_error(failure.text)
+            run.write_error(failure.record)
 
 
 def _logged(rows: Iterator[Row], directory: StudyDirectory, execution: Execution) -> Iterator[Row]:

@@ -233,7 +233,7 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
 
     `device` is given if the study will not run on this machine.
     """
-    variants = plugins.parse_all(study.algorithms)
+    variants = plugins.parse_all([str(name) for name in study.algorithms])
     if study.protocol.learning_rate_decay and not study.online.steps:
         variants = [_with_decay(variant) for variant in variants]
     if device is None:

@@ -24,6 +24,7 @@ from seqeval.execution.checkpoints import RunFiles
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, remaining
 from seqeval.execution.storage import StudyDirectory
+from seqeval.faults import plugin_error
 from seqeval.training import matmul
 from seqeval.training.job import Job, JobEvaluation, RunKey
 from seqeval.training.trainer import Trainer
@@ -39,6 +40,12 @@ class Failure:
 
     text: str
     fixable: bool = False  # by the user: the text is one line; otherwise it holds a traceback
+    traceback: str | None = None  # the whole of it, if a plug-in or environment raised
+
+    @property
+    def record(self) -> str:
+        """The text for error.txt."""
+        return self.traceback or self.text
 
 
 @dataclass(frozen=True)
@@ -90,23 +97,27 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
                         if not stop.is_set():
                             yield from _train(part, directory, payload, stop, progress)
     except Exception as error:
-        failure = _failure(payload, error)
+        failure = _failure(payload, error, directory)
         for key in payload.runs:
             run = directory.run(*key)
             if not run.finished:
                 with suppress(OSError):  # the disk may be what has failed
-                    run.write_error(failure.text)
+                    run.write_error(failure.record)
         yield failure
     finally:
         torch.set_num_threads(threads)
 
 
-def _failure(payload: JobPayload, error: Exception) -> Failure:
+def _failure(payload: JobPayload, error: Exception, directory: StudyDirectory) -> Failure:
     if isinstance(error, UserError):
         return Failure(f"{payload.title}: {error}", fixable=True)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"{error.filename or payload.out}: {error.strerror}"
         return Failure(f"{where}; free some space and run the same command again to resume", fixable=True)
+    if found := plugin_error(error):
+        place = f"whole traceback: {directory.run(*payload.runs[0]).error}"
+        text = f"{payload.title}: a plug-in or environment raised an exception\n{found}\n{place}"
+        return Failure(text, traceback=found.traceback)
     return Failure(f"{payload.title}:\n{traceback.format_exc()}")
 
 

@@ -19,7 +19,7 @@ import tyro
 from seqeval.config import Execution, Study
 from seqeval.errors import UserError
 
-from . import algorithms, datasets, reporting, results, running, statistics, status
+from . import algorithms, config_file, datasets, reporting, results, running, statistics, status
 from ._terminal import plain_console as plain_console  # for experiments
 
 app = tyro.extras.SubcommandApp()
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with handle_errors("seqeval"):
         if arguments[:1] == ["run"]:
+            arguments = ["run", *config_file.expanded(arguments[1:])]
             study = running.study_with(running.preset_of(arguments))
             running.run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
         code = app.cli(prog="seqeval", description=__doc__, args=arguments)

@@ -138,6 +138,8 @@ class ResolvedStudy:
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
+                    "env": self.study.env,
+                    "trust_pickle": self.study.trust_pickle,
                     "updates": {  # of each run
                         name: {v.name: self._updates(name, v) for v in self.variants}
                         for name in self.descriptions

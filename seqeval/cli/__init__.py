@@ -19,7 +19,18 @@ import tyro
 from seqeval.config import Execution, Study
 from seqeval.errors import PluginError, UserError
 
-from . import _exit_codes, algorithms, datasets, reporting, results, running, statistics, status, video
+from . import (
+    _exit_codes,
+    algorithms,
+    config_file,
+    datasets,
+    reporting,
+    results,
+    running,
+    statistics,
+    status,
+    video,
+)
 from ._terminal import plain_console as plain_console  # for experiments
 
 app = tyro.extras.SubcommandApp()
@@ -51,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with handle_errors("seqeval"):
         if arguments[:1] == ["run"]:
+            arguments = ["run", *config_file.expanded(arguments[1:])]
             study = running.study_with(running.preset_of(arguments))
             running.run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
         code = app.cli(prog="seqeval", description=f"{__doc__}\n{_exit_codes.HELP}", args=arguments)

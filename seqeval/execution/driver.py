@@ -19,7 +19,7 @@ from seqeval.config import Execution, Study
 from seqeval.errors import PluginError, UserError
 from seqeval.execution import launchers, logs
 from seqeval.execution.driver_state import DriverState
-from seqeval.execution.jobs import files, resolve
+from seqeval.execution.jobs import ResolvedStudy, files, resolve
 from seqeval.execution.launchers import Launcher
 from seqeval.execution.progress import Display, JobMonitor, default_console
 from seqeval.execution.slurm_queue import refuse_while_queued
@@ -76,16 +76,7 @@ def rows(
 ) -> Generator[Row]:
     """As `run`, but yields each new row once it is stored."""
     console = console or default_console()
-    launcher = launchers.find(execution.launcher)(execution, Path(out))
-    if launcher.device is not None and study.device not in ("auto", launcher.device):
-        raise UserError(
-            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on "
-            f"{launcher.device}; change device, or the launcher's number of GPUs"
-        )
-    if execution.log is not None:
-        logs.find(execution.log)  # raises UserError if it is not installed
-    with faults.reported():
-        resolved = resolve(study, launcher.device)
+    launcher, resolved = prepare(study, out, execution)
     directory = StudyDirectory(Path(out))
     with directory.locked():
         refuse_while_queued(directory.path)
@@ -103,6 +94,20 @@ def rows(
             _print_resumed(jobs, directory, console)
             new = _run_jobs(launcher, jobs, directory, execution, console)
             yield from _logged(new, directory, execution)
+
+
+def prepare(study: Study, out: str | Path, execution: Execution) -> tuple[Launcher, ResolvedStudy]:
+    """The launcher and the resolved study; nothing is written. Raises UserError for what does not fit."""
+    launcher = launchers.find(execution.launcher)(execution, Path(out))
+    if launcher.device is not None and study.device not in ("auto", launcher.device):
+        raise UserError(
+            f"device: is {study.device}, but the jobs of launcher {execution.launcher} run on "
+            f"{launcher.device}; change device, or the launcher's number of GPUs"
+        )
+    if execution.log is not None:
+        logs.find(execution.log)  # raises UserError if it is not installed
+    with faults.reported():
+        return launcher, resolve(study, launcher.device)
 
 
 def _print_resumed(jobs: Sequence[Job], directory: StudyDirectory, console: Console) -> None:

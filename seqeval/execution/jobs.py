@@ -168,6 +168,8 @@ class ResolvedStudy:
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
                     "sweep_seeds": list(self.study.sweep_seeds),
+                    "env": self.study.env,
+                    "trust_pickle": self.study.trust_pickle,
                     "updates": {  # of each run
                         name: {v.name: self._updates(name, v) for v in self.variants}
                         for name in self.descriptions

@@ -125,7 +125,7 @@ def _train(
     job: Job, directory: StudyDirectory, payload: JobPayload, stop: threading.Event, progress: Progress
 ) -> Iterator[Row]:
     """Trains a job whose runs resume after equal numbers of updates, and stores its rows."""
-    data = _load(job)
+    data = load_data(job)
     runs = files(job, directory)
     with (
         closing(_runner(job, data, payload.switch_after)) as runner,
@@ -141,7 +141,7 @@ def _train(
                 yield row
 
 
-def _load(job: Job) -> dict[str, Dataset]:
+def load_data(job: Job) -> dict[str, Dataset]:
     """The datasets of a job, by name."""
     study = job.study
     return {

@@ -91,11 +91,10 @@ def _log_in() -> None:
     except wandb.Error as error:
         raise _not_reached(error) from error
     if not logged_in:
-        raise _not_reached(ValueError("no API key"))
+        raise _not_reached(ValueError("no API key; use `wandb login`"))
 
 
 def _not_reached(error: Exception) -> UserError:
     return UserError(
-        f"log wandb: {one_line(error)}; run `wandb login`, or set WANDB_MODE=offline and upload later with "
-        "`wandb sync`"
+        f"log wandb: {one_line(error)}; or set WANDB_MODE=offline and upload later with `wandb sync`"
     )

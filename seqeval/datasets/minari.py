@@ -37,6 +37,7 @@ METADATA_KEY = "seqeval"  # holds metadata that Minari has no key for
 # Raised by Minari and its storages for data that is not as they expect.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, ImportError),
+    *(AttributeError, RuntimeError, ArithmeticError),
     gymnasium.error.Error,
 )
 
@@ -143,7 +144,9 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
     options cannot describe it.
     """
     if METADATA_KEY in metadata:
-        return metadata[METADATA_KEY]["env_id"]
+        if env_id := metadata[METADATA_KEY]["env_id"]:
+            environments.refuse_import(f"dataset {name!r}", str(env_id))
+        return env_id
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None
@@ -155,6 +158,7 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
 
     # The package that defines an environment registers it, unless Gymnasium does.
     package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0]
+    environments.refuse_import(f"dataset {name!r}", f"{package}:{spec['id']}")
     with suppress(ImportError):
         importlib.import_module(package)
     registered = gymnasium.registry.get(spec["id"])

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +158,9 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
     spec = json.loads(text)
 
     # The package that defines an environment registers it, unless Gymnasium does.
-    package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0]
-    environments.refuse_import(f"dataset {name!r}", f"{package}:{spec['id']}")
+    package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0] or "gymnasium"
+    if find_spec(package) is not None:
+        environments.refuse_import(f"dataset {name!r}", f"{package}:{spec['id']}")
     with suppress(ImportError):
         importlib.import_module(package)
     registered = gymnasium.registry.get(spec["id"])

@@ -6,7 +6,6 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-
 LONGEST_LINE = 2000  # characters that are printed of a line with text from files
 
 
@@ -26,9 +25,7 @@ def printable(text: str) -> str:
     shown = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
     if shown.isprintable():
         return shown
-    return "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in shown
-    )
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in shown)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

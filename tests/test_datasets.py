@@ -19,7 +19,7 @@ from conftest import PER_TRANSITION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqeval import datasets, environments
+from seqeval import cli, datasets, environments
 from seqeval.datasets import _rules, embedded
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
@@ -893,3 +893,30 @@ def test_an_environment_that_a_file_names_imports_no_module(
 def test_packages_that_the_suite_knows_may_be_named() -> None:
     environments.refuse_import("mine", "gymnasium_robotics:AdroitHandPen-v1")
     environments.refuse_import("mine", "Ant-v4?contact_force_range=(0,0)&x='a:b'")
+
+
+@pytest.mark.parametrize("kind", ["good", "unknown", "missing"])
+def test_text_from_files_reaches_the_terminal_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """A name and attributes that would clear the screen, forge lines, or fill it."""
+    path = hdf5_with(tmp_path / "\x1b[2Jx\nseqeval: done\u202e.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["behaviour"] = "\x1b]0;title\x07\rfine\nnot" + "y" * 10_000
+        if kind == "unknown":
+            file.attrs["env_id"] = "\x1b[31m" + "z" * 20_000
+        if kind == "missing":
+            del file.attrs["env_id"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["datasets", "show", str(path)])
+    out, err = capsys.readouterr()
+    assert caught.value.code == (0 if kind == "good" else 2)
+    assert not {"\x1b", "\x07", "\r", "\u202e"} & set(out + err)
+    assert "\nseqeval: done" not in out + err
+    shown = {
+        "good": "\\x07\\rfine\\nnot",
+        "unknown": "'\\x1b[31m",
+        "missing": "[2Jx\\nseqeval: done\\u202e.hdf5: no ",
+    }
+    assert shown[kind] in out + err
+    assert all(len(line) < 2100 for line in (out + err).splitlines())

@@ -540,6 +540,18 @@ def test_export_refuses_another_ending_and_writes_nothing(tmp_path: Path, name: 
     assert not (tmp_path / name).exists()
 
 
+def test_texts_of_a_csv_table_are_never_formulas(directory: StudyDirectory, tmp_path: Path) -> None:
+    names = ("=1+1", "+a", "-b", "@c", "\td", "e")
+    for name in names:
+        row = replace(ROW, variant=name, score=-1.5, metrics={"=loss": -2.0})
+        fill(directory, [row])
+    export_table(directory.path, tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table["variant"]) == {f"'{name}" if name != "e" else "e" for name in names}
+    assert set(table["score"]) == {-1.5}
+    assert not any(column.startswith(("=", "-")) for column in table)
+
+
 # --- damage ---
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, printable
 from seqeval.figure_options import FigureOptions
 
 from . import _exit_codes
@@ -31,7 +32,7 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     console.print(final_table(analysis.last_points(rows), about, analysis.frozen_lines(rows)))
     shown, notes = curves.FIGURE.prepare(rows)
     for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {printable(note)}", highlight=False, markup=False)
     if len(shown):
         paths = style.save(curves.FIGURE.render(shown), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
@@ -76,7 +77,7 @@ def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     for place, heading in enumerate(records[0]):
         table.add_column(heading, justify="left" if place < text_columns else "right", no_wrap=True)
     for record in records:
-        table.add_row(*record.values())
+        table.add_row(*(Text(printable(cell)) for cell in record.values()))
     return table
 
 

@@ -10,10 +10,10 @@ The values and the architecture are those of jaxrl, which the paper on sequentia
 layers in the actor, whose last layer starts orthogonal with gain 1 (all other layers √2), λ = 2. The authors'
 rlkit differs: minibatches of 1024, pre-training, an initial std of 0.05.
 
-Departures: minibatches of 256, as in all our algorithms of that paper; the losses of the twin critics are summed, not averaged; samples
-of the policy are not squashed (its mean is); the actor's weight decay is decoupled (AdamW). Online, as in the
-paper, actions are sampled from the policy, and clipped to [-1, 1]. `strict` withholds nothing: all that is
-used arrives with its transition.
+Departures: minibatches of 256, as in all algorithms of that paper; the losses of the twin critics are summed,
+not averaged; samples of the policy are not squashed (its mean is); the actor's weight decay is decoupled
+(AdamW). Online, as in the paper, actions are sampled from the policy, and clipped to [-1, 1]. `strict`
+withholds nothing: all that is used arrives with its transition.
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ STUDY: dict[str, Any] = {
             "notes": [],
         }
     },
+    "recipes": {},
     "algorithms": {"bc": {"algorithm": "bc", "config": {"hidden": (8, 8), "dropout": 0.1}}},
     "invocations": [{"began": "first"}],
 }

@@ -86,6 +86,6 @@ def _apply(rule: Rule, subjects: Sequence[Subject]) -> Result:
             expected, got = error.expected, error.got
         except Exception as error:
             expected, got = "no exception", subject.describe(error)
-        where = f"with {subject.space} actions, " if len(subjects) > 1 else ""
-        return Result(rule, "failed", where + expected, got)
+        where = f", with {subject.space} actions" if len(subjects) > 1 else ""
+        return Result(rule, "failed", expected + where, got)
     return Result(rule, "ok")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import Algorithm
-from seqeval.check.interface import actions_are_in_bounds, expect_actions, expect_bounds
-from seqeval.check.randomness import seeds_reproduce
+from seqeval.check.interface import exploration_is_valid
+from seqeval.check.randomness import agents_share_nothing
 from seqeval.check.rules import FLOAT32, difference, expect, expect_equal, rule
 from seqeval.check.subject import HALF, MANY_STATES, SEEDS, Subject
 from seqeval.replicated import Replicated
@@ -21,7 +21,7 @@ MODERATE = 10  # size of observations at which float32 rounds actions to about 1
 ROWS = 8  # states that are acted in one by one
 
 
-@rule("act changes nothing", "Algorithm.act", seeds_reproduce)
+@rule("act changes nothing", "Algorithm.act", agents_share_nothing)
 def act_changes_nothing(subject: Subject) -> None:
     plain, acting = _train_with_calls(subject, "act", lambda algorithm: algorithm.state_dict())
     expect_equal(plain.state_dict(), acting.state_dict(), "the same updates with and without calls of act")
@@ -33,21 +33,13 @@ def act_keeps_replicas_apart(subject: Subject) -> None:
         _expect_replicas_apart(subject, algorithm, "act", _actor(algorithm))
 
 
-@rule("an action of act depends on its own state alone", "Algorithm.act", act_changes_nothing)
+@rule("an action of act depends on its own state alone", "Algorithm.act", act_keeps_replicas_apart)
 def act_keeps_states_apart(subject: Subject) -> None:
     for algorithm in _untrained_and_trained(subject):
         _expect_states_apart(subject, algorithm, "act", _actor(algorithm))
 
 
-@rule("explore returns actions as act does", "Algorithm.explore", actions_are_in_bounds)
-def exploration_is_valid(subject: Subject) -> None:
-    for algorithm in subject.make_all_sizes() + subject.trained:
-        actions = subject.explore(algorithm)
-        expect_actions(subject, algorithm, actions, MANY_STATES)
-        expect_bounds(algorithm, actions)
-
-
-@rule("explore is reproducible", "Algorithm.explore", exploration_is_valid, seeds_reproduce)
+@rule("explore is reproducible", "Algorithm.explore", exploration_is_valid, agents_share_nothing)
 def exploration_is_reproducible(subject: Subject) -> None:
     one, other = subject.make(), subject.make()
     for first in (0, HALF):
@@ -80,8 +72,7 @@ def exploration_keeps_replicas_apart(subject: Subject) -> None:
 @rule(
     "an action of explore depends on its own state and noise alone",
     "Algorithm.explore",
-    exploration_is_reproducible,
-    exploration_changes_nothing,
+    exploration_keeps_replicas_apart,
     act_keeps_states_apart,
 )
 def exploration_keeps_states_apart(subject: Subject) -> None:

@@ -29,7 +29,7 @@ def attributes(algorithm: Algorithm) -> dict[str, Any]:
     owner: Any = algorithm._agents[0] if isinstance(algorithm, Replicated) else algorithm
     found: dict[str, Any] = {}
     inside = {name: value for name, value in vars(owner).items() if name not in GIVEN}
-    _collect(inside, "", type(owner).__module__, found, set())
+    _collect(inside, "", type(owner).__module__, found, {})
     return found
 
 
@@ -49,9 +49,9 @@ def shared_values(found: type[Algorithm]) -> dict[str, Any]:
     ]
     for cls in own:
         path = f"class attribute {cls.__name__}"
-        _collect(_data(vars(cls)), path, cls.__module__, values, set())
+        _collect(_data(vars(cls)), path, cls.__module__, values, {})
     for name in {cls.__module__ for cls in own}:
-        _collect(_data(vars(sys.modules.get(name, ModuleType(name)))), "global", name, values, set())
+        _collect(_data(vars(sys.modules.get(name, ModuleType(name)))), "global", name, values, {})
     return {path.replace(".", " ", 1) if path.startswith("global") else path: v for path, v in values.items()}
 
 
@@ -68,14 +68,14 @@ def _data(namespace: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _collect(value: Any, path: str, module: str, found: dict[str, Any], seen: set[int]) -> None:
+def _collect(value: Any, path: str, module: str, found: dict[str, Any], seen: dict[int, Any]) -> None:
     """Adds the plain values inside `value`, each object once."""
     if isinstance(value, PLAIN):
         found[path] = value
         return
     if id(value) in seen:
         return
-    seen.add(id(value))
+    seen[id(value)] = value  # kept, so that no other object gets its id
     for name, part in _parts(value, module).items():
         _collect(part, f"{path}.{name}" if path else str(name), module, found, seen)
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from seqeval.algorithm import Algorithm
-from seqeval.check.acting import exploration_is_valid
-from seqeval.check.interface import metrics_are_valid, updates_are_counted
+from seqeval.check.interface import exploration_is_valid, metrics_are_valid, updates_are_counted
 from seqeval.check.rules import ContractError, expect, expect_equal, rule
 from seqeval.check.subject import CPU, UPDATES, Subject
 from seqeval.check.tracing import Recorder, Trace, leaves

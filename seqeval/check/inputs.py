@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from seqeval.check.batches import with_other_next_actions, with_other_padding
-from seqeval.check.randomness import seeds_reproduce
+from seqeval.check.randomness import agents_share_nothing
 from seqeval.check.rules import FLOAT32, difference, expect, expect_equal, rule
 from seqeval.check.subject import SEEDS, TOTAL_UPDATES, UPDATES, Subject
 from seqeval.replay.indices import draw_noise
@@ -18,7 +18,7 @@ from seqeval.types import Batch
 Change = Callable[[Batch], Batch]
 
 
-@rule("masked values of a batch are not used", "Batch", seeds_reproduce)
+@rule("masked values of a batch are not used", "Batch", agents_share_nothing)
 def masked_values_are_not_used(subject: Subject) -> None:
     sampling = subject.untrained[0].sampling
     masked: dict[str, Change] = {}
@@ -31,7 +31,7 @@ def masked_values_are_not_used(subject: Subject) -> None:
         expect(found is None, f"the same updates with other values in {name}", found)
 
 
-@rule("an update that uses next_observations uses terminated", "Batch.terminated", seeds_reproduce)
+@rule("an update that uses next_observations uses terminated", "Batch.terminated", agents_share_nothing)
 def terminated_is_used(subject: Subject) -> None:
     uses_next = _effect(subject, lambda b: replace(b, next_observations=-b.next_observations))
     uses_terminated = _effect(subject, lambda b: replace(b, terminated=1 - b.terminated))
@@ -40,7 +40,7 @@ def terminated_is_used(subject: Subject) -> None:
         expect(uses_terminated is not None, f"{expected} transition", "the same for any terminated")
 
 
-@rule("every declared noise is used", "Algorithm.noise", seeds_reproduce)
+@rule("every declared noise is used", "Algorithm.noise", agents_share_nothing)
 def noise_is_used(subject: Subject) -> None:
     for name, noise in subject.untrained[0].noise.items():
 
@@ -53,7 +53,11 @@ def noise_is_used(subject: Subject) -> None:
         expect(_effect(subject, change) is not None, expected, "the same for any noise")
 
 
-@rule("total_updates changes nothing, if so declared", "Algorithm.depends_on_total_updates", seeds_reproduce)
+@rule(
+    "total_updates changes nothing, if so declared",
+    "Algorithm.depends_on_total_updates",
+    agents_share_nothing,
+)
 def total_updates_are_declared(subject: Subject) -> None:
     if subject.found.depends_on_total_updates(subject.config):
         return

@@ -12,7 +12,7 @@ from seqeval import plugins
 from seqeval.algorithm import ActionSpace, Algorithm, Noise, Sampling
 from seqeval.check.attributes import attributes, memory, parameters
 from seqeval.check.rules import ContractError, expect, expect_equal, rule
-from seqeval.check.subject import SEEDS, STATES, UPDATES, Subject
+from seqeval.check.subject import MANY_STATES, SEEDS, STATES, UPDATES, Subject
 from seqeval.check.tracing import leaves
 from seqeval.replicated import Replicated
 
@@ -145,7 +145,25 @@ def batch_is_released(subject: Subject) -> None:
             expect(name is None, expected, "the tensor itself, whose memory the next batch may use")
 
 
-@rule("act returns (R, E, action), or (R, E) if actions are discrete", "Algorithm.act", can_be_updated)
+@rule("a state holds tensors, numbers and text", "state_dict", can_be_updated)
+def state_is_plain(subject: Subject) -> None:
+    for path, value in leaves(subject.trained[1].state_dict()).items():
+        plain = value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str, bytes)
+        expect(plain, f"{path} in state_dict to be a tensor, a number or text", type(value).__name__)
+
+
+@rule("the axes of a state start with R", "state_dict", state_is_plain)
+def states_start_with_replicas(subject: Subject) -> None:
+    if subject.is_single:
+        return
+    algorithm = subject.trained[1]
+    for path, value in leaves(algorithm.state_dict()).items():
+        if isinstance(value, Tensor) and value.dim():
+            expected = f"{path} in state_dict to start with R = {len(SEEDS)}"
+            expect(value.shape[0] == len(SEEDS), expected, tuple(value.shape))
+
+
+@rule("act returns (R, E, action), or (R, E) if actions are discrete", "Algorithm.act", weights_stay_finite)
 def actions_have_shape(subject: Subject) -> None:
     for algorithm in subject.untrained + subject.trained:
         expect_actions(subject, algorithm, subject.act(algorithm), STATES)
@@ -155,6 +173,14 @@ def actions_have_shape(subject: Subject) -> None:
 def actions_are_in_bounds(subject: Subject) -> None:
     for algorithm in subject.untrained + subject.trained:
         expect_bounds(algorithm, subject.act(algorithm))
+
+
+@rule("explore returns actions as act does", "Algorithm.explore", actions_are_in_bounds)
+def exploration_is_valid(subject: Subject) -> None:
+    for algorithm in subject.make_all_sizes() + subject.trained:
+        actions = subject.explore(algorithm)
+        expect_actions(subject, algorithm, actions, MANY_STATES)
+        expect_bounds(algorithm, actions)
 
 
 def has_valid_action_spaces(found: type[Algorithm]) -> bool:

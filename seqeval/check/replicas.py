@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqeval.check.acting import act_keeps_replicas_apart, exploration_keeps_replicas_apart
-from seqeval.check.interface import batch_is_unchanged
+from seqeval.check.interface import batch_is_unchanged, states_start_with_replicas
 from seqeval.check.randomness import agents_share_nothing
 from seqeval.check.rules import FLOAT32, FLOAT32_LONG, FLOAT64, expect_equal, rule
 from seqeval.check.subject import HALF, SEEDS, UPDATES, Subject, Trained
@@ -20,6 +20,7 @@ from seqeval.check.subject import HALF, SEEDS, UPDATES, Subject, Trained
     act_keeps_replicas_apart,
     agents_share_nothing,
     batch_is_unchanged,
+    states_start_with_replicas,
 )
 def replicas_are_independent(subject: Subject) -> None:
     for replica, solo in enumerate(subject.solo):
@@ -93,5 +94,4 @@ def _compare(
 
 
 def _metrics_of(metrics: dict[str, Tensor], replica: int) -> dict[str, Tensor]:
-    """The metrics of one replica, without those of a wrong shape, which break another rule."""
-    return {name: value[replica] for name, value in metrics.items() if value.dim() == 1}
+    return {name: value[replica] for name, value in metrics.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,3 +92,13 @@ def difference(one: Any, other: Any, tolerance: tuple[float, float] = EXACT) -> 
         elif not torch.allclose(a.double(), b.double(), *tolerance, equal_nan=True):
             return f"{path or 'values'} different by {(a.double() - b.double()).abs().max().item():.2g}"
     return None
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The paths of the values that differ, or that are in only one, sorted."""
+    absent = object()
+    return sorted(
+        path
+        for path in one.keys() | other.keys()
+        if difference({path: one.get(path, absent)}, {path: other.get(path, absent)}) is not None
+    )

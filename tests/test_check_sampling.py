@@ -90,7 +90,6 @@ def test_some_batches_have_terminal_transitions_alone_and_some_have_none() -> No
     assert (plain.next_actions_mask == 0).all()
 
 
-@pytest.mark.parametrize("name", ["Noisy", "Summing", "SingleSumming"])
-def test_the_example_algorithms_pass(name: str) -> None:
-    results = list(check.examine(f"{FILE}:{name}"))
+def test_the_example_algorithm_that_learns_passes() -> None:
+    results = list(check.examine(f"{FILE}:Noisy"))
     assert not {result.name: result.message for result in results if result.status != "ok"}

@@ -85,6 +85,7 @@ class DrawFinder(Recorder):
     def __init__(self, file: str | None = None) -> None:
         super().__init__(file)
         self.found: list[str] = []  # each with its line
+        self.private: list[str] = []  # those among them that do not use torch's global random state
 
     def __enter__(self) -> Self:
         self._patch = mock.patch.object(np.random, "default_rng", self._make_generator)
@@ -104,16 +105,18 @@ class DrawFinder(Recorder):
         results = func(*args, **(kwargs or {}))
         with_generator = any(isinstance(value, torch.Generator) for value in (kwargs or {}).values())
         if with_generator or not torch.equal(before, torch.get_rng_state()):
-            self._add(str(func.overloadpacket))
+            self._add(str(func.overloadpacket), private=with_generator)
         return results
 
     def _make_generator(self, *args: Any, **kwargs: Any) -> np.random.Generator:
-        self._add("np.random.default_rng")
+        self._add("np.random.default_rng", private=True)
         return np.random.Generator(np.random.PCG64(*args, **kwargs))
 
-    def _add(self, name: str) -> None:
+    def _add(self, name: str, private: bool) -> None:
         line = self._line()
         self.found.append(name if line is None else f"{name} ({self._file}, line {line})")
+        if private:
+            self.private.append(self.found[-1])
 
 
 class Trace:

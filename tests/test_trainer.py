@@ -16,6 +16,7 @@ from training_setup import (
     Training,
     equal_tensors,
     make_job,
+    poisoned,
     small_dataset,
     train,
     without_seconds,
@@ -51,17 +52,6 @@ def rows_and_states(
             if len(found) == count:
                 break
     return found
-
-
-def poisoned(dataset: Dataset, rows: np.ndarray, value: float) -> Dataset:
-    """The dataset with some transitions overwritten."""
-    fields = {}
-    for name in ("observations", "actions", "rewards", "next_observations"):
-        fields[name] = getattr(dataset, name).copy()
-        fields[name][rows] = value
-    fields["terminated"] = dataset.terminated.copy()
-    fields["terminated"][rows] ^= True
-    return replace(dataset, **fields)
 
 
 def test_there_is_a_row_for_each_seed_and_point() -> None:
@@ -128,7 +118,7 @@ def test_transitions_that_have_not_arrived_change_nothing(name: str, order, pois
     expected = rows_and_states(name, clean, protocol)
     arrival = arrival_order(order, stream(3, "order"), clean.episode, clean.episode_returns, clean.segments)
     for index, (row, state) in enumerate(expected[:-1]):
-        spoiled = poisoned(clean, arrival[row.samples :], poison)
+        spoiled = poisoned(name, clean, arrival, row.samples, poison, flip=True)
         found = rows_and_states(name, spoiled, protocol, index + 2)
         assert without_seconds(found[index][0]) == without_seconds(row)
         assert equal_tensors(found[index][1], state)

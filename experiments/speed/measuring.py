@@ -91,7 +91,8 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
         target,
     )
     algorithm = agents.algorithm
-    buffer = Buffer([dataset], [action_mapping(environment.actions, target)], target)
+    mapping, next_actions = action_mapping(environment.actions, target), algorithm.sampling.next_actions
+    buffer = Buffer([dataset], [mapping], target, episodes=next_actions)
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
     indices = IndexSampler(
         target, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise

@@ -54,29 +54,32 @@ class ResolvedStudy:
         notes = [f"{entry['name']}: {note}" for entry in described for note in entry["notes"]]
         notes += self.data_notes
         for variant in self.variants:
-            if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
-                notes.append(
-                    f"{variant.name}: does not learn online; its online rows evaluate the same policy"
-                )
-            elif online := self._online(variant):
-                updates, mix = online["online"]["updates_per_step"], online["online"]["mix"]
-                if (updates, mix) != (1, "uniform"):
-                    notes.append(
-                        f"{variant.name}: online, {updates} updates after each step; minibatches are "
-                        + ("sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data")
-                    )
+            notes += self._online_notes(variant)
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
                 f"{name}: has only one segment, so the order is the same as shuffled" for name in single
             ]
         for variant in self.variants:
-            notes += [f"{variant.name}: {note}" for note in protocol.warnings(variant.config.batch_size)]
+            if plugins.find(variant.algorithm).learns_offline:
+                notes += [f"{variant.name}: {note}" for note in protocol.warnings(variant.config.batch_size)]
         if self.study.precision == "fast" and self.backend.operands == "float32":
             notes.append(
                 "precision: this processor does not support bfloat16, so fast is the same as full here"
             )
         return notes
+
+    def _online_notes(self, variant: Variant) -> list[str]:
+        """What a variant does in the online phase, where that is not the usual."""
+        if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
+            return [f"{variant.name}: does not learn online; its online rows evaluate the same policy"]
+        online = self._online(variant).get("online", {"updates_per_step": 1, "mix": "uniform"})
+        updates, mix = online["updates_per_step"], online["mix"]
+        if (updates, mix) == (1, "uniform"):
+            return []
+        source = "sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data"
+        after = f"{updates} update{'s' * (updates > 1)} after each step"
+        return [f"{variant.name}: online, {after}; minibatches are {source}"]
 
     def resumed(self, stored: Mapping[str, Any]) -> ResolvedStudy:
         """With the matmul backend that `stored`, the study of the directory, was started with."""

@@ -87,7 +87,7 @@ class BestEpisodes:
                     else "raise protocol.start or protocol.window"
                 )
                 if not len(self._last):
-                    advice = "the data has no end of an episode"
+                    advice = "no end of one is in the data, and data_rules qlearning drops those at a timeout"
                 raise UserError(
                     f"{dataset.name}: no complete episode is visible at {n} transitions; {advice}"
                 )

@@ -48,6 +48,9 @@ class Protocol:
     dataset, which is a leak that the paper's code has."""
     learning_rate_decay: bool = False
     """Cosine decay over the run for algorithms that have one (BC, and the actor of IQL)."""
+    recipes: bool = True
+    """Take the settings that an algorithm's authors publish for a dataset, where they do; settings given with
+    the algorithm take precedence."""
     data_rules: DataRules = "strict"
     """strict: a transition at which an episode was cut is kept if its next observation is known. qlearning:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
@@ -247,6 +250,7 @@ PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
             normalizer="full",
             reward_scale="full",
             learning_rate_decay=True,
+            recipes=False,
             data_rules="qlearning",
         ),
         Evaluation(every=5000),

@@ -9,6 +9,7 @@ registers in the entry-point group `seqeval.algorithms`. A variant adds settings
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -18,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from seqeval import loading
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
+from seqeval.recipes import Recipe
 from seqeval.replicated import replicate
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
@@ -34,6 +36,9 @@ class Variant:
     name: str
     algorithm: str
     config: Config
+    given: frozenset[str] = dataclasses.field(
+        default=frozenset(), compare=False
+    )  # settings that the user gave
 
     def settings(self) -> dict[str, Any]:
         """As plain values, for the study directory; for a class in a file also the sha256 of its code."""
@@ -140,7 +145,7 @@ def parse(text: str) -> Variant:
         )
     try:
         changes = {key: _parse_value(key, value, types[key]) for key, value in values.items()}
-        return Variant(name, algorithm, replace(config, **changes))
+        return Variant(name, algorithm, replace(config, **changes), frozenset(changes))
     except UserError as error:
         raise UserError(f"algorithm {text!r}: {error}") from None
 
@@ -153,6 +158,13 @@ def parse_all(texts: Sequence[str]) -> list[Variant]:
             raise UserError(f"algorithms: two variants are named {variant.name!r}; rename one with name=…")
         variants[variant.name] = variant
     return list(variants.values())
+
+
+def with_recipe(variant: Variant, recipe: Recipe) -> Variant:
+    """The variant with the settings of a recipe; those that the user gave stay."""
+    hints, given = get_type_hints(type(variant.config)), variant.given
+    changes = {key: _typed(value, hints[key]) for key, value in recipe.settings.items() if key not in given}
+    return replace(variant, config=replace(variant.config, **changes))
 
 
 def restore(name: str, settings: dict[str, Any]) -> Variant:

@@ -69,7 +69,10 @@ def load_policy(directory: str | Path, dataset: str, algorithm: str, seed: int) 
         if entry["logged_in"]
         else environments.describe(entry["env_id"])
     )
-    variant = plugins.restore(algorithm, study["algorithms"][algorithm])
+    settings = study["algorithms"][algorithm]
+    if recipe := study.get("recipes", {}).get(dataset, {}).get(algorithm):
+        settings = settings | {"config": recipe["config"]}
+    variant = plugins.restore(algorithm, settings)
     try:
         saved = torch.load(run.policy, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError) as error:

@@ -14,7 +14,7 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"errors", "signals", "seeding"},
     {"atomic_io", "loading", "slicing"},
     {"types"},
-    {"algorithm", "config", "references", "environments"},
+    {"algorithm", "config", "references", "environments", "recipes"},
     {"replay", "analysis", "datasets", "replicated"},
     {"evaluation", "collect"},
     {"plugins"},

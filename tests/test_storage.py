@@ -68,6 +68,7 @@ STUDY: dict[str, Any] = {
             "notes": [],
         }
     },
+    "recipes": {},
     "algorithms": {"bc": {"algorithm": "bc", "config": {"hidden": (8, 8), "dropout": 0.1}}},
     "invocations": [{"began": "first"}],
 }

@@ -203,8 +203,8 @@ class StudyDirectory:
         """Stores the resolved study, merged with what is stored already.
 
         `protocol`, `online`, `evaluation`, `precision` and the code of evaluators must be the same, and so
-        must every dataset and algorithm of the same name; new ones are added. The stored `matmul` backends
-        are kept. Raises UserError that names the first value that differs.
+        must every dataset, algorithm and recipe of the same name; new ones are added. The stored `matmul`
+        backends are kept. Raises UserError that names the first value that differs.
         """
         self._claim()
         if self.study_file.exists():
@@ -215,7 +215,14 @@ class StudyDirectory:
             for kind in ("datasets", "algorithms"):
                 for name in stored[kind].keys() & study[kind].keys():
                     self._require_same(_identity(stored[kind][name]), _identity(study[kind][name]), name)
+            recipes = stored.get("recipes", {})
+            for dataset in recipes.keys() & study["recipes"].keys():
+                before, now = recipes[dataset], study["recipes"][dataset]
+                for name in before.keys() & now.keys():
+                    self._require_same(before[name]["config"], now[name]["config"], f"{name} on {dataset}")
+            names = recipes | study["recipes"]
             study = study | {
+                "recipes": {n: recipes.get(n, {}) | study["recipes"].get(n, {}) for n in names},
                 "datasets": stored["datasets"] | study["datasets"],
                 "algorithms": stored["algorithms"] | study["algorithms"],
                 "matmul": study["matmul"] | stored["matmul"],

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_setup import (
     BUILT_IN,
+    LEARN_OFFLINE,
     NO_ONLINE,
     SHORT_EPISODES,
     Training,
@@ -55,7 +56,7 @@ def training(
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", LEARN_OFFLINE)
 def test_an_offline_run_resumes_exactly(name: str, regime: str) -> None:
     whole = training(name, REGIMES[regime]).train()
     assert len(whole.rows) >= 2

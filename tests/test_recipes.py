@@ -18,7 +18,7 @@ from seqeval.config import PRESETS, Evaluation, Execution, Online, Protocol, Stu
 from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.storage import StudyDirectory
 
-WITH_RECIPES = ("edac", "iql", "rebrac", "sac_n")
+WITH_RECIPES = ("dt", "edac", "fql", "iql", "rebrac", "rlpd", "sac_n")
 
 
 # --- resolution ---

@@ -25,6 +25,7 @@ from seqeval.training.trainer import State, Trainer
 from seqeval.types import Dataset, Row
 
 BUILT_IN = [name for name in plugins.names() if ":" not in name]
+LEARN_OFFLINE = [name for name in BUILT_IN if plugins.find(name).learns_offline]
 # Settings of small networks, where they are not two hidden layers.
 SMALL: dict[str, dict[str, Any]] = {
     "fql": {"hidden": (16, 16), "flow_steps": 2},

@@ -59,30 +59,33 @@ class ResolvedStudy:
         notes += self.data_notes
         notes += self._recipe_notes()
         for variant in self.variants:
-            if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
-                notes.append(
-                    f"{variant.name}: does not learn online; its online rows evaluate the same policy"
-                )
-            elif online := self._online(variant):
-                updates, mix = online["online"]["updates_per_step"], online["online"]["mix"]
-                if (updates, mix) != (1, "uniform"):
-                    notes.append(
-                        f"{variant.name}: online, {updates} updates after each step; minibatches are "
-                        + ("sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data")
-                    )
+            notes += self._online_notes(variant)
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
                 f"{name}: has only one segment, so the order is the same as shuffled" for name in single
             ]
         for variant in self.variants:
-            sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
-            notes += [f"{variant.name}: {note}" for note in protocol.warnings(max(sizes))]
+            if plugins.find(variant.algorithm).learns_offline:
+                sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
+                notes += [f"{variant.name}: {note}" for note in protocol.warnings(max(sizes))]
         if self.study.precision == "fast" and self.backend.operands == "float32":
             notes.append(
                 "precision: this processor does not support bfloat16, so fast is the same as full here"
             )
         return notes
+
+    def _online_notes(self, variant: Variant) -> list[str]:
+        """What a variant does in the online phase, where that is not the usual."""
+        if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
+            return [f"{variant.name}: does not learn online; its online rows evaluate the same policy"]
+        online = self._online(variant).get("online", {"updates_per_step": 1, "mix": "uniform"})
+        updates, mix = online["updates_per_step"], online["mix"]
+        if (updates, mix) == (1, "uniform"):
+            return []
+        source = "sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data"
+        after = f"{updates} update{'s' * (updates > 1)} after each step"
+        return [f"{variant.name}: online, {after}; minibatches are {source}"]
 
     def variant_on(self, dataset: str, variant: Variant) -> Variant:
         """A variant with its settings on a dataset."""

@@ -67,6 +67,9 @@ def rows(
     study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> Iterator[Row]:
     """As `run`, but yields each new row once it is stored."""
+    for name, value, kind in (("study", study, Study), ("execution", execution, Execution)):
+        if not isinstance(value, kind):
+            raise UserError(f"{name}: must be of the type {kind.__name__}, not {value!r}")
     console = console or default_console()
     launcher = launchers.find(execution.launcher)(execution, Path(out))
     if launcher.device is not None and study.device not in ("auto", launcher.device):

@@ -124,6 +124,7 @@ def test_every_field_of_every_config_refuses_values_of_a_wrong_type(cls: Any, na
             lambda: Study(("a",), ("bc",), seeds=0),
             "seeds: must be a tuple of whole numbers, not 0; write (0,)",
         ),
+        (lambda: Study(("a",), ("bc",), online={}), "online: must be an Online, not {}"),
         (lambda: Study(("a",), ("bc",), protocol=Protocol), "protocol: must be a Protocol, not <class "),
     ],
 )

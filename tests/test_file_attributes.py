@@ -105,9 +105,7 @@ def test_a_file_gives_the_bounds_that_its_environment_lacks(unbounded: Path, tmp
     assert datasets.load(str(npz)).digest == dataset.digest
 
 
-def test_a_study_trains_and_acts_within_these_bounds(
-    seqeval: Seqeval, unbounded: Path, tmp_path: Path
-) -> None:
+def test_a_study_acts_within_these_bounds(seqeval: Seqeval, unbounded: Path, tmp_path: Path) -> None:
     Unbounded.received.clear()
     ended = seqeval(
         *(
@@ -183,7 +181,9 @@ def test_bounds_of_a_bounded_environment_are_not_used(tmp_path: Path) -> None:
 )
 def test_wrong_bounds_are_refused(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
     path = hdf5(tmp_path / "mine.hdf5", fields(), env_id="Unbounded-v0", **attributes)
-    assert message in refusal(path)
+    text = refusal(path)
+    assert message in text
+    assert not attributes or text.startswith(f"{path}: ")
 
 
 def test_the_command_line_names_the_attributes_for_bounds(seqeval: Seqeval, tmp_path: Path) -> None:
@@ -225,13 +225,14 @@ def renamed(**names: str) -> dict[str, np.ndarray]:
     [
         (
             renamed(terminals="dones") | {"infos/goal": np.zeros(3)},
-            "field 'terminals' is missing; it has actions, dones, infos/goal, observations, rewards, timeouts; if "
-            "'dones' holds the terminals (ends without a future value, so no timeouts), rename it to 'terminals'",
+            "field 'terminals' is missing; it has actions, dones, infos/goal, observations, rewards, "
+            "timeouts; if 'dones' holds the terminals (ends without a future value, so no timeouts), rename it to "
+            "'terminals'",
         ),
         (
             renamed(observations="obs"),
-            "it has actions, obs, rewards, terminals, timeouts; if 'obs' holds the observations, rename it to "
-            "'observations'",
+            "it has actions, obs, rewards, terminals, timeouts; if 'obs' holds the observations, rename it "
+            "to 'observations'",
         ),
         (renamed(rewards="rewrads"), "did you mean 'rewrads'?"),
         (

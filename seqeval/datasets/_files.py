@@ -58,7 +58,10 @@ def assemble(
                 f"attributes {' and '.join(BOUND_KEYS)} are not used: {env_id} has bounds of its own"
             )
         else:
-            logged_in = environments.describe(env_id, bounds)
+            try:
+                logged_in = environments.describe(env_id, bounds)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
     source = str(path)
     dataset = _rules.assemble(source, path.stem, raw, env_id, reference, attributes, options.rules, logged_in)
     return replace(dataset, notes=(*dataset.notes, *notes))

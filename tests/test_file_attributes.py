@@ -226,8 +226,8 @@ def renamed(**names: str) -> dict[str, np.ndarray]:
         (
             renamed(terminals="dones") | {"infos/goal": np.zeros(3)},
             "field 'terminals' is missing; it has actions, dones, infos/goal, observations, rewards, "
-            "timeouts; if 'dones' holds the terminals (ends without a future value, so no timeouts), rename it to "
-            "'terminals'",
+            "timeouts; if 'dones' holds the terminals (ends without a future value, so no timeouts), rename "
+            "it to 'terminals'",
         ),
         (
             renamed(observations="obs"),

@@ -535,11 +535,16 @@ def test_export_writes_all_rows(seqeval: Seqeval, finished: Path, tmp_path: Path
 # --- seqeval datasets and algorithms ---
 
 
-def test_datasets_list_prints_one_name_per_line(seqeval: Seqeval) -> None:
+def test_datasets_list_has_a_line_for_each_name(seqeval: Seqeval) -> None:
     ended = seqeval("datasets", "list")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines() == datasets.names()
-    assert "pendulum-replay" in ended.out
+    header, *lines = ended.out.splitlines()
+    assert re.fullmatch(r"dataset +data +evaluated in", header)
+    assert [line.split()[0] for line in lines] == datasets.names()
+    assert re.search(r"^pendulum-replay +embedded +Pendulum-v1$", ended.out, re.MULTILINE)
+    assert re.search(r"^hopper-medium-v2 +(downloadable|on disk) +Hopper-v4$", ended.out, re.MULTILINE)
+    assert re.search(r"^antmaze-umaze-v2 .* no: no installed environment has its", ended.out, re.MULTILINE)
+    assert re.search(r"^none +no data +in the environment that --env names$", ended.out, re.MULTILINE)
 
 
 def test_datasets_show_describes_a_dataset(seqeval: Seqeval) -> None:

@@ -48,7 +48,7 @@ def policies_act_alike(subject: Subject) -> None:
     subject.train(trained)
     loaded.load_policy_dict(stored(trained.policy_dict()))
     expected = "fresh agents with the stored policies to act in the same way"
-    expect_equal(subject.act(trained), subject.act(loaded), expected)
+    expect_equal(subject.snapshot(trained)["act"], subject.snapshot(loaded)["act"], expected)
 
 
 @rule(

@@ -31,7 +31,15 @@ from urllib.parse import quote
 
 from seqeval import atomic_io
 from seqeval.errors import UserError, one_line
-from seqeval.execution.validation import REPEAT, check_row, read_finished, read_study, refuse_links
+from seqeval.execution.validation import (
+    REPEAT,
+    check_row,
+    checksum,
+    is_progress,
+    read_finished,
+    read_study,
+    refuse_links,
+)
 from seqeval.types import Row
 
 if TYPE_CHECKING:
@@ -39,7 +47,6 @@ if TYPE_CHECKING:
 
 
 CHECKPOINT_KEYS = {"versions", "updates", "rows_bytes", "states"}
-PROGRESS_KEYS = {"updates", "of", "per_second", "stopped", "time"}
 
 
 class Run:
@@ -140,7 +147,7 @@ class Run:
             values = json.loads(self.progress.read_text())
         except (FileNotFoundError, ValueError, RecursionError):
             return None
-        return values if isinstance(values, dict) and values.keys() == PROGRESS_KEYS else None
+        return values if is_progress(values) else None
 
     def write_error(self, text: str) -> None:
         """Records why the run failed."""
@@ -225,7 +232,7 @@ class StudyDirectory:
                 "matmul": study["matmul"] | stored["matmul"],
                 "invocations": stored["invocations"] + study["invocations"],
             }
-        atomic_io.save_json(self.study_file, study)
+        atomic_io.save_json(self.study_file, study | {"checksum": checksum(study)})
 
     def _require_same(self, stored: Mapping[str, Any], given: Mapping[str, Any], group: str = "") -> None:
         given = json.loads(json.dumps(given))  # as JSON stores it: a tuple becomes a list

@@ -3,9 +3,9 @@
     python experiments/fuzz.py --files 1000 --seed 0
 
 Each file is a sound one with a random change: of its bytes, or of a value inside it. It may load or be
-refused with one line. A traceback, a crash, more than 10 seconds of processor
-time or more than 1 GB of memory is a fault: it
-is printed, the file is kept in OUT, and the exit code is 1. The same seed makes the same files.
+refused with one line. A traceback, a crash, more than 10 seconds of processor time or more than 1 GB of
+memory is a fault: it is printed, the file is kept in OUT, and the exit code is 1. The same seed makes the
+same files.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ Each raises UserError for invalid values. This module imports neither torch nor 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
-from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
-from seqeval.types import DataRules, Precision
+from seqeval.types import DataRules, Order, Precision
+
+if TYPE_CHECKING:
+    from seqeval.slicing import Interaction, Schedule
 
 Overlap = Literal["auto", "on", "off"]
 
@@ -60,6 +62,8 @@ class Protocol:
 
         Without data there is one schedule without updates. Raises UserError if the protocol does not fit.
         """
+        from seqeval.slicing import Steps, Stream, size_grid  # imports NumPy, which --help does not need
+
         if size == 0:
             return [Steps((), self.updates_per_size, self.window)]
         if self.regime == "stream":
@@ -105,6 +109,8 @@ class Online:
 
     def schedule(self, size: int, window: int | None) -> Interaction:
         """The schedule of each replica after `size` transitions of offline data."""
+        from seqeval.slicing import Interaction
+
         share = self.mix if isinstance(self.mix, float) else None
         return Interaction(size, self.steps, self.updates_per_step, window, share)
 

@@ -8,8 +8,6 @@ import re
 import textwrap
 
 import tyro
-from rich.markup import escape
-from rich.table import Table
 
 from seqeval.errors import UserError
 
@@ -48,6 +46,9 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
     comments = {
         key: text for cls in reversed(found.Config.__mro__) for key, text in _field_comments(cls).items()
     }
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(no_wrap=True)

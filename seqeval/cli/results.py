@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
-from rich.table import Table
-from rich.text import Text
 
 from seqeval.errors import UserError, printable
 
@@ -16,6 +14,7 @@ from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 FAILED_SEEDS = 3  # exit code: all runs ended, but some seeds failed with values that are not finite
 
@@ -73,6 +72,9 @@ def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[s
 
 def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     """A printable table of rows by heading; all columns after the first `text_columns` hold numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for place, heading in enumerate(records[0]):
         table.add_column(heading, justify="left" if place < text_columns else "right", no_wrap=True)

@@ -8,19 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from seqeval import atomic_io
 from seqeval.errors import UserError, printable
 from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 REFRESH_SECONDS = 2.0  # with --watch
 STALE_SECONDS = 60.0  # a run counts as stopped after this time without a progress report
@@ -62,6 +61,8 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
     if not watch:
         console.print(render(directory, run_statuses(directory)))
         return 0
+    from rich.live import Live
+
     with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
             runs = run_statuses(directory)
@@ -129,6 +130,10 @@ def _state(files: Run, locked: bool, began: float, now: float) -> State:
 
 def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
     """The table of states by dataset and algorithm, and the notes below it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("dataset", "algorithm", *get_args(State), "updates", "time left"):
         table.add_column(header, justify="left" if header in ("dataset", "algorithm") else "right")

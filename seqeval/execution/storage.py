@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self, root: Path, dataset: str, variant: str, seed: int) -> None:
         self.seed = seed
-        self.folder = root / "runs" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
+        self.folder = root / f"runs/{_safe(dataset)}/{_safe(variant)}/seed-{seed}"
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
@@ -64,11 +64,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        if not (self.finished_record.exists() and self.policy.exists() and self.rows.exists()):
-            return False
         try:
-            return json.loads(self.finished_record.read_text())["rows_bytes"] == self.rows.stat().st_size
-        except (ValueError, KeyError, TypeError):  # the file is damaged
+            size = json.loads(self.finished_record.read_bytes())["rows_bytes"]
+            return size == self.rows.stat().st_size and self.policy.exists()
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none of it, or the record is damaged
             return False
 
     def load_checkpoint(self) -> dict[str, Any] | None:

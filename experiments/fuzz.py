@@ -283,11 +283,13 @@ def read_study(path: Path) -> None:
 
 
 def serve(requests: Connection) -> None:
-    """The process that reads files: receives paths, replies with what happened and the bytes it took."""
+    """The process that reads files: says that it is ready, then receives paths and replies with what
+    happened and the bytes it took."""
     import resource
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.RLIM_INFINITY))
+    requests.send("ready")
     while True:
         path, is_dataset = requests.recv()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
@@ -323,6 +325,7 @@ class Reader:
             self.process = context.Process(target=serve, args=(other,), daemon=True)
             self.process.start()
             other.close()
+            self.connection.recv()  # its imports do not count
         self.connection.send((path, is_dataset))
         try:
             if not self._replies():

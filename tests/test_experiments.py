@@ -351,6 +351,7 @@ def test_the_reader_of_malformed_files_reports_each_fault(
 
 
 def misbehave(requests: Any) -> None:
+    requests.send("ready")
     while True:
         path, _ = requests.recv()
         if path.name == "crash":

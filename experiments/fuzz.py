@@ -3,8 +3,9 @@
     python experiments/fuzz.py --files 1000 --seed 0
 
 Each file is a sound one with a random change: of its bytes, or of a value inside it. It may load or be
-refused with one line. A traceback, a crash, more than 10 seconds or more than 1 GB of memory is a fault: it
-is printed, the file is kept in OUT, and the exit code is 1. The same seed makes the same files.
+refused with one line. A traceback, a crash, more than 10 seconds of processor time or more than 1 GB of
+memory is a fault: it is printed, the file is kept in OUT, and the exit code is 1. The same seed makes the
+same files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import pickle
 import random
 import shutil
@@ -281,11 +283,13 @@ def read_study(path: Path) -> None:
 
 
 def serve(requests: Connection) -> None:
-    """The process that reads files: receives paths, replies with what happened and the bytes it took."""
+    """The process that reads files: says that it is ready, then receives paths and replies with what
+    happened and the bytes it took."""
     import resource
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.RLIM_INFINITY))
+    requests.send("ready")
     while True:
         path, is_dataset = requests.recv()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
@@ -312,7 +316,6 @@ class Reader:
 
     def __init__(self) -> None:
         self.process: Any = None
-        self._warm = False
 
     def read(self, path: Path, is_dataset: bool) -> tuple[str, str]:
         """What happened: an outcome and its detail."""
@@ -322,14 +325,13 @@ class Reader:
             self.process = context.Process(target=serve, args=(other,), daemon=True)
             self.process.start()
             other.close()
+            self.connection.recv()  # its imports do not count
         self.connection.send((path, is_dataset))
         try:
-            # The first file waits for imports too.
-            if not self.connection.poll(SECONDS if self._warm else 60 + SECONDS):
+            if not self._replies():
                 self.stop()
                 return "hang", f"more than {SECONDS:g} s"
             outcome, detail, peak = self.connection.recv()
-            self._warm = True
         except (EOFError, OSError):
             code = self.process.exitcode
             self.stop()
@@ -340,7 +342,30 @@ class Reader:
         if self.process is not None:
             self.process.kill()
             self.process.join()
-        self.process, self._warm = None, False
+        self.process = None
+
+    def _replies(self) -> bool:
+        """Waits for a reply, unless the process computes, or does nothing at all, for too long.
+
+        Seconds are those of the processor, so that other processes of the machine do not count.
+        """
+        began = last = self._seconds()
+        waited = 0.0
+        while not self.connection.poll(0.1):
+            now = self._seconds()
+            waited = 0.0 if now > last else waited + 0.1
+            last = now
+            if now - began > SECONDS or waited > SECONDS:
+                return False
+        return True
+
+    def _seconds(self) -> float:
+        """Processor time of the process."""
+        try:
+            times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:  # it has ended
+            return 0.0
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 # --- the whole ---

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
 from seqeval.loading import reference
-from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
 from seqeval.sweeps import Sweep
-from seqeval.types import DataRules, Precision
+from seqeval.types import DataRules, Order, Precision
 from seqeval.validation import check_fields
 
 if TYPE_CHECKING:
+    from seqeval.slicing import Interaction, Schedule
+
     AlgorithmName = str | type  # `Study` replaces a class by its name
 else:
     AlgorithmName = str
@@ -83,6 +84,8 @@ class Protocol:
 
         Without data there is one schedule without updates. Raises UserError if the protocol does not fit.
         """
+        from seqeval.slicing import Steps, Stream, size_grid  # imports NumPy, which --help does not need
+
         if size == 0:
             return [Steps((), self.updates_per_size, self.window)]
         if self.regime == "stream":
@@ -137,6 +140,8 @@ class Online:
 
     def schedule(self, size: int, window: int | None) -> Interaction:
         """The schedule of each replica after `size` transitions of offline data."""
+        from seqeval.slicing import Interaction
+
         share = self.mix if isinstance(self.mix, float) and size else None
         return Interaction(size, self.steps, self.updates_per_step or 1, window, share)
 

@@ -13,8 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from seqeval.errors import UserError
-
-Order = Literal["shuffled", "episodes", "logged", "segments", "return"]
+from seqeval.types import Order
 
 
 def arrival_order(

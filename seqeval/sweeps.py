@@ -7,16 +7,17 @@ name of its own, such as `iql:expectile=0.5 temperature=1`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from seqeval.errors import UserError
-from seqeval.seeding import stream
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_VARIANTS = 1000
 DIGITS = 3  # significant digits of a number drawn at random
@@ -61,7 +62,7 @@ class LogUniform:
         return f"log({self.low},{self.high})"
 
     def draw(self, rng: np.random.Generator) -> str:
-        return f"{np.exp(rng.uniform(np.log(self.low), np.log(self.high))):.{DIGITS}g}"
+        return f"{math.exp(rng.uniform(math.log(self.low), math.log(self.high))):.{DIGITS}g}"
 
 
 Range = Uniform | LogUniform
@@ -135,7 +136,7 @@ def _grid(swept: Mapping[str, str], fixed: Mapping[str, str]) -> list[Candidate]
                 f"{key}={value} is a range; say how many settings to draw: random(12),{key}={value}"
             )
     lists = [_listed(key, value) for key, value in swept.items()]
-    count = int(np.prod([len(values) for values in lists]))
+    count = math.prod(map(len, lists))
     if count > MAX_VARIANTS:
         raise UserError(f"a grid of {count} settings is more than {MAX_VARIANTS}; draw some with random(…)")
     return [_candidate(dict(zip(swept, values, strict=True)), fixed) for values in product(*lists)]
@@ -150,6 +151,8 @@ def _random(
     algorithm: str,
 ) -> list[Candidate]:
     """Settings drawn at random, all different, from the given lists and ranges or else the declared ones."""
+    from seqeval.seeding import stream  # imports NumPy, which --help does not need
+
     swept = swept or {key: value for key, value in declared.items() if key not in fixed}
     if not swept:
         raise UserError(

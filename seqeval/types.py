@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
 DataRules = Literal["strict", "qlearning"]
+Order = Literal["shuffled", "episodes", "logged", "segments", "return"]
 Precision = Literal["full", "fast"]
 
 
@@ -66,6 +66,8 @@ class Environment:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The environment that `to_json` was called on."""
+        import numpy as np  # not needed by the command line's help
+
         bounds = {key: np.array(bound, np.float32) for key, bound in values["actions"].items()}
         return cls(**{**values, "actions": Continuous(**bounds)})
 
@@ -108,6 +110,8 @@ class Dataset:
     @property
     def episode_lengths(self) -> np.ndarray:
         """(E,) int64: the transitions of each episode."""
+        import numpy as np  # not at the top, since --help does not need it
+
         return np.bincount(self.episode, minlength=len(self.episode_returns))
 
     @property

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from seqeval.durations import TimeLeft, format_duration
+from seqeval.durations import format_duration
+from seqeval.time_left import TimeLeft
 
 
 @pytest.mark.parametrize(

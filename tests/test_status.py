@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import threading
 import time
@@ -250,6 +251,19 @@ def test_a_job_that_raises_stores_its_traceback(tmp_path: Path) -> None:
     for status in statuses[:2]:
         assert status.error is not None
         assert re.search(r"(?s)raises · seed 0.*\nTraceback.*deliberate", status.error.read_text())
+
+
+@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
+def test_a_plugin_that_exits_has_not_finished_its_runs(tmp_path: Path, end: str) -> None:
+    """In the process of the study, which it must not end."""
+    plugin, out = tmp_path / "exits.py", tmp_path / "study"
+    plugin.write_text("import os, sys\n" + RAISES.replace('raise ZeroDivisionError("deliberate")', end))
+    study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=raises",))
+    before = os._exit
+    with pytest.raises(PluginError, match=r"(?s)raises · seed 0.*SystemExit"):
+        run(study, out, jobs=1)
+    assert os._exit is before
+    assert {status.state for status in run_statuses(out)} == {"failed"}
 
 
 def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:

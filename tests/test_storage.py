@@ -79,6 +79,9 @@ STUDY: dict[str, Any] = {
 }
 
 
+WRONG_PROGRESS = b'{"updates": 1, "of": "10", "per_second": null, "stopped": false, "time": 0}'
+
+
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The study with another value at a path of keys, e.g. `protocol.start`."""
     study = copy.deepcopy(STUDY)
@@ -631,6 +634,18 @@ def test_a_damaged_study_is_refused_by_every_command(
     assert run.finished
 
 
+def test_a_changed_value_of_a_study_is_refused(directory: StudyDirectory) -> None:
+    assert directory.study() == json.loads(json.dumps(STUDY))
+    text = directory.study_file.read_text()
+    directory.study_file.write_text(text.replace('"start": 100', '"start": 101'))
+    with pytest.raises(UserError, match=r"study\.json: damaged, its checksum is not that of its content"):
+        directory.study()
+    values = json.loads(text)
+    del values["checksum"]
+    directory.study_file.write_text(json.dumps(values | {"precision": "fast"}))  # of an older version
+    assert directory.study()["precision"] == "fast"
+
+
 @pytest.mark.parametrize("content", [b"[1, 2]", b"{}", b"{", b"\xff", b'{"stop": 1, "queued": 2}'])
 def test_a_damaged_driver_state_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "driver.json").write_bytes(content)
@@ -638,7 +653,7 @@ def test_a_damaged_driver_state_is_refused(tmp_path: Path, content: bytes) -> No
         DriverState.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"[1]", b"{}", b"3", b"\xff", b'{"updates": 1}'])
+@pytest.mark.parametrize("content", [b"[1]", b"{}", b"3", b"\xff", b'{"updates": 1}', WRONG_PROGRESS])
 def test_damaged_progress_counts_as_none(directory: StudyDirectory, content: bytes) -> None:
     run = fill(directory, [ROW], finish=False)
     run.progress.write_bytes(content)

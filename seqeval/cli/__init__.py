@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The entry point of the command `seqeval`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
+        from importlib.metadata import version
+
         print(f"seqeval {version('seqeval-rl')}")
         return
     with handle_errors("seqeval"):

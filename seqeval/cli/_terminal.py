@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from seqeval.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def plain_console(stderr: bool) -> Console:
     """A console that uses 200 columns instead of 80 if the output is piped or logged."""
+    from rich.console import Console
+
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=200)
 
@@ -26,6 +29,8 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def print_facts(facts: dict[str, Any]) -> None:
     """Prints one `name  value` line per entry, wrapped to the width of a terminal if there is one."""
+    from rich.console import Console
+
     width = max(map(len, facts))
     console = Console()
     for key, value in facts.items():

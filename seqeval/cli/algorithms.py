@@ -8,9 +8,6 @@ import re
 import textwrap
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from seqeval.errors import UserError
 
@@ -55,6 +52,9 @@ def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, 
     comments = {
         key: text for cls in reversed(found.Config.__mro__) for key, text in _field_comments(cls).items()
     }
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -68,6 +68,9 @@ def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, 
 
 def _show_recipe(name: str, dataset: str, online: bool) -> None:
     """Prints the settings of an algorithm on a dataset, and where each comes from."""
+    from rich.markup import escape
+    from rich.table import Table
+
     from seqeval import plugins, recipes
 
     variant = plugins.parse(name)
@@ -96,6 +99,9 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
     Args:
         algorithm: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.
     """
+    from rich.console import Console
+    from rich.markup import escape
+
     from seqeval import check
 
     console = Console(soft_wrap=True, highlight=False)

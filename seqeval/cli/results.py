@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.table import Table
-from rich.text import Text
 
 from seqeval.errors import UserError, printable
 from seqeval.figure_options import FigureOptions
@@ -18,6 +16,7 @@ from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
@@ -83,6 +82,9 @@ def final_table(
 
 def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     """A printable table of rows by heading; all columns after the first `text_columns` hold numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for place, heading in enumerate(records[0]):
         table.add_column(heading, justify="left" if place < text_columns else "right", no_wrap=True)

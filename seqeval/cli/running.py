@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.table import Table
 
 from seqeval.config import PRESETS, Evaluation, Execution, Preset, Protocol, Study
 from seqeval.durations import format_duration
@@ -72,6 +71,8 @@ def run(
 
 def show_estimate(study: Study, out: Path, execution: Execution) -> int:
     """Prints the jobs of a study and what they will take; returns the exit code."""
+    from rich.table import Table
+
     from seqeval.execution.dry_run import estimate
 
     messages, result = plain_console(stderr=True), plain_console(stderr=False)
@@ -115,6 +116,7 @@ def _summary(found: Estimate, execution: Execution) -> Iterator[str]:
 
 def preset_of(arguments: list[str]) -> Preset:
     """The preset that the arguments of `run` name; errors in it are left to the parser."""
+
     found: list[Preset] = [name for name in PRESETS if f"--preset={name}" in arguments]
     found += [name for name in PRESETS if ("--preset", name) in pairwise(arguments)]
     return found[-1] if found else "strict"

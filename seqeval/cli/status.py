@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from seqeval import atomic_io
 from seqeval.durations import format_duration
@@ -22,6 +19,9 @@ from seqeval.errors import UserError, printable
 from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 REFRESH_SECONDS = 2.0  # with --watch
 STALE_SECONDS = 60.0  # a run counts as stopped after this time without a progress report
@@ -63,6 +63,8 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
     if not watch:
         console.print(render(directory, run_statuses(directory)))
         return 0
+    from rich.live import Live
+
     with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
             runs = run_statuses(directory)
@@ -93,35 +95,36 @@ def run_statuses(directory: Path) -> list[RunStatus]:
     runs = []
     for (dataset, variant, seed), total in totals.items():
         files = study_directory.run(dataset, variant, seed)
-        progress = files.read_progress() or {"updates": 0, "of": total, "per_second": None}
-        state = _state(files, locked, began, now)
+        finished = files.finished
+        progress = None if finished else files.read_progress()
+        state = "finished" if finished else _state(files, progress, locked, began, now)
+        per_second = progress["per_second"] if progress and state == "running" else None
         runs.append(
             RunStatus(
                 dataset,
                 variant,
                 seed,
                 state,
-                updates=total if state == "finished" else progress["updates"],
-                total_updates=progress["of"],
-                updates_per_second=(progress["per_second"] or 0.0) if state == "running" else 0.0,
+                updates=total if finished else progress["updates"] if progress else 0,
+                total_updates=progress["of"] if progress else total,
+                updates_per_second=per_second or 0.0,
                 error=files.error if state == "failed" else None,
-                diverged=files.rows.exists() and b'"status": "failed"' in files.rows.read_bytes(),
+                diverged=_diverged(files),
             )
         )
     return runs
 
 
-def _state(files: Run, locked: bool, began: float, now: float) -> State:
-    """The state of a run.
+def _state(
+    files: Run, progress: Mapping[str, Any] | None, locked: bool, began: float, now: float
+) -> Literal["running", "waiting", "stopped", "failed"]:
+    """The state of a run that has not finished.
 
     `locked`: a `seqeval run` is working in the directory; the latest one started at `began`. Without a lock,
     jobs on Slurm or on other machines may still be running; the age of their last report decides.
     """
-    if files.finished:
-        return "finished"
     if files.error.exists():
         return "failed"
-    progress = files.read_progress()
     if progress is None:
         return "waiting"
     if not progress["stopped"]:
@@ -131,8 +134,19 @@ def _state(files: Run, locked: bool, began: float, now: float) -> State:
     return "waiting" if locked else "stopped"
 
 
+def _diverged(files: Run) -> bool:
+    try:
+        return b'"status": "failed"' in files.rows.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
     """The table of states by dataset and algorithm, and the notes below it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for header in ("dataset", "algorithm", *get_args(State), "updates", "time left"):
         table.add_column(header, justify="left" if header in ("dataset", "algorithm") else "right")
@@ -183,12 +197,20 @@ def _notes(directory: Path, runs: Sequence[RunStatus]) -> Iterator[str]:
 
 
 def _disk_space(directory: Path) -> str:
-    size = 0.0
-    for path in directory.rglob("*"):
-        with suppress(FileNotFoundError):  # removed in the meantime
-            size += path.lstat().st_size
+    size = float(_bytes_in(directory))
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def _bytes_in(folder: Path | str) -> int:
+    """The size of all files; os.scandir asks the system less often than pathlib does."""
+    size = 0
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed in the meantime
+                is_folder = entry.is_dir(follow_symlinks=False)
+                size += _bytes_in(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
+    return size

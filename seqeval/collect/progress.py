@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress
 
-from seqeval.durations import TimeLeft
+from seqeval.time_left import TimeLeft
 
 LINE_SECONDS = 10.0  # between two lines if the output is not a terminal
 

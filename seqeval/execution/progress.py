@@ -16,11 +16,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from seqeval.durations import TimeLeft, format_duration
+from seqeval.durations import format_duration
 from seqeval.errors import printable
 from seqeval.execution.jobs import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
+from seqeval.time_left import TimeLeft
 from seqeval.training.job import Job, RunKey
 from seqeval.types import Row
 

@@ -34,7 +34,15 @@ from urllib.parse import quote, unquote
 from seqeval import atomic_io
 from seqeval.errors import UserError, one_line
 from seqeval.execution import merging
-from seqeval.execution.validation import REPEAT, check_row, read_finished, read_study, refuse_links
+from seqeval.execution.validation import (
+    REPEAT,
+    check_row,
+    checksum,
+    is_progress,
+    read_finished,
+    read_study,
+    refuse_links,
+)
 from seqeval.types import Row
 
 if TYPE_CHECKING:
@@ -42,7 +50,6 @@ if TYPE_CHECKING:
 
 
 CHECKPOINT_KEYS = {"versions", "updates", "rows_bytes", "states"}
-PROGRESS_KEYS = {"updates", "of", "per_second", "stopped", "time"}
 
 
 class Run:
@@ -50,7 +57,7 @@ class Run:
 
     def __init__(self, root: Path, dataset: str, variant: str, seed: int) -> None:
         self.seed = seed
-        self.folder = root / "runs" / _safe(dataset) / _safe(variant) / f"seed-{seed}"
+        self.folder = root / f"runs/{_safe(dataset)}/{_safe(variant)}/seed-{seed}"
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
@@ -61,11 +68,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        if not (self.finished_record.exists() and self.policy.exists() and self.rows.exists()):
-            return False
         try:
-            return json.loads(self.finished_record.read_text())["rows_bytes"] == self.rows.stat().st_size
-        except (ValueError, KeyError, TypeError):  # the file is damaged
+            size = json.loads(self.finished_record.read_bytes())["rows_bytes"]
+            return size == self.rows.stat().st_size and self.policy.exists()
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none of it, or the record is damaged
             return False
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -159,7 +165,7 @@ class Run:
             values = json.loads(self.progress.read_text())
         except (FileNotFoundError, ValueError, RecursionError):
             return None
-        return values if isinstance(values, dict) and values.keys() == PROGRESS_KEYS else None
+        return values if is_progress(values) else None
 
     def write_error(self, text: str) -> None:
         """Records why the run failed."""
@@ -239,7 +245,7 @@ class StudyDirectory:
         for name in redo:
             for folder in self.path.glob(f"runs/*/{glob.escape(_safe(name))}"):
                 shutil.rmtree(folder)
-        atomic_io.save_json(self.study_file, study)
+        atomic_io.save_json(self.study_file, study | {"checksum": checksum(study)})
 
     def merged(self, study: dict[str, Any], redo: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved study, merged with what is stored already; changes nothing.

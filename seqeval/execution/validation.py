@@ -28,6 +28,13 @@ DATASET_TYPES = {"name": str, "given": str, "env_id": str | None, "digest": str,
 ALGORITHM_TYPES = {"algorithm": str, "config": dict}
 INVOCATION_TYPES = {"began": str, "seeds": list, "updates": dict, "device": str, "versions": dict}
 NUMBER = int | float
+PROGRESS_TYPES = {
+    "updates": NUMBER,
+    "of": NUMBER,
+    "per_second": NUMBER | None,
+    "stopped": bool,
+    "time": NUMBER,
+}
 ROW_TYPES = {
     "str": str,
     "int": int,
@@ -66,6 +73,9 @@ def read_study(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: damaged, not JSON ({one_line(error)}); {RESTORE}") from error
     if not isinstance(study, dict) or not study:
         raise UserError(f"{file}: damaged, holds no study; {RESTORE}")
+    recorded = study.pop("checksum", None)
+    if recorded not in (None, checksum(study)):
+        raise UserError(f"{file}: damaged, its checksum is not that of its content; {RESTORE}")
     if "invocations" not in study:
         raise UserError(
             f"{file.parent}: written by an older version of seqeval; read it with that, or give another --out"
@@ -73,6 +83,20 @@ def read_study(file: Path) -> dict[str, Any]:
     if fault := _study_fault(study):
         raise UserError(f"{file}: damaged, {fault}; {RESTORE}")
     return study
+
+
+def checksum(study: Mapping[str, Any]) -> str:
+    """A digest of a study's values, which study.json holds too."""
+    return atomic_io.digest(json.dumps(study, sort_keys=True).encode())
+
+
+def is_progress(values: Any) -> bool:
+    """Whether a value is the content of a progress.json."""
+    return (
+        isinstance(values, dict)
+        and values.keys() == PROGRESS_TYPES.keys()
+        and all(isinstance(values[key], kind) for key, kind in PROGRESS_TYPES.items())
+    )
 
 
 def _study_fault(study: dict[str, Any]) -> str | None:

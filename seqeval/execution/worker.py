@@ -96,7 +96,7 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
                     for part in jobs:
                         if not stop.is_set():
                             yield from _train(part, directory, payload, stop, progress)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in that exits has not finished its runs
         failure = _failure(payload, error, directory)
         for key in payload.runs:
             run = directory.run(*key)
@@ -108,7 +108,7 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
         torch.set_num_threads(threads)
 
 
-def _failure(payload: JobPayload, error: Exception, directory: StudyDirectory) -> Failure:
+def _failure(payload: JobPayload, error: BaseException, directory: StudyDirectory) -> Failure:
     if isinstance(error, UserError):
         return Failure(f"{payload.title}: {error}", fixable=True)
     if isinstance(error, OSError) and error.errno in FULL_DISK:

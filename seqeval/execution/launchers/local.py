@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from seqeval import signals
 from seqeval.errors import UserError
@@ -84,7 +84,8 @@ class Local(Launcher):
         if not self._attempts[self._waiting[0]]:
             self._attempts[self._waiting[0]] = 1
             self._rows = run_payload(self._payloads[self._waiting[0]], self._stop)
-        event = next(self._rows, None)
+        with _exit_raises():
+            event = next(self._rows, None)
         if isinstance(event, Row):
             return {}
         return {self._waiting.pop(0): event}
@@ -124,6 +125,24 @@ class Local(Launcher):
         close = getattr(self._rows, "close", None)  # ends the job in this process, which stores its rows
         if close is not None:
             close()
+
+
+@contextmanager
+def _exit_raises() -> Iterator[None]:
+    """`os._exit` raises SystemExit in this process, which is that of the whole study: a plug-in that calls
+    it would end the study with an exit code of its own and without a message."""
+    process, end = os.getpid(), os._exit
+
+    def raise_exit(status: int) -> NoReturn:
+        if os.getpid() != process:  # a fork, which must end here
+            end(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = raise_exit
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 def _received(replies: Connection) -> Iterator[Any]:

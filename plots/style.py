@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -288,8 +289,16 @@ def _style_settings(name: str) -> dict[str, Any]:
     if not Path(name).is_file():
         hint = nearest(name, mpl.style.available)
         raise UserError(f"style: {name!r} is neither a file nor a style of Matplotlib{hint}")
+    found = BufferingHandler(100)  # Matplotlib logs what is wrong in a style file, and goes on
+    logger = logging.getLogger("matplotlib")
+    logger.addHandler(found)
     try:
-        with warnings.catch_warnings(action="error"):
-            return dict(mpl.rc_params_from_file(name, use_default_template=False))
-    except (ValueError, KeyError, UserWarning, UnicodeDecodeError) as error:
+        settings = dict(mpl.rc_params_from_file(name, use_default_template=False))
+    except UnicodeDecodeError as error:
         raise UserError(f"style: {name} cannot be read: {one_line(error)}") from error
+    finally:
+        logger.removeHandler(found)
+    if found.buffer:
+        message = " ".join(found.buffer[0].getMessage().split())
+        raise UserError(f"style: {name} cannot be read: {message}")
+    return settings

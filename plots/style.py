@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis, atomic_io
@@ -210,7 +211,7 @@ def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) 
             handlelength=1.8,
             columnspacing=1.4,
         )
-        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+        if columns == 1 or legend.get_window_extent().width < 0.98 * figure.bbox.width:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
@@ -230,7 +231,7 @@ def add_title(figure: Figure, title: str) -> None:
 
 def add_footer(figure: Figure, text: str, size: str = "small") -> None:
     """Adds a text below all panels, in lines that are no wider than the figure."""
-    letter = 0.56 * mpl.rcParams["font.size"] / 72  # inches
+    letter = 0.56 * FontProperties(size=size).get_size_in_points() / 72  # inches
     lines = [wrapped(line, max(int(figure.get_figwidth() / letter), 20)) for line in text.split("\n")]
     figure.supxlabel("\n".join(lines), fontsize=size)
     more = sum(line.count("\n") for line in lines)

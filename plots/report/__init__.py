@@ -70,18 +70,6 @@ def page(
         {"title": title, "sections": {f"table-{i}-{j}": section for j, section in enumerate(sections)}}
         for i, (title, sections) in enumerate(statistics(rows, datasets, leave_out))
     ]
-    tables = {
-        key: {"csv": csv(table.tidy), "latex": latex(table)}
-        for group in groups
-        for key, table in group["sections"].items()
-        if isinstance(table, Table)
-    }
-    plots = {
-        key: {"ylabel": section.ylabel, "reversed": section.reversed, "lines": section.lines}
-        for group in groups
-        for key, section in group["sections"].items()
-        if isinstance(section, Plot)
-    }
     plotly, script = get_plotlyjs(), _resource("page.js")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -103,10 +91,24 @@ def page(
         datasets=datasets,
         environments=_content.environments(studies),
         reruns=reruns,
-        data=Markup(_json(curves | {"tables": tables, "plots": plots})),
+        data=Markup(_json(curves | _of_sections(groups))),
         plotly=Markup(plotly),
         script=Markup(script),
     )
+
+
+def _of_sections(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page copies of tables and draws of plots, by the key of the section."""
+    sections = [item for group in groups for item in group["sections"].items()]
+    tables = {key: part for key, part in sections if isinstance(part, Table)}
+    plots = {key: part for key, part in sections if isinstance(part, Plot)}
+    return {
+        "tables": {key: {"csv": csv(table.tidy), "latex": latex(table)} for key, table in tables.items()},
+        "plots": {
+            key: {"ylabel": plot.ylabel, "reversed": plot.reversed, "lines": plot.lines}
+            for key, plot in plots.items()
+        },
+    }
 
 
 def _resource(name: str) -> str:

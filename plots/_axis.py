@@ -11,7 +11,7 @@ from matplotlib.path import Path as Shape
 from matplotlib.ticker import EngFormatter, FixedFormatter, FixedLocator, MaxNLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
-SHORT = 0.25  # share of the axis below which a phase is too short to be read
+SHORT = 0.2  # share of the axis below which a phase is too short to be read
 WIDE = 0.36  # share of the axis that such a phase gets
 SHADE = "#F1F1EF"  # background of the part with its own scale
 SLASH = Shape([(-1.0, -2.0), (1.0, 2.0)])  # the mark of a broken axis

@@ -91,7 +91,7 @@ def density(ax: Axes, histogram: Histogram) -> None:
     """Draw the share of the transitions in each bin of the only action dimension, between its bounds."""
     shares = Histogram(histogram.counts / histogram.counts.sum(), histogram.edges)
     bars(ax, shares)
-    ax.set(xlabel="action, between its bounds", ylabel="share of transitions", xlim=histogram.edges[[0, -1]])
+    ax.set(xlabel="action", ylabel="share of transitions", xlim=histogram.edges[[0, -1]])
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
 

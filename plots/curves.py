@@ -175,8 +175,7 @@ def figure(
             parts = segments(dataset)
             behind = None if published is None else published[published["dataset"] == name]
             mean, end = _data_mean(dataset, unit), dataset["transitions"]
-            of_panel = broken and axes_of[name].last > axes_of[name].end > axes_of[name].start
-            plot(curves, ax, mean, styles, parts, end, behind, band, share, of_panel)
+            plot(curves, ax, mean, styles, parts, end, behind, band, share, axes_of[name].broken)
             ax.set_title(titles[name], fontsize=title_size, pad=12 if both_phases or parts else None)
             if options.ylim:
                 ax.set_ylim(*options.ylim)
@@ -208,8 +207,8 @@ def _titles(names: Mapping[str, str], width: float) -> tuple[dict[str, str], flo
     """Texts above panels that are `width` inches wide, and their size in points: a little smaller, or in
     several lines, if a name is too long."""
     size = mpl.rcParams["font.size"]
-    # A letter is about 0.56 times as wide as high, and a panel takes 0.85 of its column.
-    room = 0.85 * 72 * width / 0.56  # points
+    # A letter is about 0.56 times as wide as high, and a panel takes 0.82 of its column.
+    room = 0.82 * 72 * width / 0.56  # points
     size *= min(max(room / (size * max(map(len, names.values()))), 0.8), 1)
     return {name: wrapped(text, max(int(room / size), 12)) for name, text in names.items()}, size
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis, atomic_io
@@ -209,7 +211,7 @@ def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) 
             handlelength=1.8,
             columnspacing=1.4,
         )
-        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+        if columns == 1 or legend.get_window_extent().width < 0.98 * figure.bbox.width:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
@@ -229,7 +231,7 @@ def add_title(figure: Figure, title: str) -> None:
 
 def add_footer(figure: Figure, text: str, size: str = "small") -> None:
     """Adds a text below all panels, in lines that are no wider than the figure."""
-    letter = 0.56 * mpl.rcParams["font.size"] / 72  # inches
+    letter = 0.56 * FontProperties(size=size).get_size_in_points() / 72  # inches
     lines = [wrapped(line, max(int(figure.get_figwidth() / letter), 20)) for line in text.split("\n")]
     figure.supxlabel("\n".join(lines), fontsize=size)
     more = sum(line.count("\n") for line in lines)
@@ -288,8 +290,16 @@ def _style_settings(name: str) -> dict[str, Any]:
     if not Path(name).is_file():
         hint = nearest(name, mpl.style.available)
         raise UserError(f"style: {name!r} is neither a file nor a style of Matplotlib{hint}")
+    found = BufferingHandler(100)  # Matplotlib logs what is wrong in a style file, and goes on
+    logger = logging.getLogger("matplotlib")
+    logger.addHandler(found)
     try:
-        with warnings.catch_warnings(action="error"):
-            return dict(mpl.rc_params_from_file(name, use_default_template=False))
-    except (ValueError, KeyError, UserWarning, UnicodeDecodeError) as error:
+        settings = dict(mpl.rc_params_from_file(name, use_default_template=False))
+    except UnicodeDecodeError as error:
         raise UserError(f"style: {name} cannot be read: {one_line(error)}") from error
+    finally:
+        logger.removeHandler(found)
+    if found.buffer:
+        message = " ".join(found.buffer[0].getMessage().split())
+        raise UserError(f"style: {name} cannot be read: {message}")
+    return settings

@@ -38,7 +38,7 @@ class FigureOptions:
     x: XAxis = "transitions"
     """x axis of curves: transitions seen, or their share of the dataset."""
     smooth: int = 1
-    """Draw the mean of each run's last SMOOTH points, within a phase. A legend below the figure says so."""
+    """Draw the mean of each run's last SMOOTH points, within a phase; the text below the figure says so."""
     style: str | None = None
     """Style file (mine.mplstyle) or the name of one of Matplotlib's styles. Colours stay those of the names
     of variants."""

@@ -96,6 +96,19 @@ def make_rows(study: dict, points: int = 5, name: str = "s") -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def with_metrics(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with seconds and losses: `mine` has a Q value, nobody has a loss before the first update."""
+    at_start = rows["samples"] == 1000
+    return rows.assign(
+        train_seconds=np.where(at_start, 0.0, 60.0),
+        eval_seconds=1.0,
+        **{
+            "train/loss": (rows["samples"] / 1000 + rows["seed"]).mask(at_start),
+            "train/q": (rows["samples"] * 1.23456).where((rows["variant"] == "mine") & ~at_start),
+        },
+    )
+
+
 def make_page(study: dict, rows: pd.DataFrame, command: str | None = "seqeval run", **more: Any) -> str:
     return report.page(rows, {"s": study}, {"s": Rerun(command)}, **more)
 
@@ -111,7 +124,7 @@ def embedded_rows(data: dict[str, Any]) -> pd.DataFrame:
     found = []
     for line in data["lines"]:
         dataset, style = data["datasets"][line["dataset"]], data["styles"][line["style"]]
-        for seed, grid, online, returns in line["runs"]:
+        for seed, grid, online, returns, _ in line["runs"]:
             for place, (n, value) in enumerate(zip(data["grids"][grid], returns, strict=True)):
                 phase = "offline" if place < online else "online"
                 found.append((dataset["name"], style["label"], seed, phase, n, value))

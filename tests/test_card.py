@@ -374,3 +374,18 @@ def test_the_show_command_refuses_an_unknown_figure_format_first(capsys: pytest.
         cli.main(["datasets", "show", "nowhere.hdf5", "--figure", "card.jpeg"])
     assert ended.value.code == 2
     assert ".png, .pdf or .svg" in capsys.readouterr().err
+
+
+def test_the_only_action_dimension_is_drawn_as_shares_between_its_bounds() -> None:
+    actions = np.array([[-2], [-2], [-2], [0], [0], [0], [0], [0], [2], [2]], np.float32)
+    bounds = Continuous(np.array([-2], np.float32), np.array([2], np.float32))
+    figure = drawing.figure(examined(made(actions=actions), bounds))
+    (ax,) = [ax for ax in figure.axes if ax.get_xlabel() == "action"]
+    assert ax.get_ylabel() == "share of transitions"
+    assert ax.get_xlim() == (-2, 2)
+    (steps,) = ax.patches
+    shares = steps.get_data().values
+    assert shares.sum() == pytest.approx(1)
+    assert (shares[0], shares[-1]) == pytest.approx((0.3, 0.2))
+    ax.get_figure().draw_without_rendering()
+    assert all(tick.get_text().endswith("%") for tick in ax.get_yticklabels())

@@ -23,10 +23,11 @@ from report_pages import (
     make_rows,
     make_study,
     read_csv,
+    with_metrics,
     write_big_page,
 )
 from seqeval.plots import report, style
-from seqeval.plots.report import Rerun, _protocol
+from seqeval.plots.report import Rerun, _curves, _protocol, _tables
 
 from seqeval import analysis
 from seqeval.config import Protocol
@@ -71,7 +72,7 @@ def test_a_missing_return_is_null_and_its_line_has_no_statistics() -> None:
     page = make_page(TWO, rows)
     data = embedded(page)
     line = next(line for line in data["lines"] if (line["dataset"], line["style"]) == (0, 0))
-    at_end = [returns[data["grids"][grid].index(END)] is None for _, grid, _, returns in line["runs"]]
+    at_end = [returns[data["grids"][grid].index(END)] is None for _, grid, _, returns, _ in line["runs"]]
     assert at_end == [False, True, False]
     text = ParsedPage(page).visible_text
     assert "one, bc: 1 of 3 seeds incomplete (seed 1 failed from n = 3000 on)" in text
@@ -87,10 +88,10 @@ def test_colours_and_dashes_are_those_of_the_other_figures() -> None:
     both = pd.concat([make_rows(TWO), again])
     data = embedded(report.page(both, {"s": TWO, "t": TWO}, {}))
     styles = {line["label"]: line for line in data["styles"]}
-    assert list(styles) == ["bc (s)", "mine (s)", "bc (t)", "mine (t)"]
+    assert list(styles) == ["bc (s)", "bc (t)", "mine (s)", "mine (t)"]
     assert styles["bc (s)"]["colour"] == styles["bc (t)"]["colour"] == style.ALGORITHM_COLOURS["bc"]
     assert styles["bc (s)"]["dark"] != style.ALGORITHM_COLOURS["bc"]  # black would be invisible
-    assert styles["mine (s)"]["dark"] == styles["mine (s)"]["colour"]
+    assert styles["mine (s)"]["colour"] == style.colour_of("mine")
     assert (styles["bc (s)"]["dash"], styles["bc (t)"]["dash"]) == ("", "8,2.4")
 
 
@@ -306,3 +307,69 @@ def test_sort_keys_of_table_entries_are_numbers(two: str) -> None:
     ]
     assert len(orders) > 20
     assert all(order is not None and np.isfinite(float(order)) for order in orders)
+
+
+def test_losses_and_training_times_are_embedded_with_the_curves() -> None:
+    rows = with_metrics(make_rows(TWO))
+    data = embedded(make_page(TWO, rows))
+    assert data["metrics"] == ["train/loss", "train/q", "training time (s)"]
+    bc, mine = (line["runs"][1] for line in data["lines"][:2])
+    assert data["grids"][bc[1]][:3] == [1000, 1500, 2000]
+    assert bc[4][0][:3] == [None, 2.5, 3.0]  # n / 1000 + the seed
+    assert (bc[4][1], mine[4][1][:2]) == (None, [None, 1852.0])  # four digits
+    assert bc[4][2][:3] == [0.0, 60.0, 120.0]
+
+
+def test_the_wall_time_of_a_run_is_tabulated() -> None:
+    page = make_page(TWO, with_metrics(make_rows(TWO)))
+    # Nine points: 8 minutes of training, 9 seconds of evaluation, and 3000 (bc) or 3400 updates.
+    text = ParsedPage(page).visible_text
+    assert "Wall time" in text
+    assert "one bc 8 min 9.0 s 6 one mine 8 min 9.0 s 7" in text
+    table = read_csv(embedded(page), "dataset,algorithm,train_seconds")
+    assert table.iloc[0].to_dict() == {
+        "dataset": "one",
+        "algorithm": "bc",
+        "train_seconds": 480.0,
+        "eval_seconds": 9.0,
+        "updates": 3000.0,
+        "updates_per_second": 6.25,
+    }
+    assert "Wall time" not in ParsedPage(make_page(TWO, make_rows(TWO))).visible_text
+
+
+def test_durations_have_a_readable_unit() -> None:
+    assert [_tables.duration(s) for s in (0.26, 41.4, 89, 720, 5399, 12_240)] == [
+        *("0.3 s", "41 s", "89 s", "12 min", "90 min", "3.4 h"),
+    ]
+
+
+def test_iqm_and_ranks_along_the_data_are_embedded_in_the_order_of_the_legend() -> None:
+    study = make_study([dataset("one"), dataset("two")], ["mine", "bc"], [0, 1, 2])
+    rows = make_rows(study)
+    data = embedded(make_page(study, rows))
+    iqm, ranks = data["plots"].values()
+    assert [line["label"] for line in iqm["lines"]] == ["mine", "bc"]
+    assert (iqm["reversed"], ranks["reversed"]) == (False, True)
+    sizes = {"one": END, "two": END}
+    scored, _ = analysis.comparable_rows(rows)
+    for plot, table in (
+        (iqm, analysis.aggregate_curves(scored, sizes, ["iqm"])),
+        (ranks, analysis.mean_ranks(scored, sizes)),
+    ):
+        for line in plot["lines"]:
+            expected = table[table["variant"] == line["label"]]
+            np.testing.assert_allclose(line["x"], expected["share"], rtol=1e-3)
+            for name in ("estimate", "low", "high"):
+                np.testing.assert_allclose(line[name], expected[name], rtol=1e-3)
+
+
+def test_the_title_of_the_page_can_be_chosen() -> None:
+    parsed = ParsedPage(make_page(TWO, make_rows(TWO), title="Two & more"))
+    assert "Two & more" in parsed.visible_text.partition("Curves")[0]
+
+
+def test_colours_can_be_seen_on_a_dark_page() -> None:
+    for colour in {*style.COLOURS, *style.OTHER_COLOURS}:
+        red, green, blue = (int(_curves._lightened(colour)[at : at + 2], 16) for at in (1, 3, 5))
+        assert 0.2126 * red + 0.7152 * green + 0.0722 * blue > 85

@@ -20,6 +20,7 @@ from report_pages import (
     make_page,
     make_rows,
     make_study,
+    with_metrics,
     write_big_page,
 )
 from selenium import webdriver
@@ -323,6 +324,58 @@ def test_names_with_html_are_shown_literally(browser: Browser, pages: dict[str, 
     browser.until("document.querySelector('.hoverlayer text')")
     assert "<script>alert(1)</script><b>" in browser.get("document.querySelector('.hoverlayer').textContent")
     assert browser.get("document.scripts.length") == 3
+    assert browser.console() == []
+
+
+@needs_browser
+def test_losses_and_training_times_are_curves_too(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(make_page(TWO, with_metrics(make_rows(TWO))))
+    browser.open(page)
+    browser.choose("unit", "metric-0")
+    x, y = browser.means()["bc"]
+    assert x[:2] == [1500, 2000]  # there is no loss before the first update
+    np.testing.assert_allclose(y[:2], [2.5, 3.0])
+    assert "data" not in {trace["meta"] for trace in browser.traces()}
+    assert browser.get("document.querySelector('.plot').layout.yaxis.title.text") == "train/loss"
+    browser.choose("unit", "metric-1")
+    assert list(browser.means()) == ["mine"]
+    browser.choose("phase", "online")
+    assert min(browser.means()["mine"][0]) > END
+    browser.choose("phase", "both")
+    browser.choose("unit", "metric-2")
+    assert browser.means()["bc"][1][:3] == [0, 60, 120]
+    assert browser.console() == []
+
+
+@needs_browser
+def test_iqm_and_ranks_are_drawn_beside_the_tables_and_follow_the_legend(
+    browser: Browser, tmp_path: Path
+) -> None:
+    study = make_study([dataset("one"), dataset("two")], ["bc", "mine"], [0, 1, 2])
+    page = tmp_path / "page.html"
+    page.write_text(make_page(study, make_rows(study)))
+    browser.open(page)
+    browser.run("document.querySelector('.overall').scrollIntoView()")
+    browser.until("[...document.querySelectorAll('.overall')].every((e) => e.data)")
+    iqm, ranks = embedded(page.read_text())["plots"].values()
+    for place, plot in enumerate((iqm, ranks)):
+        drawn = browser.get(
+            f"document.querySelectorAll('.overall')[{place}].data"
+            ".filter((t) => t.meta === 'mean').map((t) => [t.name, t.x, t.y])"
+        )
+        assert drawn == [[line["label"], line["x"], line["estimate"]] for line in plot["lines"]]
+    ends = "[...document.querySelectorAll('.overall')].map((e) => e._fullLayout.yaxis.range)"
+    (low, high), (worst, best) = browser.get(ends)
+    assert low < high
+    assert best < worst
+    browser.run("scrollTo(0, 0)")
+    browser.chip("bc").click()
+    browser.settle()
+    left = browser.get("document.querySelector('.overall').data.map((t) => t.name)")
+    assert set(left) == {"mine"}
+    worst, best = browser.get(ends)[1]
+    assert best < worst
     assert browser.console() == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from seqeval.plots import names, style
+from seqeval.plots import DEFAULTS, names, style
 from seqeval.plots.aggregate import plot
 
 from seqeval import analysis, plugins
@@ -68,10 +68,9 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
     rows = timed("load", storage.frame, [made])
     sizes = style.dataset_sizes(rows)
     table = timed("IQM along x", analysis.aggregate_curves, rows, sizes, ["iqm"])
-    styles = style.line_styles_over_datasets(rows)
 
     def draw() -> None:
-        figure = style.single_panel(plot, table, styles, style.sample_sizes(rows))
+        figure = style.single_panel(plot, table, rows, DEFAULTS)
         style.save(figure, out / "iqm.png")
 
     timed("draw it", draw)

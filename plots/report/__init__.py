@@ -21,10 +21,11 @@ from seqeval.analysis import Studies
 from seqeval.analysis.tables import csv
 from seqeval.errors import UserError
 
+from .. import DEFAULTS, _selection
 from .._text import counted, listed
 from . import _content, _curves
 from ._statistics import statistics
-from ._tables import Table, latex
+from ._tables import Plot, Table, latex
 from ._warnings import warnings
 
 
@@ -35,10 +36,17 @@ class Rerun(NamedTuple):
     remarks: Sequence[str] = ()
 
 
-def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leave_out: bool = False) -> str:
+def page(
+    rows: pd.DataFrame,
+    studies: Studies,
+    reruns: Mapping[str, Rerun],
+    leave_out: bool = False,
+    title: str | None = None,
+) -> str:
     """The page as HTML. `studies` and `reruns` are by the study's name, which `rows` have in `study`.
 
-    With `leave_out`, statistics leave out incomplete seeds; otherwise lines with such seeds have none. Raises
+    With `leave_out`, statistics leave out incomplete seeds; otherwise lines with such seeds have none.
+    `title` is the heading of the page, by default the names of the studies. Raises
     UserError if Jinja2 or Plotly is not installed, or if there is nothing to draw.
     """
     try:
@@ -50,6 +58,7 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
         raise UserError(
             f"report: {package} is not installed; run pip install 'seqeval-rl[report]'"
         ) from error
+    rows = _selection.select(analysis.with_studies(rows, studies), DEFAULTS)
     rows = analysis.with_planned_end(rows, studies)
     found = warnings(rows, studies, leave_out)
     rows = rows[~rows["dataset"].isin(analysis.unevaluated_datasets(rows))]
@@ -61,12 +70,6 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
         {"title": title, "sections": {f"table-{i}-{j}": section for j, section in enumerate(sections)}}
         for i, (title, sections) in enumerate(statistics(rows, datasets, leave_out))
     ]
-    tables = {
-        key: {"csv": csv(table.tidy), "latex": latex(table)}
-        for group in groups
-        for key, table in group["sections"].items()
-        if isinstance(table, Table)
-    }
     plotly, script = get_plotlyjs(), _resource("page.js")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -74,7 +77,7 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
     environment.filters |= {"counted": counted, "dataset_facts": _content.dataset_facts}
     return environment.from_string(_resource("page.html")).render(
         policy=_policy(plotly, script),
-        title=listed(list(studies)),
+        title=title or listed(list(studies)),
         style=Markup(_resource("page.css")),
         lead=_content.lead(rows, datasets),
         warnings=found,
@@ -88,10 +91,24 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
         datasets=datasets,
         environments=_content.environments(studies),
         reruns=reruns,
-        data=Markup(_json(curves | {"tables": tables})),
+        data=Markup(_json(curves | _of_sections(groups))),
         plotly=Markup(plotly),
         script=Markup(script),
     )
+
+
+def _of_sections(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page copies of tables and draws of plots, by the key of the section."""
+    sections = [item for group in groups for item in group["sections"].items()]
+    tables = {key: part for key, part in sections if isinstance(part, Table)}
+    plots = {key: part for key, part in sections if isinstance(part, Plot)}
+    return {
+        "tables": {key: {"csv": csv(table.tidy), "latex": latex(table)} for key, table in tables.items()},
+        "plots": {
+            key: {"ylabel": plot.ylabel, "reversed": plot.reversed, "lines": plot.lines}
+            for key, plot in plots.items()
+        },
+    }
 
 
 def _resource(name: str) -> str:

@@ -52,8 +52,11 @@ def controls(curves: Mapping[str, Any]) -> list[Control]:
     if _phases(curves) == {"offline", "online"}:
         phases = [("both", "both"), ("offline", "offline"), ("online", "online")]
         found.append(Control("phase", "Phase", phases))
-    if any(dataset["reference"] for dataset in datasets):
-        found.append(Control("unit", "Value", [("score", "score"), ("return", "return")]))
+    values = [("score", "score")] if any(dataset["reference"] for dataset in datasets) else []
+    values.append(("return", "return"))
+    values += [(f"metric-{index}", name) for index, name in enumerate(curves["metrics"])]
+    if len(values) > 1:
+        found.append(Control("unit", "Value", values, is_select=len(values) > 2))
     if any(dataset["transitions"] for dataset in datasets):
         found.append(Control("axis", "Seen", [("samples", "transitions"), ("share", "share of N")]))
     return found
@@ -65,7 +68,7 @@ def _seeds(curves: Mapping[str, Any]) -> list[int]:
 
 def _phases(curves: Mapping[str, Any]) -> set[str]:
     runs = [
-        (curves["grids"][grid], online) for line in curves["lines"] for _, grid, online, _ in line["runs"]
+        (curves["grids"][grid], online) for line in curves["lines"] for _, grid, online, *_ in line["runs"]
     ]
     offline = {"offline"} if any(online > 0 for _, online in runs) else set()
     return offline | ({"online"} if any(online < len(grid) for grid, online in runs) else set())

@@ -1,4 +1,4 @@
-"""The statistics on the page, each a table or the reason why there is none."""
+"""The statistics on the page, each a table, a plot, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from seqeval.errors import UserError
 from .. import curves
 from .._text import capitalized, counted, listed
 from ..aggregate import NAMES as ESTIMATORS
-from ._tables import NOTHING, Entry, Missing, Table, interval
+from ._tables import NOTHING, Entry, Missing, Plot, Table, duration, interval, number
 
-Section = Table | Missing
+Section = Table | Plot | Missing
 Datasets = Mapping[str, Mapping[str, Any]]
 Key = tuple[str, str, str]  # dataset, variant and study of a line
 INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
+BANDS = "Bands: 95 % intervals, percentile bootstrap over seeds within datasets."
 TITLES = {"offline": "Values and data efficiency", "online": "Online learning"}
 
 
 def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[tuple[str, list[Section]]]:
-    """Titles of groups, each with its tables. `rows` have been through `analysis.with_planned_end`.
+    """Titles of groups, each with its sections. `rows` have been through `analysis.with_planned_end`.
 
     Lines with incomplete seeds have no numbers; with `leave_out`, only these seeds are left out. Unfinished
     lines have no numbers either way.
@@ -46,7 +47,7 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
                 [_of_phase("offline", complete, lines), _overtaking(complete.rows, lines)],
             )
         )
-        groups.append(("Over all datasets", _over_datasets(offline, lines, leave_out)))
+        groups.append(("Over all datasets", _over_datasets(offline, lines, leave_out, datasets)))
         if borders := _borders(datasets):
             joined = CompleteRows(offline[offline["dataset"].isin(borders)], leave_out)
             groups.append(("Joined datasets", [_forgetting(joined, lines, borders, datasets)]))
@@ -54,6 +55,8 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     online |= rows["planned"] > ends  # lines whose online phase has no rows yet
     if online.any():
         groups.append(("Online phase", [_of_phase("online", CompleteRows(rows[online], leave_out), lines)]))
+    if "train_seconds" in rows:
+        groups.append(("Wall time", [_wall_time(rows, lines)]))
     return groups
 
 
@@ -143,7 +146,7 @@ def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
     return Table(title, description, header, body, table, text_columns=3)
 
 
-def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Section]:
+def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool, datasets: Datasets) -> list[Section]:
     try:
         rows, _ = analysis.complete_rows(rows, leave_out)
         rows, notes = analysis.comparable_rows(rows)
@@ -155,7 +158,85 @@ def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool) -> list[Se
         reason = f"At least two datasets with scores are needed, and there is one, {names.pop()}"
         return [Missing("Scores over datasets", f"{'; '.join([reason, *notes])}."), improvement]
     found = [s for s in analysis.STATISTICS.values() if s.phase == "offline" and s.of_runs]
-    return [*(_aggregate(statistic, rows, notes, lines) for statistic in found), improvement]
+    tables = [_aggregate(statistic, rows, notes, lines) for statistic in found]
+    sizes = {name: dataset["transitions"] for name, dataset in datasets.items()}
+    return [*_plots(rows, sizes, lines), *tables, improvement]
+
+
+def _plots(rows: pd.DataFrame, sizes: Mapping[str, int], lines: Lines) -> list[Section]:
+    """The IQM and the mean ranks over datasets, at each share of the data."""
+    try:
+        iqm = analysis.aggregate_curves(rows, sizes, ["iqm"])
+        ranks = analysis.mean_ranks(rows, sizes)
+    except UserError as error:
+        return [Missing("IQM and ranks along the data", f"{error}.")]
+    count = counted(rows["dataset"].nunique(), "dataset")
+    found: list[Section] = [
+        Plot(
+            "IQM along the data",
+            f"The mean of the middle half of all runs on {count}. {BANDS}",
+            "IQM of scores",
+            _plot_lines(iqm, lines),
+        )
+    ]
+    if len(lines.labels) > 1:
+        found.append(
+            Plot(
+                "Mean rank along the data",
+                f"The rank of a run among runs of the other algorithms, as a mean over {count}. {BANDS}",
+                "mean rank (1: best)",
+                _plot_lines(ranks, lines),
+                reversed=True,
+            )
+        )
+    return found
+
+
+def _plot_lines(table: pd.DataFrame, lines: Lines) -> list[dict[str, Any]]:
+    """The lines of a table of curves over datasets, in the order of the legend, with four digits."""
+    parts = dict(iter(table.groupby(["variant", "study"])))
+    return [
+        {"label": label}
+        | {
+            name: [float(f"{value:.4g}") for value in parts[key][column]]
+            for name, column in (("x", "share"), ("estimate", "estimate"), ("low", "low"), ("high", "high"))
+        }
+        for key, label in lines.labels.items()
+        if key in parts
+    ]
+
+
+def _wall_time(rows: pd.DataFrame, lines: Lines) -> Section:
+    """Seconds of training and evaluation of each run, and its updates per second, as means over seeds."""
+    runs = rows.groupby([*LINE, "seed"], sort=False)
+    per_run = runs.agg(
+        train=("train_seconds", "sum"), evaluate=("eval_seconds", "sum"), updates=("updates", "max")
+    )
+    per_run["rate"] = per_run["updates"] / per_run["train"].where(per_run["train"] > 0)
+    means = per_run.groupby(LINE, sort=False).mean()
+    body = []
+    for key in sorted(means.index, key=lines.position):
+        line = means.loc[key]
+        rate = (
+            Entry(NOTHING) if math.isnan(line["rate"]) else Entry(number(line["rate"], 0), order=line["rate"])
+        )
+        times = [Entry(duration(line[name]), order=line[name]) for name in ("train", "evaluate")]
+        body.append([Entry(key[0]), Entry(lines.labels[key[1:]]), *times, rate])
+    description = (
+        "Of one run, as a mean over seeds, up to its last point. The time of a job is divided equally among "
+        "the runs that it trains together, so the numbers depend on their number and on the machine."
+    )
+    header = ("dataset", "algorithm", "training", "evaluation", "updates per second")
+    table = means.reset_index().rename(
+        columns={"train": "train_seconds", "evaluate": "eval_seconds", "rate": "updates_per_second"}
+    )
+    return Table("Wall time", description, header, body, _tidy_time(table, lines), text_columns=2)
+
+
+def _tidy_time(table: pd.DataFrame, lines: Lines) -> pd.DataFrame:
+    labels = [lines.labels[key] for key in zip(table["variant"], table["study"], strict=True)]
+    columns = ["dataset", "algorithm", "train_seconds", "eval_seconds", "updates", "updates_per_second"]
+    return table.assign(algorithm=labels)[columns]
 
 
 def _aggregate(statistic: analysis.Statistic, rows: pd.DataFrame, notes: list[str], lines: Lines) -> Section:

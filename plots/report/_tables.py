@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -47,6 +47,20 @@ class Missing:
     reason: str
 
 
+@dataclass(frozen=True)
+class Plot:
+    """Lines with bands over the share of the data, drawn by the page.
+
+    `lines` are plain values: `label` as in the legend, `x`, `estimate`, `low` and `high`.
+    """
+
+    title: str
+    description: str
+    ylabel: str
+    lines: Sequence[dict[str, Any]]
+    reversed: bool = False  # the lowest value on top
+
+
 def number(value: float, decimals: int) -> str:
     """A number with narrow spaces between every three digits and a typographic minus; infinity is `never`."""
     if math.isinf(value):
@@ -54,6 +68,13 @@ def number(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}".replace(",", "\u202f")
     is_zero = not text.strip("-0.\u202f")
     return text.removeprefix("-") if is_zero else text.replace("-", MINUS)
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{number(seconds, 1 if seconds < 10 else 0)} s"
+    return f"{number(seconds / 60, 0)} min" if seconds < 5400 else f"{number(seconds / 3600, 1)} h"
 
 
 def interval(estimate: float, low: float, high: float, decimals: int) -> Entry:

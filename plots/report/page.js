@@ -34,8 +34,22 @@
 
   // --- Statistics over seeds ---
 
-  // The visible points of one run, in order: [n, return]. The last offline point is also the first online point.
-  function points([seed, grid, online, returns], phase) {
+  // The index of the metric that is shown instead of returns or scores; null for these.
+  const metricOf = (unit) => (unit.startsWith("metric-") ? Number(unit.slice("metric-".length)) : null);
+
+  // The visible points of one run, in order: [n, value]. The last offline point is also the first online point.
+  // Metrics lack values at points without updates: these are left out.
+  function points([seed, grid, online, returns, metrics], phase, unit) {
+    const metric = metricOf(unit);
+    if (metric !== null) {
+      const values = metrics[metric] || [];
+      const first = phase === "online" ? online : 0;
+      const last = phase === "offline" ? online : values.length;
+      return values
+        .map((value, i) => [data.grids[grid][i], value])
+        .slice(first, last)
+        .filter(([, value]) => value !== null);
+    }
     const all = data.grids[grid].map((n, i) => [n, returns[i]]);
     if (phase === "offline") return all.slice(0, online);
     if (phase === "online") return online < all.length ? all.slice(Math.max(0, online - 1)) : [];
@@ -43,10 +57,10 @@
   }
 
   // Mean and range over runs at every n: {n, mean, low, high, seeds, of}.
-  function summary(runs, phase, scale) {
+  function summary(runs, phase, unit, scale) {
     const at = new Map();
     for (const run of runs) {
-      for (const [n, value] of points(run, phase)) {
+      for (const [n, value] of points(run, phase, unit)) {
         if (!at.has(n)) at.set(n, []);
         if (value !== null) at.get(n).push(scale(value));
       }
@@ -87,7 +101,7 @@
     const runs = line.runs.filter(
       (run) => ["mean", "each"].includes(shown.seeds) || String(run[0]) === shown.seeds,
     );
-    const curve = summary(runs, shown.phase, scales.scale);
+    const curve = summary(runs, shown.phase, shown.unit, scales.scale);
     if (!curve.length) return [];
     const isComplete = (point) => point.seeds === point.of;
     const single = curve.filter(isComplete).length === 1;
@@ -124,7 +138,7 @@
     if (shown.seeds === "each") {
       const thin = { x: [], y: [] };
       for (const run of runs) {
-        for (const [n, value] of points(run, shown.phase)) {
+        for (const [n, value] of points(run, shown.phase, shown.unit)) {
           thin.x.push(scales.x(n));
           thin.y.push(value === null ? null : scales.scale(value));
         }
@@ -188,7 +202,7 @@
     const share = shown.share && dataset.transitions > 0;
     const one = container.classList.contains("one");
     const runs = lines.flatMap((line) => line.runs);
-    const [lowest, highest] = extent(runs.flatMap((run) => run[3].filter((value) => value !== null)));
+    const [lowest, highest] = extent(runs.flatMap((run) => points(run, shown.phase, shown.unit).map(([, value]) => value).filter((v) => v !== null)));
     const spread = highest > lowest ? highest - lowest : 1;
     const decimals = scored ? 1 : Math.min(6, Math.max(0, Math.ceil(3 - Math.log10(spread))));
     const [minimum, maximum] = dataset.reference || [];
@@ -197,7 +211,7 @@
       x: (n) => (share ? n / dataset.transitions : n),
       number: (value) => value.toFixed(decimals).replace("-", "\u2212"),
     };
-    const seen = runs.map((run) => points(run, shown.phase).map(([n]) => n));
+    const seen = runs.map((run) => points(run, shown.phase, shown.unit).map(([n]) => n));
     let range = extent(seen.flat());
     if (range[0] > range[1]) range = [0, 1]; // no points in this phase
     if (range[0] === range[1]) range = [range[0] * 0.9, range[1] * 1.1 + 1];
@@ -208,7 +222,8 @@
     const [ink, quiet, rule, paper] = ["--ink", "--quiet", "--rule", "--raised"].map(css);
 
     const drawn = [];
-    if (dataset.mean !== null) {
+    const metric = metricOf(shown.unit);
+    if (dataset.mean !== null && metric === null) {
       const mean = scales.scale(dataset.mean);
       drawn.push({
         type: "scatter",
@@ -305,7 +320,7 @@
           ? { ...axis.title, text: share ? "share of the dataset seen" : "transitions seen" }
           : undefined,
       },
-      yaxis: { ...axis, nticks: one ? 9 : 6, title: { ...axis.title, text: scored ? "score" : "return" } },
+      yaxis: { ...axis, nticks: one ? 9 : 6, title: { ...axis.title, text: metric !== null ? data.metrics[metric] : scored ? "score" : "return" } },
       shapes,
       annotations,
       // A zoom is kept while lines are hidden or shown, and reset when the axes change.
@@ -314,6 +329,80 @@
     panel.isCurrent = true;
     Plotly.react(panel.plot, drawn, layout, { displayModeBar: false, doubleClick: "reset" });
   }
+
+  // --- Curves over all datasets, beside the tables ---
+
+  function drawOverall(element) {
+    const { ylabel, reversed, lines } = data.plots[element.dataset.plot];
+    const drawn = [];
+    for (const line of lines) {
+      const index = data.styles.findIndex((style) => style.label === line.label);
+      if (hidden.has(index)) continue;
+      const style = data.styles[index];
+      const colour = dark.matches ? style.dark : style.colour;
+      const dash = style.dash ? style.dash.replace(/,/g, "px,") + "px" : "solid";
+      const common = { type: "scatter", name: escapeHtml(line.label), legendgroup: String(index) };
+      const single = line.x.length === 1;
+      if (!single) {
+        const back = [...line.x.keys()].reverse();
+        drawn.push({
+          ...common,
+          x: [...line.x, ...back.map((i) => line.x[i])],
+          y: [...line.low, ...back.map((i) => line.high[i])],
+          fill: "toself",
+          fillcolor: withAlpha(colour, 0.16),
+          mode: "lines",
+          line: { width: 0 },
+          hoverinfo: "skip",
+          showlegend: false,
+          meta: "band",
+        });
+      }
+      drawn.push({
+        ...common,
+        x: line.x,
+        y: line.estimate,
+        mode: single ? "lines+markers" : "lines",
+        line: { color: colour, width: 2, dash },
+        text: line.x.map((_, i) => `${line.low[i].toFixed(2)} to ${line.high[i].toFixed(2)}`),
+        hovertemplate: `${escapeHtml(line.label)}  <b>%{y:.2f}</b> (%{text})<extra></extra>`,
+        meta: "mean",
+      });
+    }
+    const [quiet, rule] = [css("--quiet"), css("--rule")];
+    const axis = { gridcolor: rule, zeroline: false, automargin: true, tickfont: { color: quiet, size: 11 } };
+    const title = (text) => ({ text, font: { size: 12, color: quiet }, standoff: 8 });
+    const layout = {
+      width: element.clientWidth,
+      height: element.clientHeight,
+      margin: { l: 36, r: 14, t: 8, b: 44 },
+      paper_bgcolor: css("--paper"),
+      plot_bgcolor: css("--paper"),
+      font: { family: css("--sans"), size: 12, color: css("--ink") },
+      showlegend: true, // the one above the curves is out of sight
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemclick: false, itemdoubleclick: false },
+      dragmode: coarse ? false : "zoom",
+      hovermode: "x unified",
+      hoverlabel: { bgcolor: css("--raised"), bordercolor: rule, font: { color: css("--ink") } },
+      xaxis: { ...axis, showgrid: false, tickformat: ".0%", hoverformat: ".1%", title: title("share of each dataset seen") },
+      yaxis: { ...axis, title: title(ylabel), ...(reversed ? { autorange: "reversed" } : {}) },
+    };
+    Plotly.react(element, drawn, layout, { displayModeBar: false, doubleClick: "reset" });
+  }
+  const overall = [...document.querySelectorAll(".overall")];
+  const seen = new Set();
+  const watchOverall = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting && !seen.has(target)) {
+          seen.add(target);
+          drawOverall(target);
+        }
+      }
+    },
+    { rootMargin: "200px" },
+  );
+  for (const element of overall) watchOverall.observe(element);
 
   // --- Panels are drawn when they come into view ---
 
@@ -335,6 +424,7 @@
   }
   const redraw = () => {
     for (const panel of panels) panel.isCurrent = false;
+    seen.forEach(drawOverall);
     if (!drawing) drawNear();
   };
   const watch = new IntersectionObserver(

@@ -61,7 +61,7 @@ def mean_ranks(
         key: (values, bootstrap.resample(repetitions, strata, *key), strata)
         for key, (values, strata) in lines.items()
     }
-    ranks = {key: np.ones((repetitions + 1, len(grid))) for key in lines}
+    ranks = {key: np.ones((len(weights), len(grid))) for key, (_, weights, _) in drawn.items()}
     for first, second in combinations(lines, 2):
         better = bootstrap.improvement(drawn[first], drawn[second])
         ranks[second] += better

@@ -19,7 +19,7 @@ def variants(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """The (variant, study) pairs of rows or of a table of statistics: variants in order of first appearance,
     and within a variant the studies in theirs."""
     pairs = list(rows[["variant", "study"]].drop_duplicates().itertuples(index=False, name=None))
-    variants, studies = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    variants, studies = (list(rows[name].unique()) for name in ("variant", "study"))
     return sorted(pairs, key=lambda pair: (variants.index(pair[0]), studies.index(pair[1])))
 
 

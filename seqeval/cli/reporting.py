@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def report(
-    directories: tyro.conf.Positional[tuple[Path, ...]], out: Path, leave_out_incomplete: bool = False
+    directories: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path,
+    leave_out_incomplete: bool = False,
+    title: str | None = None,
 ) -> None:
     """Write an interactive page on one or more studies: curves, statistics, datasets. It works offline.
 
@@ -29,6 +32,7 @@ def report(
         out: The page, a file that ends in .html.
         leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Otherwise lines
             with such seeds have no statistics.
+        title: Heading of the page. Default: the names of the studies.
     """
     from seqeval import analysis
     from seqeval.plots.report import page
@@ -38,7 +42,7 @@ def report(
     rows = read("report", directories)
     studies = analysis.studies_of(rows)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
-    write(page(rows, studies, reruns, leave_out_incomplete), out)
+    write(page(rows, studies, reruns, leave_out_incomplete, title), out)
 
 
 def _rerun(study: Mapping[str, Any], name: str) -> Rerun:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_type_hin
 
 import numpy as np
 
-from seqeval import loading, plugins
+from seqeval import loading
 from seqeval.config import Evaluation, Study
 from seqeval.errors import UserError, nearest
 from seqeval.types import Dataset
@@ -189,6 +189,8 @@ def _split(text: str) -> tuple[str, str]:
 
 def _config(text: str) -> Any:
     """The settings that a text gives. Raises UserError if one is unknown or invalid."""
+    from seqeval import plugins  # imports torch, which an evaluating process needs seconds for
+
     found, (name, settings) = find(text), _split(text)
     types, values = get_type_hints(found.Config), {}
     for item in re.split(r",(?![^(]*\))", settings) if settings else []:

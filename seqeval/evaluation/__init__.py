@@ -105,10 +105,10 @@ class Evaluator(ABC):
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         """Named metrics, a number for each replica; each becomes a column `eval/NAME` of the rows.
 
-        NaN is a missing number, and so is a metric that is left out. Must depend only on the agents, on
-        `visible`, and on streams of each replica's own seed, and must change nothing but the evaluator's own
-        state. (Only the built-in `episodes` returns the row's fields `episode_returns`, `episode_lengths` and
-        `episode_successes`, a list for each replica.)
+        A replica whose value is None lacks the metric, and so do all if it is left out. Must depend only on
+        the agents, on `visible`, and on streams of each replica's own seed, and must change nothing but the
+        evaluator's own state. (Only the built-in `episodes` returns the row's fields `episode_returns`,
+        `episode_lengths` and `episode_successes`, a list for each replica.)
         """
 
     def state_of(self, replica: int) -> dict[str, Any]:

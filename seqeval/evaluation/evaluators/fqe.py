@@ -90,7 +90,7 @@ class FQE(Evaluator):
         if not min(len(rows(replica)) for replica in range(len(self.seeds))):
             return {}
         self._train(agents, visible, rows)
-        values = {
+        values: dict[str, list[float | None] | None] = {
             "fqe": self._initial_values(agents, visible, rows),
             "held_out_fqe": self._initial_values(agents, visible, held_out),
             "behaviour_return": _behaviour_returns(agents, visible, rows),
@@ -141,7 +141,9 @@ class FQE(Evaluator):
         size = len(self.seeds) // len(self._critics)
         return [(slice(i * size, (i + 1) * size), critic) for i, critic in enumerate(self._critics)]
 
-    def _initial_values(self, agents: Policies, visible: VisibleData, rows: Rows) -> list[float] | None:
+    def _initial_values(
+        self, agents: Policies, visible: VisibleData, rows: Rows
+    ) -> list[float | None] | None:
         buffer, dataset = visible.buffer, visible.dataset
         assert buffer is not None
         assert dataset is not None
@@ -276,16 +278,16 @@ def _next_actions(agents: Policies, buffer: Buffer, places: Tensor) -> Tensor:
     return torch.cat(parts, 1).unflatten(1, places.shape[1:])
 
 
-def _behaviour_returns(agents: Policies, visible: VisibleData, rows: Rows) -> list[float] | None:
-    """The mean discounted return of the visible complete episodes; NaN where there is none."""
+def _behaviour_returns(agents: Policies, visible: VisibleData, rows: Rows) -> list[float | None]:
+    """The mean discounted return of the visible complete episodes; None where there is none."""
     dataset, offset = visible.dataset, visible.offset
     assert dataset is not None
-    found = []
+    found: list[float | None] = []
     for replica in range(len(agents.seeds)):
         complete = complete_episodes(dataset, offset, rows(replica))
         chosen = np.flatnonzero(complete[dataset.episode])
         episode = dataset.episode[chosen]
         step = chosen - np.searchsorted(dataset.episode, episode)
         discounted = agents.algorithm.discount**step * dataset.rewards[chosen]
-        found.append(float(discounted.sum() / complete.sum()) if complete.any() else math.nan)
+        found.append(float(discounted.sum() / complete.sum()) if complete.any() else None)
     return found

@@ -45,7 +45,7 @@ def mlp(
         hidden = len(weights) - 1
         x, biases = gain**hidden * x, [gain ** (hidden - layer) * b for layer, b in enumerate(biases)]
     x = x.expand(*weights[0].shape[:-2], *x.shape[-2:])
-    if _takes_fast_path(x, weights[0]):
+    if takes_fast_path(x, weights[0]):
         return FusedMLP.apply(len(weights), x, *weights, *biases, *masks)
     return _plain_mlp(x, weights, biases, masks)
 
@@ -61,12 +61,12 @@ def mlp_on_pairs(
     """
     lead, rows = weights[0].shape[:-2], x.shape[-2]
     x, candidates = x.expand(*lead, *x.shape[-2:]), candidates.expand(*lead, rows, *candidates.shape[-2:])
-    if _takes_fast_path(x, weights[0]):
+    if takes_fast_path(x, weights[0]):
         return FusedPairMLP.apply(len(weights), x, candidates, *weights, *biases)
     return _plain_mlp_on_pairs(x, candidates, weights, biases)
 
 
-def _takes_fast_path(x: Tensor, weight: Tensor) -> bool:
+def takes_fast_path(x: Tensor, weight: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 

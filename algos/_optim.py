@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from seqeval.algorithm import per_replica
+
 from . import _fast_cpu
 
+H = TypeVar("H")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -27,24 +30,48 @@ class Adam:
     def __init__(
         self,
         network: nn.Module,
-        learning_rate: float,
-        weight_decay: float = 0.0,
+        learning_rate: float | Tensor,
+        weight_decay: float | Tensor = 0.0,
         decay_over: int | None = None,
+        warm_up: int | None = None,
+        clip: float | None = None,
     ) -> None:
-        """`decay_over`: total number of steps, over which the learning rate decays by a cosine."""
+        """Learning rate and weight decay: a number, or one for each replica (R,). `decay_over`: total number
+        of steps, over which the learning rate decays by a cosine. `warm_up`: steps over which it rises
+        linearly. `clip`: the norm of a replica's gradient, at most."""
         self.parameters = list(network.parameters())
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.exp_avg = [torch.zeros_like(p) for p in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(p) for p in self.parameters]
+        self.clip = clip
         self.steps = torch.zeros((), device=self.parameters[0].device)
-        self._parts = [_by_replica(tensors) for tensors in (self.parameters, self.exp_avg, self.exp_avg_sq)]
-        # The learning rate of each step, counted from 1, indexed by a tensor: a CUDA graph replays no number
-        # of the host. On a GPU the fused kernel requires float32.
-        self.rates: Tensor | None = None
-        if decay_over is not None:
-            rates = [learning_rate * cosine_decay(step, decay_over) for step in range(1, decay_over + 1)]
+        replicas = len(self.parameters[0])
+        rates, decays = _of_replicas(learning_rate, replicas), _of_replicas(weight_decay, replicas)
+        # On a GPU with equal settings, a step is one call for all replicas.
+        self._split = self.steps.is_cpu or len(set(zip(rates, decays, strict=True))) > 1
+        self._groups = [
+            self._group(place, rate, decay, _rate_factors(decay_over, warm_up))
+            for (rate, decay), place in _places(zip(rates, decays, strict=True)).items()
+        ]
+
+    def _group(
+        self, replicas: list[int], rate: float, weight_decay: float, factors: Sequence[float]
+    ) -> _Group:
+        parts = self._parts_of(replicas, self.parameters, self.exp_avg, self.exp_avg_sq)
+        rates = None
+        if factors:
+            # The learning rate of each step, counted from 1, indexed by a tensor: a CUDA graph replays no
+            # number of the host. On a GPU the fused kernel requires float32.
+            values = [0.0, *(rate * factor for factor in factors)]
             dtype = torch.float64 if self.steps.is_cpu else torch.float32
-            self.rates = torch.tensor([0.0, *rates], dtype=dtype, device=self.steps.device)
+            rates = torch.tensor(values, dtype=dtype, device=self.steps.device)
+        return _Group(replicas, *parts, rate, rates, weight_decay)
+
+    def _parts_of(self, replicas: list[int], *tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Of each list of tensors (R, ...), the views of these replicas' parts, or the tensors themselves."""
+        if not self._split:
+            return [[tensor.detach() for tensor in of_kind] for of_kind in tensors]
+        parts = ([tensor.detach().unbind() for tensor in of_kind] for of_kind in tensors)
+        return [[part[replica] for part in of_kind for replica in replicas] for of_kind in parts]
 
     @torch.no_grad()
     def minimize(self, losses: Tensor) -> None:
@@ -53,11 +80,24 @@ class Adam:
             parameter.grad = None
         with torch.enable_grad():
             losses.sum().backward()
-        parameters, exp_avg, exp_avg_sq = self._parts
-        grads = _by_replica([p.grad for p in self.parameters if p.grad is not None])
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        if self.clip is not None:
+            clip_norms(grads, self.clip)
         self.steps += 1
-        rate = self.learning_rate if self.rates is None else self.rates.take(self.steps.long())
-        _fast_cpu.adamw_(parameters, grads, exp_avg, exp_avg_sq, self.steps, rate, self.weight_decay)
+        for group in self._groups:
+            (parts,) = self._parts_of(group.replicas, grads)
+            rate: float | Tensor = group.rate
+            if group.rates is not None:  # the last one stays
+                rate = group.rates.take(self.steps.long().clamp(max=len(group.rates) - 1))
+            _fast_cpu.adamw_(
+                group.parameters,
+                parts,
+                group.exp_avg,
+                group.exp_avg_sq,
+                self.steps,
+                rate,
+                group.weight_decay,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -73,9 +113,30 @@ class Adam:
             tensor.copy_(value)
 
 
+def _rate_factors(decay_over: int | None, warm_up: int | None) -> list[float]:
+    """The factor of the learning rate at each step; empty if it is constant."""
+    steps = range(1, (decay_over or warm_up or 0) + 1)
+    decay = [1.0 if decay_over is None else cosine_decay(step, decay_over) for step in steps]
+    rise = [1.0 if warm_up is None else min(1.0, step / warm_up) for step in steps]
+    return [a * b for a, b in zip(decay, rise, strict=True)]
+
+
 def cosine_decay(update: int, total: int) -> float:
     """Factor of the learning rate at an update counted from 1: from 1 towards 0 (arXiv 1608.03983)."""
     return 0.5 * (1 + math.cos(math.pi * (update - 1) / total))
+
+
+def clip_norms(grads: Sequence[Tensor], maximum: float) -> None:
+    """Scales the gradients (R, ...) of each replica so that their norm over all parameters is at most
+    `maximum`, as torch.nn.utils.clip_grad_norm_ does."""
+    squares = torch.zeros(len(grads[0]), dtype=grads[0].dtype, device=grads[0].device)
+    for grad in grads:
+        # Replica by replica on the CPU: how torch sums a tensor there depends on its shape.
+        parts = [part.square().sum() for part in grad] if grad.is_cpu else None
+        squares = squares + (grad.flatten(1).square().sum(1) if parts is None else torch.stack(parts))
+    factors = (maximum / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factors.view(-1, *(1,) * (grad.dim() - 1)))
 
 
 def target_copy(network: M) -> M:
@@ -84,16 +145,37 @@ def target_copy(network: M) -> M:
 
 
 @torch.no_grad()
-def polyak_update(targets: Iterable[nn.Module], networks: Iterable[nn.Module], rate: float) -> None:
-    """target ← (1 - rate) · target + rate · network, for each parameter of each pair."""
-    _fast_cpu.lerp_(
-        [p for target in targets for p in target.parameters()],
-        [p for network in networks for p in network.parameters()],
-        rate,
-    )
+def polyak_update(targets: Iterable[nn.Module], networks: Iterable[nn.Module], rate: float | Tensor) -> None:
+    """target ← (1 - rate) · target + rate · network, for each parameter of each pair; `rate` is a number or
+    one for each replica (R,)."""
+    old = [p for target in targets for p in target.parameters()]
+    new = [p for network in networks for p in network.parameters()]
+    if not isinstance(rate, Tensor):
+        _fast_cpu.lerp_(old, new, rate)
+        return
+    for target, parameter in zip(old, new, strict=True):
+        target.lerp_(parameter, per_replica(rate, parameter))
 
 
-def _by_replica(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """On the CPU, views of each replica's part of tensors (R, ...); on a GPU, the tensors themselves."""
-    on_cpu = tensors[0].device.type == "cpu"
-    return [part for tensor in tensors for part in tensor.detach().unbind()] if on_cpu else list(tensors)
+class _Group(NamedTuple):
+    """Replicas with equal settings, and their parts of the parameters and averages."""
+
+    replicas: list[int]
+    parameters: list[Tensor]
+    exp_avg: list[Tensor]
+    exp_avg_sq: list[Tensor]
+    rate: float
+    rates: Tensor | None  # of each step, if the rate decays
+    weight_decay: float
+
+
+def _of_replicas(setting: float | Tensor, replicas: int) -> list[float]:
+    return setting.tolist() if isinstance(setting, Tensor) else [setting] * replicas
+
+
+def _places(values: Iterable[H]) -> dict[H, list[int]]:
+    """The places of each value."""
+    places: dict[H, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    return places

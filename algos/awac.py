@@ -21,7 +21,7 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._losses import softmax_weights, td_target, twin_critic_loss
+from ._losses import ensemble_loss, softmax_weights, td_target
 from ._networks import Critics, GaussianActor, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -37,6 +37,8 @@ class Config(algorithm.Config):
         "hidden": (1, inf),
         "actor_hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "beta", "weight_decay")
+    ranges = {"beta": "log(0.3,10)", "learning_rate": "log(1e-4,1e-3)"}  # beta: the paper's 0.3 and jaxrl's 2
 
     learning_rate: float = 3e-4  # of actor and critics
     discount: float = 0.99
@@ -51,6 +53,7 @@ class Config(algorithm.Config):
 @final
 class AWAC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(
@@ -80,7 +83,7 @@ class AWAC(Algorithm):
         self.updates += 1
         target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
 

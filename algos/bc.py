@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import final
 
 import torch
 from torch import Tensor
@@ -20,13 +19,15 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._networks import MLP, matmul_flops
+from ._networks import MLP, dropout_masks, matmul_flops
 from ._optim import Adam
 
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     limits = {"learning_rate": (0, inf), "dropout": (0, 0.99), "hidden": (1, inf)}
+    batchable = ("learning_rate",)
+    ranges = {"learning_rate": "log(1e-4,3e-3)"}
 
     learning_rate: float = 1e-3
     decay_learning_rate: bool = False  # to 0 by a cosine; set by protocol.learning_rate_decay
@@ -34,9 +35,9 @@ class Config(algorithm.Config):
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
-@final
 class BC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     action_spaces = ("continuous", "discrete")
     learns_online = False
     period = 1
@@ -52,12 +53,7 @@ class BC(Algorithm):
 
     @property
     def noise(self) -> Mapping[str, Noise]:
-        c = self.config
-        if c.dropout == 0:
-            return {}
-        return {
-            f"keep_{i}": Noise("bernoulli", (c.batch_size, n), 1 - c.dropout) for i, n in enumerate(c.hidden)
-        }
+        return dropout_masks(self.config.batch_size, self.config.hidden, self.config.dropout)
 
     @classmethod
     def depends_on_total_updates(cls, config: Config) -> bool:

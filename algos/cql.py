@@ -14,15 +14,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import final
 
 import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
 
-from ._losses import td_target, twin_critic_loss
+from ._losses import ensemble_loss, td_target
 from ._networks import Critics, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
 from ._optim import Adam, polyak_update, target_copy
 
@@ -37,6 +36,8 @@ class Config(algorithm.Config):
         "sampled_actions": (1, inf),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "weight")
+    ranges = {"weight": "log(0.5,20)", "learning_rate": "log(3e-5,3e-4)"}  # around the paper's 5 and 10
 
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99
@@ -47,9 +48,9 @@ class Config(algorithm.Config):
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
-@final
 class CQL(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(
@@ -58,7 +59,13 @@ class CQL(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = (spec.observation_size, spec.action_size)
         self.actor = TanhGaussianActor(
-            [sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range, last_gain=1e-2
+            [sizes[0], *config.hidden, sizes[1]],
+            seeds,
+            device,
+            config.log_std_range,
+            "orthogonal",
+            learned_scale=True,
+            last_gain=1e-2,
         )
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal", last_gain=1e-2)
         self.target_critics = target_copy(self.critics)
@@ -66,6 +73,20 @@ class CQL(Algorithm):
         self.actor_optimizer = Adam(self.actor, config.learning_rate)
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
         self.temperature_optimizer = Adam(self.log_temperature, config.learning_rate)
+
+    @property
+    def weight(self) -> float:
+        """Of the conservative term."""
+        return self.config.weight
+
+    def next_value(self, batch: Batch, mean: Tensor, log_std: Tensor) -> Tensor:
+        """The value of the next state, (R, B), for the policy there."""
+        actions, _ = squashed_sample(mean, log_std, batch.noise["next_action"])
+        return self.target_critics(batch.next_observations, actions).amin(1)
+
+    def calibrated(self, q: Tensor, batch: Batch) -> Tensor:
+        """Q of the sampled actions, (R, 2, B, 3 · sampled): uniform, policy at s, policy at s'."""
+        return q
 
     @property
     def noise(self) -> Mapping[str, Noise]:
@@ -109,13 +130,14 @@ class CQL(Algorithm):
             densities = torch.cat([uniform_density, density, next_density], -1)
         q_all = self.critics.forward_many_actions(batch.observations, proposals)  # (R, 2, B, 3 · sampled + 1)
         q = q_all[..., -1]
-        critic_loss = twin_critic_loss(q, target)
-        soft_maximum = (q_all[..., :-1] - densities.unsqueeze(1)).logsumexp(-1)
+        critic_loss = ensemble_loss(q, target)
+        soft_maximum = (self.calibrated(q_all[..., :-1], batch) - densities.unsqueeze(1)).logsumexp(-1)
         conservative_loss = (soft_maximum - q).mean(-1).sum(-1)
 
         self.temperature_optimizer.minimize(temperature_loss)
         self.actor_optimizer.minimize(actor_loss)
-        self.critic_optimizer.minimize(critic_loss + c.weight * conservative_loss)
+        weighted = per_replica(self.weight, conservative_loss) * conservative_loss
+        self.critic_optimizer.minimize(critic_loss + weighted)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {
             "critic_loss": critic_loss.detach(),
@@ -127,8 +149,7 @@ class CQL(Algorithm):
         }
 
     def _target(self, batch: Batch, next_mean: Tensor, next_log_std: Tensor) -> Tensor:
-        next_actions, _ = squashed_sample(next_mean, next_log_std, batch.noise["next_action"])
-        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        next_value = self.next_value(batch, next_mean, next_log_std)
         return td_target(batch, next_value, self.config.discount)
 
     def act(self, observations: Tensor) -> Tensor:

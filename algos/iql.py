@@ -9,7 +9,7 @@ the actor's learning rate does not decay; no dropout. For AntMaze the paper uses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import final
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
-from ._losses import expectile_loss, exponential_weights, td_target, twin_critic_loss
-from ._networks import MLP, Critics, GaussianActor, matmul_flops
+from ._losses import ensemble_loss, expectile_loss, exponential_weights, td_target
+from ._networks import MLP, Critics, GaussianActor, dropout_masks, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
 
@@ -34,8 +34,11 @@ class Config(algorithm.Config):
         "expectile": (0, 1),
         "temperature": (0, inf),
         "max_weight": (0, inf),
+        "actor_dropout": (0, 0.99),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "expectile", "temperature", "max_weight")
+    ranges = {"expectile": "uniform(0.5,0.95)", "temperature": "log(0.5,10)"}  # as tuned in arXiv 2305.09836
 
     scale_rewards: bool = True  # locomotion to returns of about 1000, AntMaze r - 1
     learning_rate: float = 3e-4  # of value, actor and critics
@@ -45,6 +48,7 @@ class Config(algorithm.Config):
     expectile: float = 0.7  # of Q that V estimates
     temperature: float = 3.0  # inverse temperature β: advantages are multiplied by it
     max_weight: float = 100.0  # upper bound of the imitation weights
+    actor_dropout: float = 0.0  # probability of leaving out a hidden unit of the actor in an update
     log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
@@ -52,6 +56,7 @@ class Config(algorithm.Config):
 @final
 class IQL(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(
@@ -67,6 +72,10 @@ class IQL(Algorithm):
         self.value_optimizer = Adam(self.value, config.learning_rate)
         self.actor_optimizer = Adam(self.actor, config.learning_rate, decay_over=decay_over)
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        return dropout_masks(self.config.batch_size, self.config.hidden, self.config.actor_dropout)
 
     @classmethod
     def depends_on_total_updates(cls, config: Config) -> bool:
@@ -86,12 +95,14 @@ class IQL(Algorithm):
             new_value = self.value(batch.observations).squeeze(-1)
             advantage = target_q - new_value
             weights = exponential_weights(advantage, c.temperature, c.max_weight)
-        actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).mean(-1)
+        masks, gain = [batch.noise[name] for name in self.noise], 1 / (1 - c.actor_dropout)
+        log_prob = self.actor.log_prob(batch.observations, batch.actions, masks, gain)
+        actor_loss = -(weights * log_prob).mean(-1)
         self.actor_optimizer.minimize(actor_loss)
 
         target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
         return {

@@ -56,6 +56,7 @@ class Setting(NamedTuple):
     limits: tuple[float, float] | None = None  # None: not checked
 
 
+ACTING = ("actor", "q_net", "quantile_net")  # parts of SB3's policies that choose actions
 COMMON = {
     "learning_rate": Setting("of all networks", (0, inf)),
     "tau": Setting("Polyak averaging: weight of the new parameters", (0, 1)),
@@ -126,6 +127,11 @@ class _SB3Algorithm(SingleAlgorithm):
             "parameters": self.model.get_parameters(),
             "variables": {name: getattr(self.model, name).detach() for name in variables},
         }
+
+    def policy_dict(self) -> dict[str, Any]:
+        networks = self.model.policy.state_dict()
+        acting = {name: value for name, value in networks.items() if name.partition(".")[0] in ACTING}
+        return {"updates": self.updates, "parameters": {"policy": acting}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         # SB3's counters: each update calls `train` and `_on_step` once.

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
 
-from ._losses import td_target, twin_critic_loss
+from ._losses import clipped_noise, ensemble_loss, td_target
 from ._networks import MLP, Critics, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -37,6 +37,11 @@ class Config(algorithm.Config):
         "exploration_noise": (0, inf),
         "hidden": (1, inf),
     }
+    batchable = (
+        *("learning_rate", "discount", "target_rate", "alpha"),
+        *("policy_noise", "noise_clip", "exploration_noise"),
+    )
+    ranges = {"alpha": "log(1,10)"}  # around the paper's 1 to 4, and to 1/0.1 as tuned in arXiv 2305.09836
 
     normalize_observations: bool = True  # by mean and std of the visible data
     learning_rate: float = 3e-4  # of actor and critics
@@ -53,6 +58,7 @@ class Config(algorithm.Config):
 @final
 class TD3BC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -84,14 +90,15 @@ class TD3BC(Algorithm):
         self.updates += 1
         target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
-        critic_loss = twin_critic_loss(q, target)
+        critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
         metrics = {"critic_loss": critic_loss.detach(), "q": q.detach().mean((1, 2))}
 
         if self.updates % c.policy_delay == 0:
             actions = self.actor(batch.observations).tanh()
             q = self.critics.q1_forward_frozen(batch.observations, actions)
-            scale = c.alpha / q.detach().abs().mean(-1)
+            scale = q.detach().abs().mean(-1).reciprocal()
+            scale = per_replica(c.alpha, scale) * scale
             imitation = (actions - batch.actions).square().mean((1, 2))
             actor_loss = imitation - scale * q.mean(-1)
             self.actor_optimizer.minimize(actor_loss)
@@ -102,7 +109,7 @@ class TD3BC(Algorithm):
     @torch.no_grad()
     def _target(self, batch: Batch) -> Tensor:
         c = self.config
-        smoothing = (batch.noise["target_action"] * c.policy_noise).clamp(-c.noise_clip, c.noise_clip)
+        smoothing = clipped_noise(batch.noise["target_action"], c.policy_noise, c.noise_clip)
         next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
         next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
         return td_target(batch, next_value, c.discount)
@@ -111,7 +118,8 @@ class TD3BC(Algorithm):
         return self.actor(observations).tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
-        return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
+        std = per_replica(self.config.exploration_noise, noise)
+        return (self.act(observations) + std * noise).clamp(-1, 1)
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.critics(observations, actions).amin(1)

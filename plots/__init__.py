@@ -5,7 +5,7 @@ To add a figure, add a file that defines `FIGURE`:
     from matplotlib.figure import Figure
     from seqeval.plots import FigureKind
 
-    def figure(rows, studies):
+    def figure(rows, options):
         drawn = Figure()
         ...
         return drawn
@@ -19,6 +19,9 @@ as `wins = "package.module:FIGURE"`. `style.py` holds what figures share.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -29,22 +32,43 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis, loading
 from seqeval.errors import UserError
+from seqeval.figure_options import FigureOptions
 
-Study = Mapping[str, Any]  # the content of a study.json
-Studies = Mapping[str, Study]  # by the study's name, which rows have in `study`
+from . import _selection, style
+
+DEFAULTS = FigureOptions()
+ALWAYS = ("datasets", "algorithms", "title", "style")  # options that are followed for every figure
+
+__all__ = ["FigureKind", "draw", "find", "names"]
+
+
+def __dir__() -> list[str]:
+    """The contract of figures, and the files that draw them."""
+    files = (file.name for file in pkgutil.iter_modules(__path__) if not file.name.startswith("_"))
+    return sorted([*__all__, *files])
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A file of this folder, imported on first use."""
+    if name.startswith("_") or name not in __dir__():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 @dataclass(frozen=True)
 class FigureKind:
     """A function that draws a figure, and what it needs.
 
-    `draw(rows, studies)` returns a matplotlib Figure; `rows` have been through `prepare`.
+    `draw(rows, options)` returns a matplotlib Figure; `rows` have been through `prepare`, and their studies
+    are `analysis.studies_of(rows)`.
     `complete`: only seeds that reached the end of their study without failing. Others are refused, or left
     out on request.
     `scores`: of these only offline rows with scores, of the datasets that every line has.
     `differ_in`: settings (`protocol.grow_by`) by the symbol that the figure uses. Studies must differ in
     these, and in nothing else.
     `published`: `draw` also takes `published=`, rows of published runs to draw behind the others.
+    `accepts`: the options that `draw` follows, besides those in `ALWAYS`; all others are refused.
+    `bands`: the values of the option `band` that it draws, the default first.
     """
 
     draw: Callable[..., Figure]
@@ -52,14 +76,22 @@ class FigureKind:
     scores: bool = False
     differ_in: Mapping[str, str] = field(default_factory=dict)
     published: bool = False
+    accepts: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
 
     def prepare(
-        self, rows: pd.DataFrame, studies: Studies, leave_out: bool = False
+        self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, leave_out: bool = False
     ) -> tuple[pd.DataFrame, list[str]]:
         """The rows to draw, of datasets that were evaluated, and notes on what is missing or was left out.
 
-        `leave_out` leaves incomplete seeds out. Raises UserError if the figure cannot be drawn.
+        All choices of rows and values are made here. `leave_out` leaves incomplete seeds out. Raises
+        UserError if the figure cannot be drawn.
         """
+        accepted = (*ALWAYS, *self.accepts, *(["band"] if self.bands else []))
+        _selection.refuse_useless(options, accepted, self.bands)
+        rows = analysis.smoothed(_selection.select(rows, options), options.smooth)
+        _selection.names(rows, options)  # refuses unknown names before anything is computed
+        studies = analysis.studies_of(rows)
         if self.differ_in:
             _check_differences(studies, self.differ_in)
         if not self.complete and not leave_out:
@@ -71,7 +103,40 @@ class FigureKind:
         if self.scores:
             rows, more = analysis.comparable_rows(rows)
             notes += more
-        return rows, notes
+        return analysis.with_studies(rows, studies), notes
+
+    def render(self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, **published: Any) -> Figure:
+        """Draws rows that have been through `prepare`, and adds what all figures have in common."""
+        with style.context(options):
+            drawn = self.draw(rows, options, **published)
+            if options.title:
+                style.add_title(drawn, options.title)
+        return drawn
+
+
+def draw(
+    rows: pd.DataFrame,
+    figure: str = "curves",
+    options: FigureOptions = DEFAULTS,
+    leave_out_incomplete: bool = False,
+    published: pd.DataFrame | None = None,
+) -> Figure:
+    """Draws a figure of rows that `seqeval.load` or `seqeval.run` returned.
+
+    `figure` is a name for `find`; `options` say how it is drawn. `leave_out_incomplete` leaves out seeds that
+    failed or are not finished; otherwise curves show them as far as they go, and other figures are refused.
+    Curves draw the rows in `published` behind the others. A warning says what is not drawn. Raises UserError
+    if the figure cannot be drawn.
+    """
+    kind = find(figure)
+    if published is not None and not kind.published:
+        raise UserError(f"published: {figure} does not draw published runs, only curves do")
+    rows, notes = kind.prepare(rows, options, leave_out_incomplete)
+    if rows.empty:
+        raise UserError(f"there is nothing to draw; {'; '.join(notes)}")
+    if notes:
+        warnings.warn("\n".join(notes), stacklevel=2)
+    return kind.render(rows, options, **({} if published is None else {"published": published}))
 
 
 def names() -> list[str]:
@@ -99,12 +164,7 @@ def _fault(value: Any) -> str | None:
 FIGURES = loading.Kind("figure", "seqeval.plots", "seqeval.figures", _defined_in, _fault)
 
 
-def datasets_of(studies: Studies) -> dict[str, Mapping[str, Any]]:
-    """What study.json says about each dataset of the studies, by the dataset's name."""
-    return {name: dataset for study in studies.values() for name, dataset in study["datasets"].items()}
-
-
-def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
+def _check_differences(studies: analysis.Studies, symbols: Mapping[str, str]) -> None:
     """Raises UserError unless the studies differ in these settings, and in no other."""
     axes = " and ".join(symbols)
     if len(studies) < 2:
@@ -126,7 +186,7 @@ def _check_differences(studies: Studies, symbols: Mapping[str, str]) -> None:
         seen[values] = name
 
 
-def _settings(study: Study) -> dict[str, Any]:
+def _settings(study: analysis.Study) -> dict[str, Any]:
     """All settings that determine a study's numbers, by dotted name."""
     groups = {group: study[group] for group in ("protocol", "online", "evaluation")}
     for name, dataset in study["datasets"].items():

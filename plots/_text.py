@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -28,3 +29,25 @@ def count_range(low: int, high: int) -> str:
 def listed(items: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text in as few lines of at most `width` characters as possible, of similar length.
+
+    It is broken at spaces and after - _ / : , = if possible.
+    """
+    lines = _lines(text, width)
+    while width > 1 and len(narrower := _lines(text, width - 1)) == len(lines):
+        lines, width = narrower, width - 1
+    return "\n".join(lines)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^ \-_/:,=]*[ \-_/:,=]?", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return [line.rstrip() for line in lines if line.strip()]

@@ -13,26 +13,28 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import DEFAULTS, FigureKind, FigureOptions, style
 
 NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
 
 
-def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
+def plot(
+    table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None, band: bool = True
+) -> Axes:
     """Draws one estimator of `analysis.aggregate_curves`."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     (estimator,) = set(table["estimator"])
     for line, line_style in style.styled_lines(table, styles):
-        style.draw_line(ax, "share", line, line_style)
+        style.draw_line(ax, "share", line, line_style, band=band)
     style.set_share_axis(ax, table["share"])
     ax.set_ylabel(f"{NAMES[estimator]} of scores")
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """The IQM over datasets."""
-    table = analysis.aggregate_curves(rows, style.dataset_sizes(studies), ["iqm"])
-    return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
+    table = analysis.aggregate_curves(rows, style.dataset_sizes(rows), ["iqm"])
+    return style.single_panel(plot, table, rows, options)
 
 
-FIGURE = FigureKind(figure, scores=True)
+FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width", "ylim", "smooth"), bands=("ci", "none"))

@@ -32,7 +32,7 @@ def figure(about: Card) -> Figure:
         drawn = Figure(figsize=(style.TEXT_WIDTH, 3.3))
         axes = drawn.subplot_mosaic([["returns", "lengths", "rewards"], ["order", "order", "actions"]])
         sizes = f"{_spaced(len(about.dataset))} transitions, {_spaced(len(values))} episodes"
-        drawn.suptitle(f"{about.dataset.name}: {sizes}", fontsize=8)
+        drawn.suptitle(f"{about.dataset.name}: {sizes}", fontsize="medium")
 
         bars(axes["returns"], card.histogram(values[counted]))
         mean = float(values[counted].mean())
@@ -48,6 +48,8 @@ def figure(about: Card) -> Figure:
         axes["order"].set(xlabel=f"transition, in the order of the file{hollow}", ylabel=unit)
         if about.discrete:
             shares(axes["actions"], about.actions[0])
+        elif len(about.actions) == 1:
+            density(axes["actions"], about.actions[0])
         else:
             ridges(axes["actions"], about.actions)
     return drawn
@@ -83,6 +85,15 @@ def shares(ax: Axes, histogram: Histogram) -> None:
     ax.grid(visible=False, axis="x")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def density(ax: Axes, histogram: Histogram) -> None:
+    """Draw the share of the transitions in each bin of the only action dimension, between its bounds."""
+    shares = Histogram(histogram.counts / histogram.counts.sum(), histogram.edges)
+    bars(ax, shares)
+    ax.set(xlabel="action, between its bounds", ylabel="share of transitions", xlim=histogram.edges[[0, -1]])
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def ridges(ax: Axes, histograms: tuple[Histogram, ...]) -> None:

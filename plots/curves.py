@@ -1,5 +1,5 @@
 """Score against the data seen, then, on the same axis, against online steps: one panel per dataset, one line
-per variant, with a band over its seeds."""
+per variant, with a band over its seeds. A phase that is too short to be read gets a scale of its own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from seqeval import analysis
+from seqeval.errors import UserError
 from seqeval.types import Reference
 
-from . import FigureKind, Studies, datasets_of, style
-from ._text import count_range
+from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from ._axis import DataAxis
+from ._text import count_range, wrapped
 
 FROM_SCRATCH = ", from scratch"  # appended to the name of a study, for what it learned without a dataset
 HEIGHT = 1.8  # inches: a panel where there are at most two rows of them
 LOW_HEIGHT = 1.5  # inches: with more rows, so that twelve panels fit a page
+LEAST_WIDTH = 1.55  # inches: a panel with its labels
 DASHED = {"color": "#666666", "linestyle": "--", "linewidth": 0.9}  # the mean return of the data
+BANDS = {  # what a legend below the figure says of mean and band
+    "range": "mean and range over {}",
+    "std": "mean ± standard deviation over {}",
+    "ci": "mean and 95 % bootstrap interval over {}",
+    "none": "mean over {}",
+}
 
 
 def plot(
@@ -34,60 +43,74 @@ def plot(
     segments: Sequence[tuple[str, int]] = (),
     end: int | None = None,
     published: pd.DataFrame | None = None,
+    band: str = "range",
+    share: bool = False,
+    broken: bool = False,
 ) -> Axes:
     """Draws the curves of one dataset.
 
     `data_mean` is the mean return of the data, in the unit of the curves, or a list with that of each
     segment. `segments` are the names and sizes of the parts that arrive in turn; a dashed vertical line marks
     each border. `end` is the size of the dataset, marked where lines continue online. `published` are rows of
-    published runs of some of the same algorithms, drawn thin and grey.
+    published runs of some of the same algorithms, drawn thin and grey. `band` is one of `BANDS`. With `share`
+    the x axis is the share of the dataset, for which `end` is needed. `broken` gives the online phase a scale
+    of its own.
 
     Where some seeds of a line have no value (failed or incomplete), the mean of the others is dotted and has
     no band, and the legend says how many seeds are left at the end.
     """
     if ax is None:
         ax = style.new_axes(style.TEXT_WIDTH / 2, 2.2)
-    table = analysis.mean_curves(rows)
+    unit = end if share and end else 1  # transitions in one unit of the x axis
+    table = analysis.mean_curves(rows, band)
+    table["x"] = table["samples"] / unit
     styles = styles or _add_remarks(line_styles(rows), rows)
-    for key, line in table.groupby(["variant", "study"], sort=False):
-        _plot_line(ax, line, styles[key])
+    parts = dict(iter(table.groupby(["variant", "study"])))
+    for key in (key for key in styles if key in parts):
+        _plot_line(ax, parts[key], styles[key], band != "none")
     if isinstance(data_mean, Sequence):
-        borders = np.cumsum([0, *(size for _, size in segments)])
+        borders = np.cumsum([0, *(size for _, size in segments)]) / unit
         ax.hlines(data_mean, borders[:-1], borders[1:], zorder=1, **DASHED)
     elif data_mean is not None:
         ax.axhline(data_mean, zorder=1, **DASHED)
         ax.autoscale_view(scalex=False)  # axhline itself asks for no margin while it is inside the limits
     if end is not None and _continues_online(rows):
-        ax.axvline(end, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
-        _write_above(ax, end, "offline ", "right")
-        _write_above(ax, end, " online", "left")
-    start = 0
+        ax.axvline(end / unit, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
+        _write_above(ax, end / unit, "offline ", "right")
+        _write_above(ax, end / unit, " online", "left")
+    start = 0.0
     for name, size in segments:
         if start:
             ax.axvline(start, color="#999999", linestyle="--", linewidth=0.7, zorder=1)
-        _write_above(ax, start + size / 2, name, "center")
-        start += size
-    if table["samples"].nunique() > 1:
-        ax.set_xlim(table["samples"].min(), table["samples"].max())
+        _write_above(ax, start + size / unit / 2, name, "center")
+        start += size / unit
     if published is not None:
         variants = rows.drop_duplicates("algorithm").set_index("algorithm")[["variant", "study"]]
         for algorithm, runs in published.groupby("algorithm", sort=False):
-            _plot_published(ax, runs, styles[tuple(variants.loc[algorithm])].colour)
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            at = runs.assign(x=runs["samples"] / unit)
+            _plot_published(ax, at, styles[tuple(variants.loc[algorithm])].colour)
+    data_axis(rows, end, share).set_up(ax, broken)
     return ax
 
 
-def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle) -> None:
-    """Mean and range over seeds; a line with a single complete point is a marker with a bar."""
-    x, mean, complete = line["samples"], line["mean"], line["seeds"] == line["total_seeds"]
+def data_axis(rows: pd.DataFrame, end: int | None, share: bool) -> DataAxis:
+    """The x axis of a panel with these rows, on a dataset of `end` transitions."""
+    first, last = rows["samples"].min(), rows["samples"].max()
+    border = end if end is not None and _continues_online(rows) else last
+    unit = end if share and end else 1
+    return DataAxis(first / unit, border / unit, last / unit, share)
+
+
+def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle, band: bool) -> None:
+    """Mean and band over seeds; a line with a single complete point is a marker with a bar."""
+    x, mean, complete = line["x"], line["mean"], line["seeds"] == line["total_seeds"]
     single = complete.sum() == 1
     if not complete.all():
         ax.plot(x, mean, color=line_style.colour, linestyle=":", linewidth=0.9)
-    if single:
+    if single and band:
         low, high = line["low"][complete], line["high"][complete]
         ax.vlines(x[complete], low, high, color=line_style.colour, linewidth=0.9)
-    else:
+    elif band:
         ax.fill_between(
             x, line["low"], line["high"], where=complete, color=line_style.colour, alpha=0.18, lw=0
         )
@@ -106,56 +129,98 @@ def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle) -> Non
 def _write_above(ax: Axes, x: float, text: str, align: str) -> None:
     """Text above the axes, at an x of the data."""
     transform = ax.get_xaxis_transform()
-    ax.text(x, 1.0, text, transform=transform, ha=align, va="bottom", fontsize=6.5, color="#333333")
+    ax.text(x, 1.0, text, transform=transform, ha=align, va="bottom", fontsize="small", color="#333333")
 
 
 def _plot_published(ax: Axes, runs: pd.DataFrame, colour: str) -> None:
     """Published runs of one algorithm, and their mean as far as all of them go, with dots in its colour."""
     for _, run in runs.groupby("seed"):
-        ax.plot(run["samples"], run["score"], color=style.LIGHT_GREY, linewidth=0.4, zorder=1.2)
-    scores = runs.pivot(index="samples", columns="seed", values="score").dropna()
+        ax.plot(run["x"], run["score"], color=style.LIGHT_GREY, linewidth=0.4, zorder=1.2)
+    scores = runs.pivot(index="x", columns="seed", values="score").dropna()
     dots = {"marker": "o", "ms": 1.6, "mfc": colour, "mew": 0}
     ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
 
 
-def figure(rows: pd.DataFrame, studies: Studies, published: pd.DataFrame | None = None) -> Figure:
+def figure(
+    rows: pd.DataFrame, options: FigureOptions = DEFAULTS, published: pd.DataFrame | None = None
+) -> Figure:
     """All datasets of `rows`, with one legend. Rows without a dataset are drawn in every panel of the same
     environment. `published` are rows of published runs, in scores."""
-    datasets = datasets_of(studies)
+    datasets = analysis.datasets_of(analysis.studies_of(rows))
+    names = _selection.names(rows, options)
+    order = _selection.order(rows, "dataset", options)
     rows = analysis.with_values(add_from_scratch(rows, datasets))
-    names = list(rows["dataset"].unique())
-    columns = min(3, len(names))
-    lines = math.ceil(len(names) / columns)
-    width = style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1]
-    # A letter is about 0.56 times as wide as high, and a panel takes four fifths of its column.
-    title_size = min(max(0.8 * 72 * width / columns / (0.56 * max(map(len, names))), 5), 8)
-    styles = _add_remarks(line_styles(rows), rows)
+    panels = [name for name in order if name in set(rows["dataset"])]
+    share, band = options.x == "share", options.band or "range"
+    if share and not all(datasets[name]["transitions"] for name in panels):
+        raise UserError("plot: --x share needs datasets; without data there are no shares of it")
+    width, columns = _layout(len(panels), options)
+    lines = math.ceil(len(panels) / columns)
+    styles = _add_remarks(line_styles(rows, names), rows)
+    axes_of = {
+        name: data_axis(rows[rows["dataset"] == name], datasets[name]["transitions"], share)
+        for name in panels
+    }
+    broken = any(axis.broken for axis in axes_of.values())
     both_phases = {*rows["phase"].unique()} == {"offline", "online"}
-    with style.context():
+    with style.context(options):
+        titles, title_size = _titles({name: names.get(name, name) for name in panels}, width / columns)
         drawn = Figure(figsize=(width, 0.53 + (HEIGHT if lines < 3 else LOW_HEIGHT) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
         unit = None
-        for place, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+        for place, (ax, name) in enumerate(zip(axes.flat, panels, strict=False)):
             curves, dataset, previous = rows[rows["dataset"] == name], datasets[name], unit
             unit = curves["unit"].iloc[0]
             parts = segments(dataset)
             behind = None if published is None else published[published["dataset"] == name]
-            plot(curves, ax, _data_mean(dataset, unit), styles, parts, dataset["transitions"], behind)
-            ax.set_title(name, pad=12 if both_phases or parts else None, fontsize=title_size)
+            mean, end = _data_mean(dataset, unit), dataset["transitions"]
+            of_panel = broken and axes_of[name].last > axes_of[name].end > axes_of[name].start
+            plot(curves, ax, mean, styles, parts, end, behind, band, share, of_panel)
+            ax.set_title(titles[name], fontsize=title_size, pad=12 if both_phases or parts else None)
+            if options.ylim:
+                ax.set_ylim(*options.ylim)
             if place % columns == 0 or unit != previous:
                 ax.set_ylabel(unit)
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        for ax in axes.flat[len(names) :]:
+        for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
-        if any(datasets[name]["transitions"] for name in names):
+        labels = [line_style.label for line_style in styles.values()]
+        handles = {label: handles[label] for label in labels if label in handles}
+        if any(datasets[name]["transitions"] for name in panels):
             handles["mean of the data"] = Line2D([], [], **DASHED)
-        if published is not None and published["dataset"].isin(names).any():
+        if published is not None and published["dataset"].isin(panels).any():
             dots = {"marker": "o", "ms": 2, "mew": 0}
             handles["published runs (dots: mean)"] = Line2D([], [], color=style.GREY, lw=0.8, **dots)
         style.add_legend(drawn, handles, (2, 3, 4)[columns - 1])
-        drawn.supxlabel(f"transitions seen ({_seeds(rows)})", fontsize=8)
+        style.add_footer(drawn, _footer(rows, options, broken), "medium")
     return drawn
+
+
+def _layout(panels: int, options: FigureOptions) -> tuple[float, int]:
+    """The width of the figure in inches, and the number of columns of panels."""
+    columns = min(3, panels)
+    width = options.inches(style.TEXT_WIDTH * (0.65, 0.8, 1.0)[columns - 1])
+    return width, min(columns, max(1, int(width / LEAST_WIDTH)))
+
+
+def _titles(names: Mapping[str, str], width: float) -> tuple[dict[str, str], float]:
+    """Texts above panels that are `width` inches wide, and their size in points: a little smaller, or in
+    several lines, if a name is too long."""
+    size = mpl.rcParams["font.size"]
+    # A letter is about 0.56 times as wide as high, and a panel takes 0.85 of its column.
+    room = 0.85 * 72 * width / 0.56  # points
+    size *= min(max(room / (size * max(map(len, names.values()))), 0.8), 1)
+    return {name: wrapped(text, max(int(room / size), 12)) for name, text in names.items()}, size
+
+
+def _footer(rows: pd.DataFrame, options: FigureOptions, broken: bool) -> str:
+    """What the x axis and the bands are."""
+    seen = "share of the dataset seen" if options.x == "share" else "transitions seen"
+    online = "; shaded: online steps, on their own scale" if broken else ""
+    count = style.seed_count(rows)
+    lines = count if count == "1 seed" else BANDS[options.band or "range"].format(count)
+    return f"{seen} ({lines}{style.smoothing_text(options)}{online})"
 
 
 def add_from_scratch(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -194,16 +259,21 @@ def _continues_online(rows: pd.DataFrame) -> bool:
     return bool((rows.groupby(analysis.LINE)["phase"].nunique() > 1).any())
 
 
-def line_styles(rows: pd.DataFrame) -> dict[tuple[str, str], style.LineStyle]:
+def line_styles(
+    rows: pd.DataFrame, names: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], style.LineStyle]:
     """The style of each (variant, study).
 
     Studies that share a variant in a panel are labelled by their regimes if these differ, else by their
-    names; what was learned without a dataset is labelled `from scratch`.
+    names; what was learned without a dataset is labelled `from scratch`. `names` are texts in place of names.
     """
+    names = names or {}
     is_scratch = rows["study"].str.endswith(FROM_SCRATCH)
     scratch = rows.loc[is_scratch, "study"].unique()
     labels = {study: "from scratch" if len(scratch) == 1 else study for study in scratch}
-    return style.line_styles(analysis.variants(rows), _study_labels(rows[~is_scratch]) | labels)
+    labels |= _study_labels(rows[~is_scratch])
+    texts = {study: names.get(label, label) for study, label in labels.items()}
+    return style.line_styles(analysis.variants(rows), texts, names)
 
 
 def _study_labels(rows: pd.DataFrame) -> dict[str, str]:
@@ -247,9 +317,10 @@ def _data_mean(dataset: Mapping[str, Any], unit: str) -> float | list[float] | N
     return None if mean is None else convert(mean)
 
 
-def _seeds(rows: pd.DataFrame) -> str:
-    text = style.seed_count(rows)
-    return text if text == "1 seed" else f"mean and range over {text}"
-
-
-FIGURE = FigureKind(figure, complete=False, published=True)
+FIGURE = FigureKind(
+    figure,
+    complete=False,
+    published=True,
+    accepts=("labels", "width", "ylim", "x", "smooth"),
+    bands=tuple(BANDS),
+)

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from ._text import wrapped
 from .aggregate import NAMES
 
 # For each statistic: label, offset of its bar from the middle of the line (downwards), opacity of the bar.
@@ -26,7 +27,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     ax.use_sticky_edges = False  # keeps a margin at the ends of the bars
     names = []
     for place, (line, line_style) in enumerate(style.styled_lines(table, styles)):
-        names.append(line_style.label)
+        names.append(wrapped(line_style.label, style.NAME_WIDTH))
         for row in line.to_dict("records"):
             _, offset, opacity = BARS[row["statistic"]]
             middle, width = place + offset, row["high"] - row["low"]
@@ -42,15 +43,20 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """The intervals over datasets."""
-    styles = style.line_styles_over_datasets(rows)
+    styles = style.line_styles_over_datasets(rows, _selection.names(rows, options))
     parts = {name: analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in BARS}
     table = pd.concat([part.assign(statistic=name) for name, part in parts.items()])
-    with style.context():
-        drawn = Figure(figsize=(style.TEXT_WIDTH, 0.95 + 0.26 * len(styles)))
-        axes = drawn.subplots(1, len(NAMES), sharey=True)
-        for ax, (estimator, name) in zip(axes, NAMES.items(), strict=True):
+    labels = (wrapped(line_style.label, style.NAME_WIDTH) for line_style in styles.values())
+    lines = sum(label.count("\n") + 1 for label in labels)
+    with style.context(options):
+        width = options.inches(style.TEXT_WIDTH)
+        parts_in_row = 4 if width > 4 else 2
+        height = 0.45 + (4 // parts_in_row) * (0.5 + 0.26 * max(len(styles), 0.6 * lines))
+        drawn = Figure(figsize=(width, height))
+        axes = drawn.subplots(4 // parts_in_row, parts_in_row, sharey=True)
+        for ax, (estimator, name) in zip(axes.flat, NAMES.items(), strict=True):
             plot(table[table["estimator"] == estimator], ax, styles)
             ax.set_title(f"{name} {'↓' if estimator == 'optimality_gap' else '↑'}")  # towards better values
         patches = [
@@ -58,8 +64,8 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
             for label, _, opacity in BARS.values()
         ]
         drawn.legend(handles=patches, loc="outside upper center", ncols=2, frameon=False)
-        drawn.supxlabel(f"score ({style.sample_sizes(rows)})", fontsize=7)
+        style.add_footer(drawn, f"score ({style.sample_sizes(rows)})")
     return drawn
 
 
-FIGURE = FigureKind(figure, scores=True)
+FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width"))

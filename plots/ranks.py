@@ -9,16 +9,18 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 
-from . import FigureKind, Studies, style
+from . import DEFAULTS, FigureKind, FigureOptions, style
 
 
-def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None) -> Axes:
+def plot(
+    table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles | None = None, band: bool = True
+) -> Axes:
     """Draws a table of `analysis.mean_ranks`. Tied lines are drawn one line width apart, all visible."""
     ax = style.new_axes(*style.PANEL_SIZE) if ax is None else ax
     last = table.groupby(["variant", "study"]).ngroups
     ax.set(ylabel="mean rank (1: best)", ylim=(last + 0.1, 0.9))
     for line, line_style in style.styled_lines(_separate_ties(table, _line_width(ax)), styles):
-        style.draw_line(ax, "share", line, line_style)
+        style.draw_line(ax, "share", line, line_style, band=band)
     style.set_share_axis(ax, table["share"])
     ax.set_yticks(range(1, last + 1, -(-last // 6)))
     return ax
@@ -38,10 +40,10 @@ def _line_width(ax: Axes) -> float:
     return style.RC["lines.linewidth"] * abs(high - low) / points
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """The mean ranks over datasets."""
-    table = analysis.mean_ranks(rows, style.dataset_sizes(studies))
-    return style.single_panel(plot, table, style.line_styles_over_datasets(rows), style.sample_sizes(rows))
+    table = analysis.mean_ranks(rows, style.dataset_sizes(rows))
+    return style.single_panel(plot, table, rows, options)
 
 
-FIGURE = FigureKind(figure, scores=True)
+FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width", "ylim", "smooth"), bands=("ci", "none"))

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from seqeval import analysis
 from seqeval.errors import UserError
 
-from . import FigureKind, Studies, style
+from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from ._text import wrapped
 
 COLOURS = "viridis"
+TITLE_WIDTH = 22  # characters in a line above a panel
 
 
 def plot(table: pd.DataFrame, ax: Axes | None = None, limits: tuple[float, float] | None = None) -> Axes:
@@ -30,7 +32,7 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, limits: tuple[float, float
             continue
         text = f"{value:.1f}" if table["unit"].iloc[0] == "score" else f"{value:.4g}"
         ink = "#000000" if high > low and (value - low) / (high - low) > 0.6 else "#FFFFFF"
-        ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=ink)
+        ax.text(column, row, text, ha="center", va="center", fontsize="small", color=ink)
     ax.set_xticks(range(grid.shape[1]), grid.columns)
     ax.set_yticks(range(grid.shape[0]), grid.index)
     ax.tick_params(length=0)
@@ -39,12 +41,12 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, limits: tuple[float, float
     return ax
 
 
-def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
+def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """One row of panels per dataset, with its own colour scale, and in it one panel per algorithm.
 
     Raises UserError if a study is not of the regime `stream`.
     """
-    protocols = {name: study["protocol"] for name, study in studies.items()}
+    protocols = {name: study["protocol"] for name, study in analysis.studies_of(rows).items()}
     for name, protocol in protocols.items():
         if protocol["regime"] != "stream":
             raise UserError(
@@ -54,12 +56,15 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
     table = analysis.last_points(rows[rows["phase"] == "offline"])
     table["K"] = [protocols[study]["updates_per_growth"] for study in table["study"]]
     table["gamma"] = [protocols[study]["grow_by"] for study in table["study"]]
-    datasets, variants = list(rows["dataset"].unique()), list(rows["variant"].unique())
-    longest = 0.06 * max(map(len, variants))
+    datasets, variants = (_selection.order(rows, name, options) for name in ("dataset", "variant"))
+    names = _selection.names(rows, options)
+    titles = {variant: wrapped(names.get(variant, variant), TITLE_WIDTH) for variant in variants}
+    letters = max(len(line) for title in titles.values() for line in title.split("\n"))
+    longest = 0.06 * letters
     width = 0.2 + len(variants) * max(0.4 * table["gamma"].nunique(), 0.9, longest)
-    height = 0.75 + 0.26 * table["K"].nunique()
-    with style.context():
-        size = min(style.TEXT_WIDTH, max(3.4, width)), 0.5 + height * len(datasets)
+    height = 0.75 + 0.26 * table["K"].nunique() + 0.12 * max(title.count("\n") for title in titles.values())
+    with style.context(options):
+        size = options.inches(min(style.TEXT_WIDTH, max(3.4, width))), 0.5 + height * len(datasets)
         drawn = Figure(figsize=size)
         parts = drawn.subfigures(len(datasets), 1, squeeze=False)[:, 0]
         for part, dataset in zip(parts, datasets, strict=True):
@@ -67,15 +72,19 @@ def figure(rows: pd.DataFrame, studies: Studies) -> Figure:
             axes = part.subplots(1, len(variants), sharey=True, squeeze=False)[0]
             for ax, variant in zip(axes, variants, strict=True):
                 plot(values[values["variant"] == variant], ax, (values["mean"].min(), values["mean"].max()))
-                ax.set(title=variant, xlabel="γ")
+                ax.set(title=titles[variant], xlabel="γ")
             axes[0].set_ylabel("K", rotation=0, va="center")
-            part.suptitle(f"{dataset} ({values['unit'].iloc[0]})", fontsize=8)
-        drawn.supxlabel(
+            part.suptitle(f"{names.get(dataset, dataset)} ({values['unit'].iloc[0]})", fontsize="medium")
+        style.add_footer(
+            drawn,
             f"mean of {style.seed_count(rows)} at the end of the data, colour scale per dataset\n"
             "K: updates between arrivals, γ: transitions per arrival",
-            fontsize=7,
         )
     return drawn
 
 
-FIGURE = FigureKind(figure, differ_in={"K": "protocol.updates_per_growth", "γ": "protocol.grow_by"})
+FIGURE = FigureKind(
+    figure,
+    differ_in={"K": "protocol.updates_per_growth", "γ": "protocol.grow_by"},
+    accepts=("labels", "width"),
+)

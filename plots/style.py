@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.style
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -15,17 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from seqeval import analysis, atomic_io
+from seqeval.errors import UserError, nearest, one_line
+from seqeval.figure_options import FigureOptions
 
-from . import Studies, datasets_of
-from ._text import count_range, counted
+from . import _selection
+from ._text import count_range, counted, wrapped
 
 TEXT_WIDTH = 5.5  # inches: a NeurIPS page
 PANEL_SIZE = (0.62 * TEXT_WIDTH, 2.2)  # inches: a figure with one panel, without its legend
-LEGEND_ROW = 0.17  # inches: height of one row of a legend
 
 # Okabe & Ito's palette (https://jfly.uni-koeln.de/color/), its yellow left out: too pale for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# These algorithms have the same colour in every figure.
 ALGORITHM_COLOURS = {
     "bc": COLOURS[6],
     "td3_bc": COLOURS[0],
@@ -33,16 +36,23 @@ ALGORITHM_COLOURS = {
     "awac": COLOURS[2],
     "cql": COLOURS[3],
 }
+# Colours of all other variants. The rest of the palette above, then colours of enough contrast to white that
+# are, each in turn, as far as possible from all before them, to normal and to red-green colour-blind vision.
+OTHER_COLOURS = (
+    *("#56B4E9", "#E69F00", "#771133", "#551199", "#006600", "#BB2277", "#9977FF", "#004455"),
+    *("#994422", "#9944BB", "#777700", "#77AA00", "#0044BB", "#554422", "#FF6666", "#0099BB"),
+)
 GREY, LIGHT_GREY = "#8C8C8C", "#CFCFCF"  # published runs: their mean, and single runs
-DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+LEGEND_WIDTH, NAME_WIDTH = 34, 20  # characters in a line of a legend, and of a name beside an axis
 
 RC = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "font.size": 8,  # points; all other sizes of text follow it
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
+    "legend.fontsize": "medium",
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -69,44 +79,60 @@ class LineStyle(NamedTuple):
 LineStyles = Mapping[tuple[str, str], LineStyle]  # by variant and study
 
 
+def colour_of(variant: str) -> str:
+    """The colour of a variant in every figure, whatever else is in the figure.
+
+    It depends on the name alone, so with many variants two may have the same: dashes tell them apart.
+    """
+    if variant in ALGORITHM_COLOURS:
+        return ALGORITHM_COLOURS[variant]
+    digest = hashlib.sha256(variant.encode()).digest()
+    return OTHER_COLOURS[int.from_bytes(digest[:8], "big") % len(OTHER_COLOURS)]
+
+
 def line_styles(
-    variants: Iterable[tuple[str, str]], study_labels: Mapping[str, str]
+    variants: Iterable[tuple[str, str]],
+    study_labels: Mapping[str, str],
+    names: Mapping[str, str] | None = None,
 ) -> dict[tuple[str, str], LineStyle]:
     """A style for each (variant, study): the variant determines the colour, the study's label the dash.
 
-    The label of a line is its variant, with the study's label in brackets unless that is empty. Algorithms
-    in `ALGORITHM_COLOURS` keep theirs; others take the free colours in order of first appearance. When the
-    colours are used up, the next lines take them again with the next dash.
+    The label of a line is its variant, with the study's label in brackets unless that is empty. `names` are
+    texts in place of the names of variants. Variants of one colour have different dashes.
     """
+    names = names or {}
     pairs = list(dict.fromkeys(variants))
-    names = list(dict.fromkeys(variant for variant, _ in pairs))
     dashed = list(dict.fromkeys(study_labels[study] for _, study in pairs))
-    fixed = {name: ALGORITHM_COLOURS[name] for name in names if name in ALGORITHM_COLOURS}
-    free = [colour for colour in COLOURS if colour not in fixed.values()]
-    palette = [*free, *(colour for colour in COLOURS if colour not in free)]
-    colours = {name: (colour, 0) for name, colour in fixed.items()}
-    for index, name in enumerate(name for name in names if name not in fixed):
-        rounds, place = divmod(index, len(palette))
-        colours[name] = palette[place], rounds + (place >= len(free))
+    of_colour: dict[str, list[str]] = {}
+    for variant in dict.fromkeys(variant for variant, _ in pairs):
+        of_colour.setdefault(colour_of(variant), []).append(variant)
     styles = {}
     for variant, study in pairs:
-        colour, dash = colours[variant]
-        name = study_labels[study]
-        label = f"{variant} ({name})" if name else variant
-        styles[variant, study] = LineStyle(label, colour, DASHES[(dash + dashed.index(name)) % len(DASHES)])
+        colour, name = colour_of(variant), study_labels[study]
+        label = names.get(variant, variant) + (f" ({name})" if name else "")
+        dash = of_colour[colour].index(variant) * len(dashed) + dashed.index(name)
+        styles[variant, study] = LineStyle(label, colour, DASHES[dash % len(DASHES)])
     return styles
 
 
-def line_styles_over_datasets(rows: pd.DataFrame) -> dict[tuple[str, str], LineStyle]:
+def line_styles_over_datasets(
+    rows: pd.DataFrame, names: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], LineStyle]:
     """A style for each (variant, study) of a figure over datasets, from rows or from a table of statistics.
 
-    Labels are those of `analysis.line_labels`; where they name the study, each study has its own dash.
+    Labels are those of `analysis.line_labels` with `names` in place of variants and studies; where they name
+    the study, each study has its own dash.
     """
+    names = names or {}
     pairs = analysis.variants(rows)
     labels = analysis.line_labels(pairs)
     named = any(labels[pair] != pair[0] for pair in pairs)
     styles = line_styles(pairs, {study: study if named else "" for _, study in pairs})
-    return {pair: style._replace(label=labels[pair]) for pair, style in styles.items()}
+    for pair, style in styles.items():
+        variant, study = (names.get(name, name) for name in pair)
+        label = variant if labels[pair] == pair[0] else f"{variant} ({study})"
+        styles[pair] = style._replace(label=label)
+    return styles
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -123,18 +149,22 @@ def styled_lines(table: pd.DataFrame, styles: LineStyles | None) -> Iterator[tup
             yield parts[key], style
 
 
-def draw_line(ax: Axes, x: str, line: pd.DataFrame, style: LineStyle, steps: bool = False) -> None:
-    """Draws `estimate` against the column `x`, with a band from `low` to `high`.
+def draw_line(
+    ax: Axes, x: str, line: pd.DataFrame, style: LineStyle, steps: bool = False, band: bool = True
+) -> None:
+    """Draws `estimate` against the column `x`, with a band from `low` to `high` if `band` is set.
 
     With `steps` a value holds up to the next x. A single point is drawn as a marker with a bar.
     """
     options = {"color": style.colour, "linestyle": style.dash, "label": style.label}
     if len(line) == 1:
-        ax.vlines(line[x], line["low"], line["high"], color=style.colour, linewidth=0.9)
+        if band:
+            ax.vlines(line[x], line["low"], line["high"], color=style.colour, linewidth=0.9)
         ax.plot(line[x], line["estimate"], marker="o", ms=4, **options)
         return
-    step = "post" if steps else None
-    ax.fill_between(line[x], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0, step=step)
+    if band:
+        step = "post" if steps else None
+        ax.fill_between(line[x], line["low"], line["high"], color=style.colour, alpha=0.15, lw=0, step=step)
     ax.plot(line[x], line["estimate"], drawstyle="steps-post" if steps else "default", **options)
 
 
@@ -146,13 +176,20 @@ def set_share_axis(ax: Axes, shares: pd.Series) -> None:
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def single_panel(plot: Callable[..., Axes], table: pd.DataFrame, styles: LineStyles, footer: str) -> Figure:
-    """A figure with one panel, its legend above it and a footer below it."""
-    with context():
-        figure = Figure(figsize=PANEL_SIZE)
-        handles, labels = plot(table, figure.subplots(), styles).get_legend_handles_labels()
+def single_panel(
+    plot: Callable[..., Axes], table: pd.DataFrame, rows: pd.DataFrame, options: FigureOptions
+) -> Figure:
+    """A figure over datasets with one panel, its legend above it and a footer below it."""
+    styles = line_styles_over_datasets(rows, _selection.names(rows, options))
+    with context(options):
+        figure = Figure(figsize=(options.inches(PANEL_SIZE[0]), PANEL_SIZE[1]))
+        ax = plot(table, figure.subplots(), styles, options.band != "none")
+        if options.ylim:
+            ax.set_ylim(*(options.ylim[::-1] if ax.yaxis_inverted() else options.ylim))
+        handles, labels = ax.get_legend_handles_labels()
         add_legend(figure, dict(zip(labels, handles, strict=True)), len(labels))
-        figure.supxlabel(footer, fontsize=7)
+        footer = sample_sizes(rows, interval=options.band != "none") + smoothing_text(options)
+        add_footer(figure, footer)
     return figure
 
 
@@ -165,7 +202,7 @@ def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) 
         rows = math.ceil(len(handles) / columns)
         legend = figure.legend(
             handles.values(),
-            handles,
+            [wrapped(label, LEGEND_WIDTH) for label in handles],
             loc="outside upper center",
             ncols=math.ceil(len(handles) / rows),
             frameon=False,
@@ -175,12 +212,39 @@ def add_legend(figure: Figure, handles: Mapping[str, Artist], max_columns: int) 
         if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
             break
         legend.remove()
-    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * rows)
+    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
 
 
-def sample_sizes(rows: pd.DataFrame) -> str:
+def add_title(figure: Figure, title: str) -> None:
+    """Adds a title above everything else and makes the figure higher by the title's height."""
+    letter = 0.55 * mpl.rcParams["font.size"] / 72  # inches
+    text = wrapped(title, max(int(figure.get_figwidth() / letter), 10))
+    if figure.legends:  # a title of the figure itself would lie on the legend
+        figure.legends[0].set_title(text, prop={"size": "medium"})
+    else:
+        figure.suptitle(text, fontsize="medium")
+    height = 1.5 * (text.count("\n") + 1) * mpl.rcParams["font.size"] / 72
+    figure.set_figheight(figure.get_figheight() + height)
+
+
+def add_footer(figure: Figure, text: str, size: str = "small") -> None:
+    """Adds a text below all panels, in lines that are no wider than the figure."""
+    letter = 0.56 * mpl.rcParams["font.size"] / 72  # inches
+    lines = [wrapped(line, max(int(figure.get_figwidth() / letter), 20)) for line in text.split("\n")]
+    figure.supxlabel("\n".join(lines), fontsize=size)
+    more = sum(line.count("\n") for line in lines)
+    figure.set_figheight(figure.get_figheight() + 1.3 * more * mpl.rcParams["font.size"] / 72)
+
+
+def smoothing_text(options: FigureOptions) -> str:
+    """The end of a footer: how curves were smoothed."""
+    return f", mean of the last {options.smooth} points" if options.smooth > 1 else ""
+
+
+def sample_sizes(rows: pd.DataFrame, interval: bool = True) -> str:
     """The number of datasets and seeds in a figure over datasets, as text."""
-    return f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each, 95 % intervals"
+    text = f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each"
+    return f"{text}, 95 % intervals" if interval else text
 
 
 def seed_count(rows: pd.DataFrame) -> str:
@@ -189,25 +253,43 @@ def seed_count(rows: pd.DataFrame) -> str:
     return f"{count_range(seeds.min(), seeds.max())} seed{'' if seeds.max() == 1 else 's'}"
 
 
-def dataset_sizes(studies: Studies) -> dict[str, int]:
-    """The number of transitions in each dataset of the studies."""
-    return {name: dataset["transitions"] for name, dataset in datasets_of(studies).items()}
+def dataset_sizes(rows: pd.DataFrame) -> dict[str, int]:
+    """The number of transitions in each dataset of the rows' studies."""
+    datasets = analysis.datasets_of(analysis.studies_of(rows))
+    return {name: dataset["transitions"] for name, dataset in datasets.items()}
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Saves a figure as `path`, or as both PNG and PDF if `path` ends in either. Returns the files."""
+def save(figure: Figure, path: Path, options: FigureOptions | None = None) -> list[Path]:
+    """Saves a figure as `path`, or as both PNG and PDF if `path` ends in either. Returns the files.
+
+    `options` are those that it was drawn with.
+    """
     both = path.suffix in (".png", ".pdf")
     paths = [path.with_suffix(suffix) for suffix in (".png", ".pdf")] if both else [path]
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in paths:
         # No date in the file: the same rows give the same bytes.
         metadata = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(file.suffix)
-        with context(), atomic_io.replacing(file) as partial:  # the font types are read when saving
+        with context(options), atomic_io.replacing(file) as partial:  # the font types are read when saving
             figure.savefig(partial, dpi=300, metadata=metadata, format=file.suffix[1:])
         figure.set_layout_engine("none")  # laid out once, so PNG and PDF are alike
     return paths
 
 
-def context() -> mpl.rc_context:  # type: ignore[name-defined]
-    """The settings of matplotlib in which figures are made and saved."""
-    return mpl.rc_context(RC)
+def context(options: FigureOptions | None = None) -> mpl.rc_context:  # type: ignore[name-defined]
+    """The settings of matplotlib in which figures are made and saved: ours, then those of the style."""
+    return mpl.rc_context(RC | (_style_settings(options.style) if options and options.style else {}))
+
+
+def _style_settings(name: str) -> dict[str, Any]:
+    """The settings in a style file, or in one of Matplotlib's styles. Raises UserError if there is none."""
+    if name in mpl.style.library:
+        return dict(mpl.style.library[name])
+    if not Path(name).is_file():
+        hint = nearest(name, mpl.style.available)
+        raise UserError(f"style: {name!r} is neither a file nor a style of Matplotlib{hint}")
+    try:
+        with warnings.catch_warnings(action="error"):
+            return dict(mpl.rc_params_from_file(name, use_default_template=False))
+    except (ValueError, KeyError, UserWarning, UnicodeDecodeError) as error:
+        raise UserError(f"style: {name} cannot be read: {one_line(error)}") from error

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from filelock import FileLock, Timeout
 
 from seqeval.errors import UserError
@@ -37,8 +38,8 @@ def save_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def save_tensors(path: Path, value: Any) -> None:
-    """Write a value as torch.save does, atomically."""
+def save_tensors(path: Path, value: Any) -> str:
+    """Write a value as torch.save does, atomically; return the file's digest."""
     import torch
 
     # Serialized in memory first: torch.save reports a full disk as an error like any other.
@@ -46,6 +47,12 @@ def save_tensors(path: Path, value: Any) -> None:
     torch.save(value, buffer)
     with replacing(path) as partial:
         partial.write_bytes(buffer.getbuffer())
+    return digest(buffer.getbuffer())
+
+
+def digest(content: bytes | memoryview) -> str:
+    """A 128-bit XXH3 hash: it finds damage, but is no proof against forgery."""
+    return xxhash.xxh3_128_hexdigest(content)
 
 
 @contextmanager

@@ -1,16 +1,25 @@
 """The settings of a study and of its execution: frozen dataclasses, which the command line uses too.
 
-Each raises UserError for invalid values. This module imports neither torch nor data.
+Each raises UserError for values of a wrong type, and for values that are not allowed. This module imports
+neither torch nor data.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
+from seqeval.loading import reference
 from seqeval.slicing import Interaction, Order, Schedule, Steps, Stream, size_grid
+from seqeval.sweeps import Sweep
 from seqeval.types import DataRules, Precision
+from seqeval.validation import check_fields
+
+if TYPE_CHECKING:
+    AlgorithmName = str | type  # `Study` replaces a class by its name
+else:
+    AlgorithmName = str
 
 Overlap = Literal["auto", "on", "off"]
 
@@ -56,6 +65,7 @@ class Protocol:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "protocol")
         _require_positive(self, "protocol")
         if not 0 <= self.hold_out < 1:
             raise UserError(f"protocol.hold_out: must be at least 0 and below 1, not {self.hold_out}")
@@ -96,27 +106,36 @@ class Online:
 
     steps: int = 0
     """E_on: environment steps of each agent; 0: no online phase."""
-    updates_per_step: int = 1
-    """Gradient updates after each step."""
-    mix: Literal["uniform"] | float = "uniform"
+    updates_per_step: int | None = None
+    """Gradient updates after each step (default: what the algorithm's authors use, 1 for most)."""
+    mix: Literal["uniform"] | float | None = None
     """uniform: minibatches are sampled from offline and online data together. A number between 0 and 1: the
-    share of each minibatch that is online data."""
+    share of each minibatch that is online data (default: what the algorithm's authors use, uniform for
+    most)."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "online")
         if self.steps < 0:
             raise UserError(f"online.steps: must be at least 0, not {self.steps}")
-        if self.updates_per_step < 1:
+        if self.updates_per_step is not None and self.updates_per_step < 1:
             raise UserError(f"online.updates_per_step: must be at least 1, not {self.updates_per_step}")
-        for name, default in (("updates_per_step", 1), ("mix", "uniform")):
-            if not self.steps and getattr(self, name) != default:
+        for name in ("updates_per_step", "mix"):
+            if not self.steps and getattr(self, name) is not None:
                 raise UserError(f"online.{name}: has no effect without an online phase; set online.steps")
-        if self.mix != "uniform" and not (isinstance(self.mix, float) and 0 < self.mix < 1):
+        if self.mix not in (None, "uniform") and not (isinstance(self.mix, float) and 0 < self.mix < 1):
             raise UserError(f"online.mix: must be uniform or a number between 0 and 1, not {self.mix}")
+
+    def with_defaults(self, updates_per_step: int, mix: Literal["uniform"] | float) -> Online:
+        """With an algorithm's own values where none are given."""
+        if not self.steps:
+            return self
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Online(**({"updates_per_step": updates_per_step, "mix": mix} | given))
 
     def schedule(self, size: int, window: int | None) -> Interaction:
         """The schedule of each replica after `size` transitions of offline data."""
-        share = self.mix if isinstance(self.mix, float) else None
-        return Interaction(size, self.steps, self.updates_per_step, window, share)
+        share = self.mix if isinstance(self.mix, float) and size else None
+        return Interaction(size, self.steps, self.updates_per_step or 1, window, share)
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,7 @@ class Evaluation:
     path/to/mine.py:Name."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "evaluation")
         _require_positive(self, "evaluation")
         if repeated := sorted({name for name in self.metrics if self.metrics.count(name) > 1}):
             raise UserError(f"evaluation.metrics: {', '.join(repeated)} is named more than once")
@@ -157,6 +177,7 @@ class Ray:
     """How often a job whose process or machine dies is resumed."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "ray")
         if self.gpus_per_job < 0 or (self.gpus_per_job > 1 and self.gpus_per_job % 1):
             raise UserError(f"ray.gpus_per_job: a share up to 1 or a whole number, not {self.gpus_per_job}")
         if self.retries < 0:
@@ -183,6 +204,7 @@ class Slurm:
     """Return at once instead of waiting; `seqeval status` shows the progress."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "slurm")
         if self.time_limit < 5:
             raise UserError(f"slurm.time_limit: minutes, at least 5, not {self.time_limit}")
         if self.cpus < 1 or self.gpus < 0 or self.memory <= 0:
@@ -205,6 +227,12 @@ class Execution:
     use a GPU that few replicas leave idle. All these datasets are in memory at the same time."""
     save_every: float = 60.0
     """Seconds between two checkpoints of each job."""
+    redo: tuple[str, ...] = ()
+    """Variants whose runs are removed and trained again, for an algorithm whose file has changed. If it is
+    interrupted, run the command without this flag to resume."""
+    keep_policies: bool = False
+    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`. With the built-in
+    algorithms' networks a policy of Hopper takes 0.28 MB."""
     launcher: str = "local"
     """Where the jobs run: local (this machine), ray, slurm, a launcher of an installed package, or
     path/to/mine.py:Name. Every machine must see the output directory."""
@@ -214,10 +242,12 @@ class Execution:
     """on: each job evaluates in a second process, on the CPU, while it trains. auto: on a GPU; on a CPU if
     there are more cores than jobs and evaluations take more than a few seconds; on a cluster if a job has
     more than one CPU."""
-    log: Literal["tensorboard"] | None = None
-    """tensorboard: also write scores, returns and losses for TensorBoard, to OUT/tensorboard."""
+    log: Literal["tensorboard", "wandb"] | None = None
+    """Also write scores, returns and losses for TensorBoard, to OUT/tensorboard, or for Weights & Biases, to
+    OUT/wandb and its server (with WANDB_MODE=offline not to the server)."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.jobs is not None and self.jobs < 1:
             raise UserError(f"jobs: must be at least 1, not {self.jobs}")
         if not self.save_every >= 0:
@@ -232,6 +262,13 @@ class Execution:
     def detached(self) -> bool:
         """Whether the command returns before the jobs have ended."""
         return self.launcher == "slurm" and self.slurm.detach
+
+
+def _algorithm_name(given: object) -> object:
+    """The name of a class of an algorithm, the text of a sweep; anything else unchanged."""
+    if isinstance(given, Sweep):
+        return str(given)
+    return reference(given, "seqeval.algos") if isinstance(given, type) else given
 
 
 def _require_positive(settings: Protocol | Evaluation, group: str) -> None:
@@ -267,9 +304,10 @@ class Study:
     datasets: tuple[str, ...]
     """Names (`seqeval datasets list`), paths of files (.hdf5, .h5, .npz, .pkl, .pickle), or none: no offline
     data."""
-    algorithms: tuple[str, ...]
+    algorithms: tuple[AlgorithmName, ...]
     """Names (`seqeval algorithms list`), optionally with settings: "iql:expectile=0.9,name=iql-0.9". Your own
-    algorithm: path/to/mine.py:MyAlgo, optionally with settings."""
+    algorithm: path/to/mine.py:MyAlgo, optionally with settings. Sweeps: "iql:expectile=0.5|0.7|0.9" for each
+    value, "td3_bc:random(12),alpha=log(0.5,10)" for 12 random ones. In Python also a class or a Sweep."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each; the seed also determines the order of arrival."""
     protocol: Protocol = field(default_factory=Protocol)
@@ -286,18 +324,21 @@ class Study:
     the processor supports it, to TF32 on a GPU."""
     trust_pickle: bool = False
     """Load pickles that run code while loading, such as replay buffers of Stable-Baselines3."""
+    sweep_seeds: tuple[int, ...] = ()
+    """Seeds of the variants of sweeps; none: those of `seeds`."""
 
     def __post_init__(self) -> None:
-        for name in ("datasets", "algorithms", "seeds"):
+        if isinstance(self.algorithms, list | tuple):
+            object.__setattr__(self, "algorithms", tuple(map(_algorithm_name, self.algorithms)))
+        check_fields(self)
+        for name in ("datasets", "algorithms", "seeds", "sweep_seeds"):
             values = getattr(self, name)
-            if isinstance(values, str):
-                raise UserError(f"{name}: must be a tuple: ({values!r},)")
-            if not values:
+            if not values and name != "sweep_seeds":
                 raise UserError(f"{name}: name at least one")
             if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
                 raise UserError(f"{name}: {', '.join(repeated)} is named more than once")
-        if min(self.seeds) < 0:
-            raise UserError(f"seeds: {min(self.seeds)} is negative")
+            if name.endswith("seeds") and min(values, default=0) < 0:
+                raise UserError(f"{name}: {min(values)} is negative")
         if self.online.steps and self.protocol.regime == "retrain":
             raise UserError(
                 "online.steps: protocol.regime retrain trains a separate agent for each size, so there is no "

@@ -9,9 +9,24 @@ from collections.abc import Iterable
 class UserError(Exception):
     """An error that the user can correct. Its message is one line: what is wrong, where, and what to do.
 
-    The command line prints the line and exits with code 2. Every other exception is a bug and keeps its
-    traceback.
+    The command line prints the line and exits with code 2. Every exception other than this and `PluginError`
+    is a bug and keeps its traceback.
     """
+
+
+class PluginError(Exception):
+    """The code of a plug-in or of an environment raised an exception while a study ran.
+
+    The message holds the frames of the traceback that lie in that code; `traceback` is the whole of it. The
+    command line prints the message and exits with code 3.
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message, traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

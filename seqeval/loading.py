@@ -28,6 +28,8 @@ from typing import Any
 
 from seqeval.errors import UserError, nearest
 
+_executed: dict[str, tuple[ModuleType, str]] = {}  # by file: its module, and the sha256 of what was executed
+_loading: set[str] = set()  # files that are being executed
 _PATH = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]*\.py)(?::|$)")
 
 
@@ -97,10 +99,38 @@ def load(kind: Kind, name: str) -> Any:
     return value
 
 
+def reference(cls: type, package: str) -> str:
+    """The name of a class for `load`: that of a built-in one in `package`, otherwise path/to/file.py:Name.
+
+    Raises UserError if no other process could find the class by such a name.
+    """
+    parent, _, file = cls.__module__.rpartition(".")
+    if parent == package:
+        return f"{file}:{cls.__name__}" if hasattr(sys.modules[cls.__module__], "names") else file
+    if "." in cls.__qualname__:
+        raise UserError(
+            f"class {cls.__qualname__}: is defined inside a function or another class, where other processes "
+            "cannot find it; move it to the top level of its file"
+        )
+    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if path is None or not Path(path).is_file():
+        raise UserError(
+            f"class {cls.__name__}: is defined in a notebook or an interactive session, where the processes "
+            "that run jobs cannot find it; write it to a file, for example with %%writefile mine.py in its "
+            f"cell, and name it 'mine.py:{cls.__name__}'"
+        )
+    return f"{Path(path).resolve()}:{cls.__name__}"
+
+
 def split_path(name: str) -> tuple[str, str] | None:
     """The absolute path and what follows the colon in `path/to/file.py:Name`; None for any other name."""
     found = _PATH.match(name)
     return (str(Path(found[1]).expanduser().resolve()), name[found.end() :]) if found else None
+
+
+def is_built_in(kind: Kind, name: str) -> bool:
+    """Whether a name is that of a built-in object; nothing is imported for this."""
+    return split_path(name) is None and name.partition(":")[0] in _files(kind)
 
 
 def is_family(kind: Kind, file: str) -> bool:
@@ -118,20 +148,24 @@ def refuse_shadowed(kind: Kind, name: str) -> None:
         )
 
 
-@cache
-def load_file(file: str) -> tuple[ModuleType, str]:
-    """The module of a file, executed once per process, and the sha256 of the code that was executed.
+def load_file(file: str) -> ModuleType:
+    """The module of a file, which is executed once per process.
 
     `file` is an absolute path. Raises UserError if the file cannot be read or raises an exception.
     """
-    try:
-        source = Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
+    if file in _executed:
+        return _executed[file][0]
+    if file in _loading:
+        raise UserError(
+            "a study runs while the file of its algorithm is loaded; in a script, call run and rows under "
+            "`if __name__ == '__main__':`"
+        )
+    source = _source(file)
     stem = re.sub(r"\W", "_", Path(file).stem)
     module = ModuleType(f"seqeval_plugin_{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses and pickle look it up there
+    _loading.add(file)
     try:
         # importlib would use stale bytecode if a file of the same size was saved a moment ago.
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
@@ -143,13 +177,32 @@ def load_file(file: str) -> tuple[ModuleType, str]:
             lines = [error.lineno]
         location = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"{location}: {one_line(error)}") from error
-    return module, hashlib.sha256(source).hexdigest()
+    finally:
+        _loading.remove(file)
+    _executed[file] = module, hashlib.sha256(source).hexdigest()
+    return module
 
 
 def code_sha256(name: str) -> str | None:
-    """The sha256 of the code that `path/to/file.py:Name` was loaded from; None for any other name."""
-    path = split_path(name)
-    return load_file(path[0])[1] if path else None
+    """The sha256 of the code of `path/to/file.py:Name`; None for any other name.
+
+    The code is what this process has executed, otherwise what the file holds now; it is not executed for
+    this. Raises UserError if the file cannot be read.
+    """
+    if (path := split_path(name)) is None:
+        return None
+    file = path[0]
+    return _executed[file][1] if file in _executed else hashlib.sha256(_source(file)).hexdigest()
+
+
+def _source(file: str) -> bytes:
+    try:
+        path = Path(file)
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or a device may have no end
+            raise UserError(f"{file}: not a file; check the path in path/to/file.py:Name")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
 
 
 def one_line(error: BaseException) -> str:
@@ -194,7 +247,7 @@ def _load_registered(kind: Kind, name: str, values: list[str]) -> Any:
 
 
 def _load_from_file(kind: Kind, file: str, name: str) -> Any:
-    module, _ = load_file(file)
+    module = load_file(file)
     if name not in vars(module):
         defined = kind.defined_in(module)
         raise UserError(

@@ -3,25 +3,25 @@
 The name of an algorithm is that of its file in `seqeval.algos` (`iql`), that of a member of a family there
 (`sb3:SAC`), `path/to/file.py:MyAlgo` for a class in a file of yours, or a name that an installed package
 registers in the entry-point group `seqeval.algorithms`. A variant adds settings to such a name:
-`iql:expectile=0.9,name=iql-0.9`.
+`iql:expectile=0.9,name=iql-0.9`; a sweep stands for many variants (`sweeps`).
 """
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from itertools import chain
+from typing import Any, get_type_hints
 
-from seqeval import loading
+from seqeval import loading, sweeps
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
 from seqeval.replicated import replicate
+from seqeval.validation import convert
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
-RESERVED = ("algorithm", "code", "name")  # keys stored or given next to the settings of a variant
+RESERVED = ("algorithm", "code", "name", "sweep")  # keys stored or given next to the settings of a variant
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Variant:
     name: str
     algorithm: str
     config: Config
+    sweep: str | None = None  # the name of the sweep that it belongs to
 
     def settings(self) -> dict[str, Any]:
         """As plain values, for the study directory; for a class in a file also the sha256 of its code."""
         sha256 = loading.code_sha256(self.algorithm)
         code = {"code": sha256} if sha256 else {}
-        return {"algorithm": self.algorithm, **code, "config": asdict(self.config)}
+        sweep = {} if self.sweep is None else {"sweep": self.sweep}
+        return {"algorithm": self.algorithm, **code, **sweep, "config": asdict(self.config)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its settings: a new process must load the file before it can unpickle its classes."""
@@ -96,11 +98,13 @@ def config_fault(found: type[Algorithm]) -> str | None:
         return f"its Config must construct without arguments, but raises {loading.one_line(error)}"
     for field in fields(config):
         try:
-            _typed(getattr(values, field.name), hints[field.name])
-        except ValueError:
+            convert(getattr(values, field.name), hints[field.name])
+        except ValueError as error:  # a Config with a __post_init__ of its own
+            return f"its Config's {field.name} {error}"
+        except TypeError:
             return (
-                f"its Config's {field.name} = {getattr(values, field.name)!r} does not match its type, or "
-                "it is not one of the types bool, int, float, str, Literal, a tuple of these, these | None"
+                f"its Config's {field.name} is of the type {field.type}; use bool, int, float, str, Literal, "
+                "a tuple of these, these | None"
             )
     return None
 
@@ -119,7 +123,7 @@ def parse(text: str) -> Variant:
     config, hints = found.Config(), get_type_hints(found.Config)
     types = {field.name: hints[field.name] for field in fields(config)}
     values: dict[str, str] = {}
-    for item in re.split(r",(?![^(]*\))", settings) if settings else []:
+    for item in sweeps.ITEMS.split(settings) if settings else []:
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"algorithm {text!r}: {item!r} is not of the form key=value (tuples: key=(8,8))")
@@ -132,12 +136,7 @@ def parse(text: str) -> Variant:
             )
         values[key] = value
     path = loading.split_path(text)
-    name = values.pop("name", path[1].removesuffix(":") if path else text)
-    if not 0 < len(name) <= MAX_NAME_LENGTH:
-        raise UserError(
-            f"algorithm {text!r}: the name of a variant must have 1 to {MAX_NAME_LENGTH} characters; "
-            "set one with name=…"
-        )
+    name = _checked_name(text, values.pop("name", path[1].removesuffix(":") if path else text))
     try:
         changes = {key: parse_value(key, value, types[key]) for key, value in values.items()}
         return Variant(name, algorithm, replace(config, **changes))
@@ -145,34 +144,74 @@ def parse(text: str) -> Variant:
         raise UserError(f"algorithm {text!r}: {error}") from None
 
 
+def _checked_name(text: str, name: str) -> str:
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise UserError(
+            f"algorithm {text!r}: the name of a variant must have 1 to {MAX_NAME_LENGTH} characters; "
+            "set one with name=…"
+        )
+    return name
+
+
+def expand(text: str) -> list[Variant]:
+    """The variants of a sweep such as `iql:expectile=0.5|0.7`, or the one variant of any other text.
+
+    Raises UserError as `parse` does, and for an invalid sweep.
+    """
+    algorithm, settings = split(text)
+    items = sweeps.ITEMS.split(settings) if settings else []
+    found = sweeps.candidates(text, items, find(algorithm).Config.ranges, algorithm)
+    if found is None:
+        return [parse(text)]
+    start = text[: len(text) - len(settings)]  # "iql:"
+    path = loading.split_path(start)
+    sweep = (path[1] if path else start).removesuffix(":")
+    for item in items:
+        if item.startswith("name="):
+            sweep = item.removeprefix("name=")
+    variants = []
+    for candidate in found:
+        given = ",".join(f"{key}={value}" for key, value in candidate.values.items())
+        variant = parse(f"{start}{given}")
+        variants.append(replace(variant, name=_checked_name(text, f"{sweep}:{candidate.label}"), sweep=sweep))
+    return variants
+
+
 def parse_all(texts: Sequence[str]) -> list[Variant]:
     """The variants of a study. Raises UserError if two have the same name."""
     variants: dict[str, Variant] = {}
-    for variant in map(parse, texts):
+    for variant in chain.from_iterable(map(expand, texts)):
         if variant.name in variants:
             raise UserError(f"algorithms: two variants are named {variant.name!r}; rename one with name=…")
         variants[variant.name] = variant
     return list(variants.values())
 
 
-def restore(name: str, settings: dict[str, Any]) -> Variant:
-    """The variant whose `settings` these are, possibly read back from JSON.
-
-    Raises UserError if the algorithm no longer exists or has changed.
-    """
+def refuse_changed(name: str, settings: dict[str, Any]) -> None:
+    """Raises UserError if the code of a variant is not that of its recorded settings. Executes nothing."""
     algorithm = settings["algorithm"]
-    config_class = find(algorithm).Config
     if settings.get("code") != loading.code_sha256(algorithm):
         file = algorithm.rpartition(":")[0]
         raise UserError(f"{name}: {file} has changed since the study started; restore the earlier file")
+
+
+def restore(name: str, settings: dict[str, Any]) -> Variant:
+    """The variant whose `settings` these are, possibly read back from JSON.
+
+    Raises UserError if the algorithm no longer exists or has changed; a changed file is not executed.
+    """
+    algorithm = settings["algorithm"]
+    refuse_changed(name, settings)
+    config_class = find(algorithm).Config
+    refuse_changed(name, settings)  # it may have been changed while it was read
     hints = get_type_hints(config_class)
     try:
-        values = {key: _typed(value, hints[key]) for key, value in settings["config"].items()}
-    except (KeyError, ValueError) as error:
+        values = {key: convert(value, hints[key]) for key, value in settings["config"].items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{name}: {algorithm!r} no longer has the settings that the study recorded"
         ) from error
-    return Variant(name, algorithm, config_class(**values))
+    return Variant(name, algorithm, config_class(**values), settings.get("sweep"))
 
 
 def parse_value(key: str, text: str, kind: Any) -> Any:
@@ -184,31 +223,6 @@ def parse_value(key: str, text: str, kind: Any) -> Any:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError):
             value = text  # a word without quotes
-        return _typed(value, kind)
-    except ValueError:
-        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-        raise UserError(f"{key} must be {wanted}, not {text!r}") from None
-
-
-def _typed(value: Any, kind: Any) -> Any:
-    """The value converted to its type: a list to a tuple, an int to a float. Raises ValueError."""
-    if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        items = get_args(kind)
-        if items[-1] is Ellipsis:
-            items = (items[0],) * len(value)
-        return tuple(_typed(part, item) for part, item in zip(value, items, strict=True))
-    if get_origin(kind) is Literal and any(value == c and type(value) is type(c) for c in get_args(kind)):
-        return value
-    if get_origin(kind) in (Union, UnionType):
-        for choice in get_args(kind):
-            try:
-                return _typed(value, choice)
-            except ValueError:
-                continue
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind not in (bool, int, float, str, NoneType):
-        raise ValueError(f"{kind} is not a type for a setting")
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is of another type")
-    return value
+        return convert(value, kind)
+    except ValueError as error:
+        raise UserError(f"{key} {error}") from None

@@ -16,6 +16,11 @@ from seqeval.algorithm import Algorithm, Noise, Sampling, SingleAlgorithm
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
+DECLARATIONS = (  # of a class, which the class of its replicas shares
+    *("Config", "action_spaces", "learns_offline", "learns_online", "needs_episodes", "updates_per_step"),
+    *("mix", "check_data"),
+)
+
 
 class Replicated(Algorithm):
     """One `SingleAlgorithm` per seed, updated one after the other.
@@ -45,6 +50,10 @@ class Replicated(Algorithm):
     @property
     def sampling(self) -> Sampling:
         return self._agents[0].sampling
+
+    def start_online(self) -> None:
+        for agent in self._agents:
+            agent.start_online()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         metrics = []
@@ -119,12 +128,24 @@ class Replicated(Algorithm):
         replicas = [replica for state in states for replica in state["replicas"]]
         self.load_state_dict({"updates": states[0]["updates"], "replicas": replicas})
 
+    def policy_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "replicas": [agent.policy_dict() for agent in self._agents]}
+
+    def policy_of(self, replica: int) -> dict[str, Any]:
+        policy = self._agents[replica].policy_dict()
+        return copy.deepcopy({"updates": self.updates, "replicas": [policy]})
+
+    def load_policy_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for agent, policy in zip(self._agents, state["replicas"], strict=True):
+            agent.load_policy_dict(copy.deepcopy(policy))
+
 
 @cache
 def replicate(single: type[SingleAlgorithm]) -> type[Algorithm]:
     """The `Algorithm` of R instances of `single`, with its name, module, docstring and config."""
     names = {"__module__": single.__module__, "__doc__": single.__doc__, "__qualname__": single.__qualname__}
-    same = {name: getattr(single, name) for name in ("Config", "action_spaces", "learns_online")}
+    same = {name: getattr(single, name) for name in DECLARATIONS}
     return type(single.__name__, (Replicated,), {**names, **same, "single": single})
 
 

@@ -105,6 +105,10 @@ class Schedule(Protocol):
     def updates(self) -> int:
         """The total number of updates."""
 
+    @property
+    def window(self) -> int | None:
+        """Only the newest so many visible transitions may be sampled; None: all of them."""
+
     def points(self, count: int, every: int | None) -> list[tuple[int, int]]:
         """The points at which rows are due."""
 

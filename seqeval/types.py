@@ -186,6 +186,7 @@ class Batch:
     returns_to_go_mask: Tensor | None = None  # (R, B): 0 until the rest of the episode is visible
     rows: Tensor | None = None  # (R, B) int64: rows of the dataset, from N on of the online transitions
     steps: Tensor | None = None  # (R, B) int64, n-step: transitions summed, at most n
+    times: Tensor | None = None  # (R, B) int64: the steps of the episode that come before
     mask: Tensor | None = None  # (R, B, L), sequences: 0 behind the last visible transition of the episode
 
 

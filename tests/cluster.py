@@ -56,9 +56,15 @@ def silent() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def run(study: Study, out: Path, console: Console | None = None, **options: Any) -> pd.DataFrame:
+def run(
+    study: Study,
+    out: Path,
+    console: Console | None = None,
+    on_row: Callable[[Row], None] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Runs a study, silently and in this process unless the options of `Execution` say otherwise."""
-    return seqeval.run(study, out, _execution(options), console or silent())
+    return seqeval.run(study, out, _execution(options), console or silent(), on_row)
 
 
 def rows(study: Study, out: Path, console: Console | None = None, **options: Any) -> Iterator[Row]:

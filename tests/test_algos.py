@@ -11,10 +11,11 @@ import reference
 import torch
 from seqeval.algos import _fast_cpu
 from torch.utils.flop_counter import FlopCounterMode
+from training_setup import SMALL
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
-from seqeval.replay.indices import draw_noise
+from seqeval.check.subject import Subject
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector
 
@@ -25,35 +26,19 @@ NAMES = [name for name in plugins.names() if ":" not in name]
 
 def make(name: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
     found = plugins.find(name)
-    config = replace(found.Config(), **({"batch_size": 16, "hidden": (24, 20)} | changes))
+    config = replace(found.Config(), **({"batch_size": 16} | SMALL.get(name, {"hidden": (24, 20)}) | changes))
     return found(SPEC, config, seeds, 100, torch.device("cpu"))
 
 
 def batches(algorithm: Algorithm, count: int) -> list[Batch]:
     """Random batches; a replica's part depends on its seed only."""
-    size, made = algorithm.config.batch_size, []
-    for update in range(count):
-        rngs = [stream(seed, "test", update) for seed in algorithm.seeds]
-
-        def tensor(draw, rngs=rngs):
-            return torch.from_numpy(np.stack([draw(rng) for rng in rngs])).to(torch.get_default_dtype())
-
-        made.append(
-            Batch(
-                observations=tensor(lambda r: r.standard_normal((size, 5))),
-                actions=tensor(lambda r: r.uniform(-1, 1, (size, 2))),
-                rewards=tensor(lambda r: r.standard_normal(size)),
-                next_observations=tensor(lambda r: r.standard_normal((size, 5))),
-                terminated=tensor(lambda r: r.random(size) < 0.3),
-                noise={k: tensor(lambda r, n=n: draw_noise(n, 1, r)[0]) for k, n in algorithm.noise.items()},
-            )
-        )
-    return made
+    subject = Subject(type(algorithm), algorithm.config, "continuous")
+    return [subject.batch(algorithm, update) for update in range(count)]
 
 
 def of_replica(batch: Batch, replica: int) -> dict[str, np.ndarray]:
-    fields = ("observations", "actions", "rewards", "next_observations", "terminated")
-    values = {field: getattr(batch, field) for field in fields} | batch.noise
+    values = {name: value for name, value in vars(batch).items() if name != "noise" and value is not None}
+    values |= batch.noise
     return {name: value[replica].numpy() for name, value in values.items()}
 
 
@@ -188,12 +173,12 @@ def test_an_update_does_not_change_its_batch(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_flops_equal_those_that_torch_counts(name: str, float64: None) -> None:
     algorithm = make(name)
-    steps = batches(algorithm, 4)
+    steps = batches(algorithm, 2 * (algorithm.period or 1))
     with FlopCounterMode(display=False) as counter:
         for batch in steps:
             algorithm.update(batch)
     module = importlib.import_module(f"seqeval.algos.{name}")
-    assert counter.get_total_flops() == len(SEEDS) * 4 * module.flops(SPEC, algorithm.config)
+    assert counter.get_total_flops() == len(SEEDS) * len(steps) * module.flops(SPEC, algorithm.config)
 
 
 def test_td3_bc_updates_the_actor_at_every_second_update_only() -> None:

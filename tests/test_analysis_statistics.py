@@ -207,6 +207,40 @@ def test_mean_ranks_match_hand_computed_values() -> None:
     }
 
 
+def test_mean_ranks_of_level_runs_are_in_the_middle() -> None:
+    """The means differ (4 and 3), but a run of either line is better half of the time."""
+    runs = {
+        ("d", v, s): {10: x} for v, xs in {"a": (2.0, 6.0), "b": (3.0, 3.0)}.items() for s, x in enumerate(xs)
+    }
+    table = analysis.mean_ranks(rows(runs), {"d": 10})
+    assert table[["variant", "estimate"]].to_numpy().tolist() == [["a", 1.5], ["b", 1.5]]
+    assert table.iloc[0][["low", "high"]].tolist() == [1, 2]  # seed 1 drawn twice, seed 0 drawn twice
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda seeds: st.lists(  # by line, dataset and seed
+            st.lists(st.lists(st.floats(-9, 9), min_size=seeds, max_size=seeds), min_size=3, max_size=3),
+            min_size=2,
+            max_size=5,
+        )
+    )
+)
+@settings(max_examples=60)
+def test_a_mean_rank_lies_inside_its_interval_and_all_add_up(scores: list[list[list[float]]]) -> None:
+    runs = {
+        (dataset, str(line), seed): {10: value}
+        for line, of_line in enumerate(scores)
+        for dataset, values in zip("def", of_line, strict=True)
+        for seed, value in enumerate(values)
+    }
+    table = analysis.mean_ranks(rows(runs), dict.fromkeys("def", 10), repetitions=300)
+    assert (table["low"] <= table["estimate"] + 1e-9).all()
+    assert (table["estimate"] <= table["high"] + 1e-9).all()
+    lines = len(scores)
+    assert table["estimate"].sum() == pytest.approx(lines * (lines + 1) / 2)
+
+
 def test_samples_to_level_match_hand_computed_values() -> None:
     found = rows({("d", "a", 0): {2: 0.0, 6: 10.0, 10: 20.0}, ("d", "a", 1): {2: 0.0, 6: 10.0, 10: 40.0}})
     (line,) = curves.samples_to_level(found, level=5).to_dict("records")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from contract_examples import WORKING, make_examine
+from training_setup import SMALL
 
 from seqeval import check, cli, plugins
 from seqeval.errors import UserError
@@ -28,7 +29,8 @@ class RaisesWhenBuilt(Good):
 
 @pytest.mark.parametrize("name", [name for name in plugins.names() if ":" not in name])
 def test_every_built_in_algorithm_passes(name: str) -> None:
-    results = list(check.examine(f"{name}:hidden=(24,20)"))
+    settings = SMALL.get(name, {"hidden": (24, 20)})
+    results = list(check.examine(f"{name}:{','.join(f'{key}={value}' for key, value in settings.items())}"))
     assert [result.name for result in results] == list(check.RULES)
     assert all(result.status == "ok" and not result.message for result in results), results
 

@@ -25,6 +25,13 @@ class ForgetsThePolicy(Good):
 """,
         {"resumes_exactly"},
     ),
+    "NamesTheWrongPolicyParts": (
+        """
+class NamesTheWrongPolicyParts(Good):
+    policy_parts = ()
+""",
+        {"policies_act_alike"},
+    ),
     "SingleForgetsTheOptimizer": (
         """
 class SingleForgetsTheOptimizer(GoodSingle):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import random
 import re
 import shutil
 import warnings
@@ -16,13 +17,14 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import CommandResult, Seqeval, refused
 
 from seqeval import Evaluation, Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
 from seqeval.execution.driver import JobsFailed
 from seqeval.execution.launchers import local
-from seqeval.execution.storage import frame
+from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure
 from seqeval.training.agents import Agents
 from seqeval.types import Row
@@ -463,6 +465,30 @@ def test_loading_a_policy_that_does_not_exist_is_refused(
         load_policy(finished_once, *run)
 
 
+def test_a_damaged_policy_is_refused_whichever_byte_is_wrong(finished_once: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(finished_once, out)
+    file = StudyDirectory(out).run("pendulum-replay", "bc", 0).policy
+    content, rng = file.read_bytes(), random.Random(0)
+    for place in rng.sample(range(len(content)), 60):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.randrange(8)
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"policy\.pt: damaged, .* remove its folder and run the study"):
+            load_policy(out, "pendulum-replay", "bc", 0)
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1], {"updates": 1, "agent": 3}, {"updates": "x"}])
+def test_a_file_of_other_content_is_no_policy(finished_once: Path, tmp_path: Path, content: object) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(finished_once, out)
+    run = StudyDirectory(out).run("pendulum-replay", "bc", 0)
+    torch.save(content, run.policy)
+    run.finished_record.write_text(json.dumps({"rows_bytes": run.rows.stat().st_size}))
+    with pytest.raises(UserError, match=r"policy\.pt: (damaged|holds no policy)"):
+        load_policy(out, "pendulum-replay", "bc", 0)
+
+
 # --- seqeval plot and export ---
 
 
@@ -603,7 +629,7 @@ def test_an_invalid_command_has_exit_code_2(seqeval: Seqeval, arguments: list[st
         (("--env", "Hopper-v4"), ("'pendulum-replay'", "Hopper-v4", "--env")),
         (("--algorithms", "iqll"), ("'iqll'", "did you mean 'iql'")),
         (("--algorithms", "bc:droput=0"), ("'droput'", "did you mean 'dropout'")),
-        (("--algorithms", "bc:dropout=much"), ("dropout must be float",)),
+        (("--algorithms", "bc:dropout=much"), ("dropout must be a number, not 'much'",)),
         (("--algorithms", "bc:batch_size=0"), ("batch_size must be at least 1",)),
         (("--algorithms", "bc", "iql:name=bc"), ("two variants are named 'bc'",)),
         (("--algorithms",), ("algorithms: name at least one",)),
@@ -729,5 +755,5 @@ def test_a_full_disk_is_reported_in_one_line(
 
 
 def test_a_string_instead_of_a_tuple_of_datasets_is_refused() -> None:
-    with pytest.raises(UserError, match=r"datasets: must be a tuple: \('pendulum-replay',\)"):
+    with pytest.raises(UserError, match=r"datasets: must be a tuple of str.*write \('pendulum-replay',\)"):
         Study("pendulum-replay", ("bc",))

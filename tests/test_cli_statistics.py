@@ -87,9 +87,9 @@ def test_a_new_figure_is_a_new_file(
     (tmp_path / "more" / "wins.py").write_text(
         "from matplotlib.figure import Figure\n"
         "from seqeval.plots import FigureKind\n"
-        "def figure(rows, studies):\n"
+        "def figure(rows, options):\n"
         "    drawn = Figure()\n"
-        "    drawn.suptitle(f'{len(rows)} rows of {list(studies)}')\n"
+        "    drawn.suptitle(f'{len(rows)} rows of {list(rows.study.unique())}')\n"
         "    return drawn\n"
         "FIGURE = FigureKind(figure)\n"
     )
@@ -166,7 +166,7 @@ def test_curves_show_incomplete_seeds_unless_these_are_left_out(
 
 def test_the_table_is_printed_as_markdown_by_default(seqeval: Seqeval, finished: Path) -> None:
     rows = made_up.rows(study="run")
-    expected, _ = tables.collect(results.read("table", [finished])[0])
+    expected, _ = tables.collect(results.read("table", [finished]))
     ended = seqeval("table", finished)
     assert ended == (0, tables.markdown(expected), "")
     assert seqeval("table", finished, "--format", "latex").out == tables.latex(expected)

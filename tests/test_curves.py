@@ -12,6 +12,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from seqeval.plots import curves, style
 
+from seqeval import analysis
+
 DATASETS = {
     "one": {
         "env_id": "One-v0",
@@ -60,7 +62,8 @@ def rows(
 
 
 def draw(rows: pd.DataFrame, datasets: dict[str, Any] = DATASETS, published: Any = None) -> Figure:
-    return curves.figure(rows, {"s": {"datasets": datasets}}, published)
+    studies = {name: {"datasets": datasets} for name in rows["study"]}
+    return curves.figure(analysis.with_studies(rows, studies), published=published)
 
 
 def legend(figure: Figure) -> list[str]:

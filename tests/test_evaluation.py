@@ -21,10 +21,18 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Policies:
-    """Policies that are one function of all observations."""
+    """Policies that are one function of all observations, and that are asked for some target returns."""
 
     seeds: tuple[int, ...]
     act: Act
+    target_returns: tuple[float, ...] = ()
+
+    def start_episodes(self, count: int, target: int = 0) -> None:
+        assert count == EPISODES or count == 2
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: None) -> np.ndarray:
+        assert rewards.shape == observations.shape[:2]
+        return self.act(observations)
 
 
 def lengths_of(seed: int, samples: int) -> list[int]:

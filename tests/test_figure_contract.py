@@ -8,20 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import made_up
+import pandas as pd
 import pytest
 from conftest import Seqeval, refused
 from matplotlib.figure import Figure
 from seqeval.plots import FigureKind, find, names
 
+from seqeval import analysis, load, plots
 from seqeval.errors import UserError
 
 SOURCE = """
 from matplotlib.figure import Figure
 from seqeval.plots import FigureKind
 
-def figure(rows, studies):
+def figure(rows, options):
     drawn = Figure()
-    drawn.suptitle(f"{len(rows)} rows of {list(studies)}")
+    drawn.suptitle(f"{len(rows)} rows of {rows['study'].iloc[0]}")
     return drawn
 
 WINS = FigureKind(figure)
@@ -98,23 +100,51 @@ def test_a_name_that_is_defined_twice_is_refused(register: Callable[..., None]) 
 
 
 def test_rows_are_prepared_as_the_figure_declares() -> None:
-    def draw(rows: object, studies: object) -> Figure:
+    def draw(rows: object) -> Figure:
         return Figure()
 
     rows = made_up.rows(points=(1000, made_up.SIZE, made_up.SIZE + 100))
-    studies = made_up.studies(rows)
+    rows = analysis.with_studies(rows, made_up.studies(rows))
     torn = rows[(rows["seed"] > 0) | (rows["samples"] < made_up.SIZE)]
-    as_is, notes = FigureKind(draw, complete=False).prepare(torn, studies)
+    as_is, notes = FigureKind(draw, complete=False).prepare(torn)
     assert len(as_is) == len(torn)
     assert len(notes) == 6
     with pytest.raises(UserError, match="--leave-out-incomplete"):
-        FigureKind(draw).prepare(torn, studies)
-    kept, notes = FigureKind(draw).prepare(torn, studies, leave_out=True)
+        FigureKind(draw).prepare(torn)
+    kept, notes = FigureKind(draw).prepare(torn, leave_out=True)
     assert set(kept["seed"]) == {1, 2}
     assert len(notes) == 6
-    scored, notes = FigureKind(draw, scores=True).prepare(rows, studies)
+    scored, notes = FigureKind(draw, scores=True).prepare(rows)
     assert set(scored["phase"]) == {"offline"}
     assert notes == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_figure_draws_what_load_returns(name: str, tmp_path: Path) -> None:
+    parts = [made_up.rows(study=study) for study in ("K1", "K4")]
+    paths = [
+        made_up.write(tmp_path, part, updates_per_growth=k) for part, k in zip(parts, (1, 4), strict=True)
+    ]
+    rows = load(map(str, paths))
+    assert rows["study"].unique().tolist() == ["K1", "K4"]
+    assert plots.draw(rows, name).axes
+    if name != "sensitivity":  # which needs several studies
+        assert plots.draw(load(paths[0]), name).axes
+        assert plots.draw(rows[rows["study"] == "K4"], name).axes
+
+
+def test_what_draw_leaves_out_is_a_warning_and_what_it_cannot_draw_an_error(tmp_path: Path) -> None:
+    whole = made_up.rows()
+    torn = load(made_up.write(tmp_path, whole[(whole["seed"] > 0) | (whole["samples"] < made_up.SIZE)]))
+    with pytest.raises(UserError, match="statistics need every seed"):
+        plots.draw(torn, "ranks")
+    with pytest.warns(UserWarning, match="one, bc, seed 0: ends at n = 2000, others at 3000"):
+        assert plots.draw(torn, "ranks", leave_out_incomplete=True).axes
+    with pytest.raises(UserError, match="ranks does not draw published runs"):
+        plots.draw(torn, "ranks", published=torn)
+    joined = pd.concat([torn, whole.assign(study="other")])
+    with pytest.raises(UserError, match=r"do not describe the study 'other'; load all studies in one call"):
+        plots.draw(joined)
 
 
 def test_published_runs_are_refused_by_figures_that_do_not_take_them(

@@ -11,22 +11,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
-    {"errors", "signals", "seeding"},
-    {"atomic_io", "loading", "slicing"},
+    {"durations", "errors", "signals", "seeding"},
+    {"atomic_io", "loading", "slicing", "sweeps", "validation", "faults"},
     {"types"},
-    {"algorithm", "config", "references", "environments"},
+    {"algorithm", "config", "figure_options", "references", "environments"},
     {"replay", "analysis", "datasets", "replicated"},
     {"plugins"},
     {"evaluation", "collect"},
     {"training"},
     {"check", "execution"},
     {"policy"},
+    {"video"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 HEAVY = (
     *("torch", "gymnasium", "pandas", "matplotlib", "h5py", "stable_baselines3", "scipy", "plotly"),
-    *("ray", "submitit", "tensorboard", "envpool"),
+    *("ray", "submitit", "tensorboard", "wandb", "envpool"),
 )
 
 
@@ -91,12 +92,16 @@ def test_algorithms_import_the_contract_only_and_the_suite_imports_no_algorithm(
 
 
 def test_the_configuration_imports_no_launcher() -> None:
-    assert parts(ROOT / "seqeval" / "config.py") == {"errors", "slicing", "types"}
+    assert parts(ROOT / "seqeval" / "config.py") == {
+        *("errors", "loading", "slicing", "sweeps", "types", "validation")
+    }
 
 
 def test_plots_import_no_torch_and_are_imported_by_the_command_line_only() -> None:
     for path in ROOT.glob("plots/**/*.py"):
-        assert parts(path) <= {"analysis", "atomic_io", "errors", "loading", "types"}, path.name
+        assert parts(path) <= {"analysis", "atomic_io", "errors", "figure_options", "loading", "types"}, (
+            path.name
+        )
     for path in ROOT.glob("seqeval/**/*.py"):
         if any(name.startswith("seqeval.plots") for name in imports(path)):
             assert path.parent.name == "cli", path.name

@@ -22,10 +22,10 @@ def test_td_target_stops_at_terminations() -> None:
     assert_equal(_losses.td_target(batch, next_value, 0.5), [[6.0, 2.0], [18.0, 24.0]])
 
 
-def test_twin_critic_loss_is_the_sum_of_two_mean_squared_errors() -> None:
+def test_ensemble_loss_is_the_sum_of_two_mean_squared_errors() -> None:
     q = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 1.0]]])
     target = torch.tensor([[1.0, 4.0], [0.0, 1.0]])
-    assert_equal(_losses.twin_critic_loss(q, target), [2.0 + 2.0, 0.5 + 0.0])
+    assert_equal(_losses.ensemble_loss(q, target), [2.0 + 2.0, 0.5 + 0.0])
 
 
 def test_expectile_loss_weighs_errors_by_their_sign() -> None:

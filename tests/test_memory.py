@@ -37,7 +37,7 @@ def high_water():
     return int(line.split()[1]) * 1024
 
 class NoCheckpoints:
-    stopping = False
+    stopping, keeps_policies = False, False
     def due(self): return False
     def finish(self, updates, agents): pass
 

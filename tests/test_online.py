@@ -24,7 +24,7 @@ from training_setup import (
     without_seconds,
 )
 
-from seqeval import environments
+from seqeval import environments, plugins
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.datasets import load
 from seqeval.errors import UserError
@@ -281,13 +281,14 @@ def test_evaluation_never_changes_training(name: str) -> None:
     assert often.outcome()[1] == seldom.outcome()[1]
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"bc"}))
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if plugins.find(name).learns_online])
 def test_agents_learn_from_online_steps(name: str) -> None:
     half = train(name, [1], online=Online(steps=20, mix=0.5), evaluation=TWO_POINTS).rows
     most = train(name, [1], online=Online(steps=20, mix=0.9), evaluation=TWO_POINTS).rows
-    assert without_seconds(half[2]) == without_seconds(most[2])  # at N
+    at_end = [next(row for row in rows if row.samples == 120) for rows in (half, most)]
+    assert without_seconds(at_end[0]) == without_seconds(at_end[1])
     assert half[-1].metrics != most[-1].metrics
-    assert all(row.metrics for row in half)
+    assert all(row.metrics for row in half if row.updates)
 
 
 def test_bc_does_not_change_online_and_its_rows_are_new_evaluations() -> None:

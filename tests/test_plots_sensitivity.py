@@ -33,9 +33,9 @@ def grid(pairs: list[tuple[int, int]] = PAIRS, **of: Any) -> tuple[pd.DataFrame,
 
 
 def draw(rows: pd.DataFrame, studies: dict[str, dict[str, Any]]) -> Figure:
-    rows, notes = sensitivity.FIGURE.prepare(rows, studies)
+    rows, notes = sensitivity.FIGURE.prepare(analysis.with_studies(rows, studies))
     assert notes == []
-    return sensitivity.figure(rows, studies)
+    return sensitivity.figure(rows)
 
 
 def texts(ax: Any) -> dict[tuple[int, int], str]:
@@ -145,8 +145,9 @@ def test_a_single_study_a_repeated_pair_and_another_regime_are_refused() -> None
         UserError, match="give several study directories, one for each combination of K and γ"
     ):
         draw(rows[rows["study"] == "K1-gamma8"], one)
+    again = rows[rows["study"] == "K1-gamma8"].assign(study="again")
     with pytest.raises(UserError, match="K1-gamma8 and again both have K = 1, γ = 8"):
-        draw(rows, studies | {"again": studies["K1-gamma8"]})
+        draw(pd.concat([rows, again]), studies | {"again": studies["K1-gamma8"]})
     for name in studies:
         change(studies, name, "protocol", "regime", "retrain")
     with pytest.raises(UserError, match="K1-gamma8 is of the regime retrain, which has no K and γ"):

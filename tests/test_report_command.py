@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import sys
@@ -105,10 +106,25 @@ def test_an_algorithm_whose_file_changed_has_a_remark_instead_of_a_command(tmp_p
     file.write_text(PLUGIN)
     described = resolve(Study(datasets=("pendulum-replay",), algorithms=(f"{file}:Mine",))).describe()
     file.write_text(PLUGIN + "\n# changed\n")
-    loading.load_file.cache_clear()
+    loading._executed.clear()
     rerun = reporting._rerun(described, "s")
     assert rerun.command is None
     assert "mine.py has changed since the study started" in rerun.remarks[0]
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit('imported')", PLUGIN])
+def test_a_file_that_a_study_names_is_not_imported(tmp_path: Path, code: str) -> None:
+    file, target = tmp_path / "foreign.py", tmp_path / "made"
+    file.write_text(f"import os; os.mkdir({str(target)!r})\n{code}\n")
+    described = resolve(STUDIES["defaults"]).describe()
+    config = {"words": "b", "hidden": [8], "limit": None}
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    described["algorithms"] = {"m": {"algorithm": f"{file}:Mine", "code": sha256, "config": config}}
+    command = reporting.rerun_command(described, "s")
+    assert f"{file}:Mine:words='b',hidden=(8,),limit=None,name=m" in shlex.split(command)
+    described["algorithms"]["m"]["config"] = {"words": "it's"}
+    assert "cannot express" in reporting._rerun(described, "s").remarks[0]
+    assert not target.exists()
 
 
 # --- seqeval report ---

@@ -6,6 +6,7 @@ seqeval/execution/launchers/slurm.py says what these tests show about Slurm and 
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import sys
@@ -132,7 +133,7 @@ def test_a_job_at_its_time_limit_is_saved_requeued_and_resumed(
     assert differences()(expected, out) == []
     assert sorted(found) == points(expected)
     assert len(found) == ROWS / 2
-    (log,) = [path.read_text() for path in (out / "slurm").glob("*_log.out")]
+    (log,) = [path.read_text() for path in (out / "slurm").glob("*/*_log.out")]
     assert log.count("Requeued job") == 1
     assert log.count("Job completed successfully") == 1
     assert DriverState.read(out) == DriverState()
@@ -243,9 +244,11 @@ def test_the_options_reach_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         partition="gpu", time_limit=90, gpus=1, memory=8, more=("account=me", "--exclusive"), detach=True
     )
     run(STUDY, tmp_path / "out", launcher="slurm", slurm=settings, jobs=1)
+    (folder,) = (tmp_path / "out" / "slurm").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
     options = {
         line.removeprefix("#SBATCH --")
-        for line in (tmp_path / "out" / "slurm" / "77_submission.sh").read_text().splitlines()
+        for line in (folder / "77_submission.sh").read_text().splitlines()
         if line.startswith("#SBATCH")
     }
     assert options >= {
@@ -255,6 +258,62 @@ def test_the_options_reach_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert DriverState.read(tmp_path / "out").queued == ("77_0", "77_1")
     with pytest.raises(UserError, match=r"2 of its jobs are in Slurm's queue or running; .*`scancel 77`"):
         run(STUDY, tmp_path / "out")
+
+
+class Planted:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.target,)
+
+
+@pytest.fixture
+def fake_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cluster that gives the array the id 77 and never runs it; DIR/slurm of its study."""
+    from seqeval.execution.launchers import slurm
+
+    commands = {"sbatch": "echo Submitted batch job 77", "srun": "", "squeue": "", "scancel": ""}
+    for name, command in commands.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{command}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("POLL", "QUERY_EVERY", "LAG"):
+        monkeypatch.setattr(slurm, name, 0.05)
+    return tmp_path / "out" / "slurm"
+
+
+def test_results_of_an_earlier_submission_are_neither_believed_nor_executed(
+    fake_cluster: Path, tmp_path: Path
+) -> None:
+    run(ONE, tmp_path / "out", launcher="slurm", slurm=Slurm(detach=True))
+    DriverState.remove(tmp_path / "out")
+    for content in (("success", None), Planted(tmp_path / "made")):
+        (fake_cluster / "77_0_result.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match=r"its Slurm job 77 ended without a result"):
+            run(ONE, tmp_path / "out", launcher="slurm")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_job_whose_runs_have_not_finished_has_failed_whatever_its_result(
+    fake_cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seqeval.execution.launchers import slurm
+
+    new_folder = slurm._new_folder
+
+    def with_result(out: Path) -> Path:
+        folder = new_folder(out)
+        (folder / "77_0_result.pkl").write_bytes(pickle.dumps(("success", None)))
+        return folder
+
+    monkeypatch.setattr(slurm, "_new_folder", with_result)
+    with pytest.raises(UserError, match=r"77 reported its end, but its runs have not finished"):
+        run(ONE, tmp_path / "out", launcher="slurm")
 
 
 def test_missing_slurm_or_submitit_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,14 +236,6 @@ def test_time_left_covers_all_unfinished_updates_and_the_slowest_run(
         assert left == pytest.approx(slowest)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, ""), (4.2, "4 s"), (100, "2 min"), (5000, "83 min"), (5450, "1 h 31 min")],
-)
-def test_times_are_printed_in_suitable_units(seconds: float | None, text: str) -> None:
-    assert status_command._format_seconds(seconds) == text
-
-
 # --- error files ---
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +24,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from seqeval import cli
 from seqeval.errors import UserError
+from seqeval.execution.driver_state import DriverState
 from seqeval.execution.storage import Run, StudyDirectory, export_table, frame
 from seqeval.types import Row
 
@@ -533,3 +538,122 @@ def test_export_refuses_another_ending_and_writes_nothing(tmp_path: Path, name: 
     with pytest.raises(UserError, match=r"\.csv or \.parquet"):
         export_table(path, tmp_path / name)
     assert not (tmp_path / name).exists()
+
+
+# --- damage ---
+
+
+def refusal_of(directory: StudyDirectory) -> str:
+    """The line with which the rows of a study are refused."""
+    with pytest.raises(UserError) as caught:
+        frame([directory.path])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"0.25", b"0.35"), (b'"seed": 0', b'"seed": 1'), (b"\n", b"")]
+)
+def test_changed_rows_of_a_finished_run_are_refused(
+    directory: StudyDirectory, before: bytes, after: bytes
+) -> None:
+    run = fill(directory, [ROW, FAILED])
+    content = run.rows.read_bytes()
+    assert before in content
+    run.rows.write_bytes(content.replace(before, after, 1))
+    said = refusal_of(directory)
+    assert said.startswith(f"{run.rows}: damaged, its content has changed since the run finished; remove its")
+    run.rows.write_bytes(content)
+    assert len(frame([directory.path])) == 2
+
+
+def test_the_record_of_a_finished_run_must_be_readable(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW])
+    for content in (b"[1]", b"{", b"\xff", b'{"digests": 1}'):
+        run.finished_record.write_bytes(content)
+        assert str(run.finished_record) in refusal_of(directory)
+        assert not run.finished or content == b'{"digests": 1}'
+
+
+def test_a_run_that_an_older_version_finished_has_no_digests(directory: StudyDirectory) -> None:
+    run = fill(directory, [ROW])
+    run.finished_record.write_text(json.dumps({"rows_bytes": run.rows.stat().st_size}))
+    assert run.finished
+    assert len(frame([directory.path])) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"\xff\xfe", b"[]", b"3", b"{}", b'{"seed": "x"}', b"[" * 100_000),
+        json.dumps(asdict(ROW) | {"score": "high"}).encode(),
+        json.dumps(asdict(ROW) | {"metrics": {"loss": []}}).encode(),
+    ],
+)
+def test_a_damaged_line_of_an_unfinished_run_is_refused(directory: StudyDirectory, line: bytes) -> None:
+    run = fill(directory, [ROW], finish=False)
+    run.rows.write_bytes(run.rows.read_bytes() + line + b"\n")
+    assert f"{run.rows}: line 2 is damaged" in refusal_of(directory)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"{}", b"[]", b"3", b"\xff", b"[" * 100_000, b'{"invocations": 3}', b'{"invocations": [3]}'),
+        *(b'{"invocations": []}', b'{"invocations": [{"began": "x"}]}', b'{"invocations": [{"seeds": 1}]}'),
+        *(b'{"invocations": [{}], "datasets": {"a": 1}}', b'{"invocations": [{}], "algorithms": []}'),
+    ],
+)
+def test_a_damaged_study_is_refused_by_every_command(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    run = fill(StudyDirectory(tmp_path), [ROW])
+    for command in (["status"], ["table"], ["report", "--out", str(tmp_path / "a.html")]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([command[0], str(tmp_path), *command[1:]])
+        out, err = capsys.readouterr()
+        assert (caught.value.code, out, err.count("\n")) == (2, "", 1), command
+        assert str(tmp_path) in err
+    assert run.finished
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"{}", b"{", b"\xff", b'{"stop": 1, "queued": 2}'])
+def test_a_damaged_driver_state_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "driver.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"driver\.json: damaged; remove it"):
+        DriverState.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{}", b"3", b"\xff", b'{"updates": 1}'])
+def test_damaged_progress_counts_as_none(directory: StudyDirectory, content: bytes) -> None:
+    run = fill(directory, [ROW], finish=False)
+    run.progress.write_bytes(content)
+    assert run.read_progress() is None
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [torch.zeros(2)], 3, {"versions": 1}])
+def test_a_sound_file_of_other_content_is_no_checkpoint(directory: StudyDirectory, content: Any) -> None:
+    run = fill(directory, [ROW], finish=False)
+    torch.save(content, run.checkpoint)
+    assert run.load_checkpoint() is None
+    with zipfile.ZipFile(run.checkpoint, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({"versions": [os.path.join]}))
+        archive.writestr("other", "text")
+    assert run.load_checkpoint() is None
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_the_folder_of_a_run_may_not_be_a_symbolic_link(
+    directory: StudyDirectory, tmp_path: Path, level: int
+) -> None:
+    run = fill(directory, [ROW])
+    linked = [run.folder, *run.folder.parents][level]
+    elsewhere = tmp_path / "elsewhere"
+    linked.rename(elsewhere)
+    linked.symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    assert f"{linked}: a symbolic link" in refusal_of(directory)
+    with pytest.raises(UserError, match="a symbolic link"):
+        run.open(None)
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before

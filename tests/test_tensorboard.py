@@ -16,7 +16,7 @@ from seqeval import Execution, Slurm, UserError, cli
 from seqeval.execution.storage import StudyDirectory
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-Scalars = pytest.importorskip("seqeval.execution.tensorboard").Scalars
+Log = pytest.importorskip("seqeval.execution.logs.tensorboard").Log
 
 ONE = replace(STUDY, algorithms=(f"td3_bc:{SMALL},name=td3",))
 Points = dict[tuple[str, str], list[tuple[int, float]]]
@@ -83,27 +83,27 @@ def test_a_resumed_study_has_each_point_once(tmp_path: Path) -> None:
 
 def test_repeated_rows_replace_earlier_ones(tmp_path: Path) -> None:
     """Also in a TensorBoard that has read the earlier ones."""
-    scalars = Scalars(StudyDirectory(tmp_path))
+    log = Log(StudyDirectory(tmp_path))
     first = [asdict(replace(ROW, samples=x, score=float(x))) for x in (100, 200, 300)]
     again = [asdict(replace(ROW, samples=x, score=float(-x))) for x in (200, 300)]
-    scalars.add(first[0])
+    log.add(first[0])
     (file,) = tmp_path.glob("tensorboard/**/events.*")
     reader = accumulator.EventAccumulator(str(file.parent))
     for new, scores in ((first[1:], [100, 200, 300]), (again, [100, -200, -300])):
         for row in new:
-            scalars.add(row)
+            log.add(row)
         reader.Reload()
         found = [(event.step, event.value) for event in reader.Scalars("score")]
         assert found == list(zip((100, 200, 300), scores, strict=True))
 
 
 def test_values_that_are_not_finite_have_no_point(tmp_path: Path) -> None:
-    scalars = Scalars(StudyDirectory(tmp_path))
+    log = Log(StudyDirectory(tmp_path))
     for row in (
         replace(ROW, score=None, metrics={"loss": 2.0, "broken": float("nan")}, evaluations={"q": 3.0}),
         replace(FAILED, metrics={"loss": None, "broken": float("inf")}),
     ):
-        scalars.add(asdict(row))
+        log.add(asdict(row))
     name = "made-up/bc/seed-0"
     assert shown(tmp_path) == {
         (name, "return_mean"): [(100, single(ROW.return_mean))],
@@ -142,7 +142,7 @@ def test_detached_studies_and_a_missing_package_are_one_line(
         Execution(launcher="slurm", slurm=Slurm(detach=True), log="tensorboard")
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "seqeval.execution.tensorboard")
+    monkeypatch.delitem(sys.modules, "seqeval.execution.logs.tensorboard")
     with pytest.raises(UserError, match=r"is not installed; pip install 'seqeval-rl\[tensorboard\]'$"):
         run(ONE, tmp_path / "out", log="tensorboard")
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,14 @@ from seqeval.training.matmul import default_backend
 from seqeval.training.trainer import State, Trainer
 from seqeval.types import Dataset, Row
 
-BUILT_IN = [name for name in plugins.names() if ":" not in name]  # algorithms with hidden layers to set
+BUILT_IN = [name for name in plugins.names() if ":" not in name]
+# Settings of small networks, where they are not two hidden layers.
+SMALL: dict[str, dict[str, Any]] = {
+    "fql": {"hidden": (16, 16), "flow_steps": 2},
+    "qc_fql": {"hidden": (16, 16), "flow_steps": 2, "chunk_length": 3},
+    "rlpd": {"hidden": (16, 16), "critics": 3},
+    "dt": {"context": 3, "layers": 1, "heads": 2, "embedding": 8, "target_returns": (5.0, 1.0)},
+}
 EXAMPLES = Path(__file__).with_name("example_algorithms.py")
 SHORT_EPISODES = "Pendulum-v1?max_episode_steps=5"
 STREAM = Protocol(start=30, grow_by=3, updates_per_growth=2)  # on 120 transitions: 62 updates
@@ -46,10 +53,15 @@ def make_job(
     device: str = "cpu",
     **settings: Any,
 ) -> Job:
-    """A job with small networks: a run for each seed of each dataset."""
+    """A job with small networks: a run for each seed of each dataset.
+
+    An algorithm that needs episodes gets them one after the other where the protocol shuffles transitions.
+    """
     found = plugins.find(algorithm)
+    if found.needs_episodes and protocol.order == "shuffled":
+        protocol = replace(protocol, order="episodes")
     if algorithm in BUILT_IN:
-        settings = {"hidden": (16, 16), **settings}
+        settings = SMALL.get(algorithm, {"hidden": (16, 16)}) | settings
     elif algorithm.startswith("sb3:"):
         settings = {"net_arch": (16, 16), **settings}
     variant = Variant("variant", algorithm, replace(found.Config(), **{"batch_size": 8, **settings}))
@@ -64,7 +76,7 @@ def make_job(
             Replica(dataset.name, variant, seed, schedule)
             for dataset, seeds in runs
             for seed in seeds
-            for schedule in protocol.schedules(sizes[dataset.name])
+            for schedule in protocol.schedules(sizes[dataset.name] if found.learns_offline else 0)
         ),
         sources={dataset.name: dataset.name for dataset in datasets},
         environments={dataset.name: environments.of(dataset) for dataset in datasets},
@@ -88,6 +100,8 @@ class Checkpoint(NamedTuple):
 
 class MemoryCheckpoints:
     """Keeps the runs of a job in memory, as `execution.checkpoints.RunFiles` keeps them in files."""
+
+    keeps_policies = False
 
     def __init__(self) -> None:
         self.rows: dict[RunKey, list[Row]] = {}

@@ -54,7 +54,7 @@ def _evaluate(env_id: str, backend: Backend, replicas: int, options: Options) ->
     algorithm, seeds = plugins.find("td3_bc"), list(range(replicas))
     agents = RecordingAgents(
         algorithm,
-        algorithm.Config(),
+        [algorithm.Config()] * replicas,
         [environments.describe(env_id)] * replicas,
         seeds,
         total_updates=1,

@@ -65,8 +65,8 @@ def _stages(made: Path, out: Path) -> list[tuple[str, float, float]]:
         times.append((step, time.process_time() - cpu, time.perf_counter() - began))
         return result
 
-    sizes = style.dataset_sizes({"": storage.StudyDirectory(made).study()})
     rows = timed("load", storage.frame, [made])
+    sizes = style.dataset_sizes(rows)
     table = timed("IQM along x", analysis.aggregate_curves, rows, sizes, ["iqm"])
     styles = style.line_styles_over_datasets(rows)
 

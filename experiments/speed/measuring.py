@@ -84,7 +84,7 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     environment, target = environments.of(dataset), torch.device(device)
     agents = Agents(
         algorithm_class,
-        algorithm_class.Config(),
+        [algorithm_class.Config()] * replicas,
         [environment] * replicas,
         seeds,
         schedule.updates,

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from seqeval import analysis
+from seqeval.analysis import Studies
 from seqeval.analysis.tables import csv
 from seqeval.errors import UserError
 
-from .. import Studies, datasets_of
 from .._text import counted, listed
 from . import _content, _curves
 from ._statistics import statistics
@@ -55,7 +55,7 @@ def page(rows: pd.DataFrame, studies: Studies, reruns: Mapping[str, Rerun], leav
     rows = rows[~rows["dataset"].isin(analysis.unevaluated_datasets(rows))]
     if rows.empty:
         raise UserError(f"report: there are no returns and no scores to draw ({found[0]})")
-    datasets = datasets_of(studies)
+    datasets = analysis.datasets_of(studies)
     curves = _curves.embedded(rows, datasets)
     groups = [
         {"title": title, "sections": {f"table-{i}-{j}": section for j, section in enumerate(sections)}}

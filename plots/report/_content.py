@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from seqeval.analysis import Studies, Study
 from seqeval.types import Reference
 
-from .. import Studies, Study, style
+from .. import style
 from .._text import capitalized, counted, listed, spaced
 from . import _protocol
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import Study
+from seqeval.analysis import Study
+
 from .._text import capitalized, counted, spaced
 
 ORDERS = {
@@ -87,14 +88,25 @@ def _evaluation(protocol: Study, evaluation: Study) -> str:
 
 def _online(study: Study) -> str:
     online = study["online"]
-    steps, updates = counted(online["steps"], "step"), counted(online["updates_per_step"], "gradient update")
-    action = f"act in the environment for {steps}, with {updates} after each step"
+    usual = {"updates_per_step": 1, "mix": "uniform"}
+    given = {name: value for name, value in online.items() if value is not None}
+    common = usual | given
+    action = f"act in the environment for {counted(online['steps'], 'step')}, {_updates(common)}"
     if not _has_data(study):
         return f"Agents {action}."
-    mix = online["mix"]
-    source = (
-        "uniformly from offline and online data together"
-        if mix == "uniform"
-        else f"{100 * mix:g} % from online data and the rest from offline data"
-    )
-    return f"After the end of the data, the same agents {action}; minibatches are drawn {source}."
+    text = f"After the end of the data, the same agents {action}; minibatches are drawn {_mix(common)}."
+    for name, settings in study["algorithms"].items():
+        own = settings.get("online", usual)
+        if any(own[key] != common[key] for key in usual):
+            text += f" {name}: {_updates(own)}; minibatches are drawn {_mix(own)}."
+    return text
+
+
+def _updates(online: Study) -> str:
+    return f"with {counted(online['updates_per_step'], 'gradient update')} after each step"
+
+
+def _mix(online: Study) -> str:
+    if online["mix"] == "uniform":
+        return "uniformly from offline and online data together"
+    return f"{100 * online['mix']:g} % from online data and the rest from offline data"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from seqeval import analysis
+from seqeval.analysis import Studies, Study
 
-from .. import Studies, Study
 from .._text import counted, listed, spaced
 from ._protocol import leaks
 
@@ -49,15 +49,15 @@ def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
 
 def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     """Seeds of the study without rows, and lines that end before the study does."""
-    seeds = sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]})
+    seeds = analysis.planned_seeds(study)
     unfinished = analysis.unfinished_lines(rows).set_index(["dataset", "variant"])
     present = set(rows[["dataset", "variant", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     found = []
     for dataset in study["datasets"]:
         for variant in study["algorithms"]:
-            missing = [str(seed) for seed in seeds if (dataset, variant, seed) not in present]
+            missing = [str(seed) for seed in seeds[variant] if (dataset, variant, seed) not in present]
             if missing:
-                count = f"{len(missing)} of {counted(len(seeds), 'seed')}"
+                count = f"{len(missing)} of {counted(len(seeds[variant]), 'seed')}"
                 found.append(f"{dataset}, {variant}: {count} missing ({listed(missing)})")
             if (dataset, variant) in unfinished.index:
                 end, planned = unfinished.loc[(dataset, variant), ["end", "planned"]]

@@ -8,6 +8,7 @@ curves        the same at every x; ranks, samples to a level, overtaking
 metrics       the metrics of evaluators (`eval/…`) as values, and code lengths
 agreement     which metric could have chosen: rank correlation and regret@k at every x
 bootstrap     estimators and their intervals
+provenance    which studies rows come from
 """
 
 # ruff: noqa: F401 (this module only gathers the names)
@@ -19,6 +20,7 @@ from .completeness import (
     describe_incomplete,
     exclude,
     incomplete_seeds,
+    planned_seeds,
     unfinished_lines,
     with_planned_end,
 )
@@ -29,10 +31,12 @@ from .lines import (
     last_points,
     line_labels,
     mean_curves,
+    smoothed,
     unevaluated_datasets,
     variants,
     with_values,
 )
 from .metrics import declared_metrics, with_code_length, with_metric
+from .provenance import Studies, Study, datasets_of, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

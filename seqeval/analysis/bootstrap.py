@@ -106,18 +106,21 @@ def profile(values: np.ndarray, weights: np.ndarray, levels: np.ndarray) -> np.n
 def improvement(
     first: tuple[np.ndarray, np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Probability that a run of the first line beats a run of the second on the same dataset, result (R,).
+    """Probability that a run of the first line beats one of the second on the same dataset, result (R, ...).
 
-    The mean over datasets; a tie counts one half. Both are (values (n,), weights (R, n), strata (n,)).
+    The mean over datasets; a tie counts one half. Both are (values (n, ...), weights (R, n), strata (n,)).
     """
     (x, x_weights, x_strata), (y, y_weights, y_strata) = first, second
     datasets = np.unique(x_strata)
-    total = np.zeros(len(x_weights))
+    total = np.zeros((len(x_weights), *x.shape[1:]))
     for dataset in datasets:
         of_x, of_y = x_strata == dataset, y_strata == dataset
         wins = (x[of_x][:, None] > y[of_y]) + 0.5 * (x[of_x][:, None] == y[of_y])
         wx, wy = x_weights[:, of_x], y_weights[:, of_y]
-        total += ((wx @ wins) * wy).sum(axis=1) / (wx[0].sum() * wy[0].sum())
+        count = wx[0].sum() * wy[0].sum()
+        for run, wins_over_run in zip(wy.T, np.moveaxis(wins, 1, 0), strict=True):
+            weighted = np.tensordot(wx, wins_over_run, 1)  # (R, ...)
+            total += weighted * run.reshape(-1, *[1] * (x.ndim - 1)) / count
     return total / len(datasets)
 
 

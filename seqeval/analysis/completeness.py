@@ -18,14 +18,25 @@ from .lines import LINE, RUN, unevaluated_datasets, with_values
 def with_planned_end(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The rows with a column `planned`: the n at which their line ends when its study is finished.
 
-    It includes the online phase. `studies` maps a study's name to its study.json.
+    It includes the online phase. `studies` maps a study's name to its study.json. Published runs have no
+    planned end, which is then NaN.
     """
     ends = {
-        (name, dataset): description["transitions"] + study["online"]["steps"]
+        (name, dataset): description["transitions"] + study.get("online", {"steps": math.nan})["steps"]
         for name, study in studies.items()
         for dataset, description in study["datasets"].items()
     }
     return rows.assign(planned=[ends[key] for key in zip(rows["study"], rows["dataset"], strict=True)])
+
+
+def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The seeds that were asked for of each variant of a study.json, in ascending order."""
+    seeds: dict[str, set[int]] = {variant: set() for variant in study["algorithms"]}
+    for invocation in study["invocations"]:
+        of_sweeps = invocation.get("sweep_seeds") or invocation["seeds"]
+        for variant, settings in study["algorithms"].items():
+            seeds[variant].update(of_sweeps if "sweep" in settings else invocation["seeds"])
+    return {variant: sorted(found) for variant, found in seeds.items()}
 
 
 def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -48,24 +48,29 @@ def aggregate_curves(
 def mean_ranks(
     rows: pd.DataFrame, transitions: Mapping[str, int], repetitions: int = REPETITIONS
 ) -> pd.DataFrame:
-    """Mean rank over datasets of each line's mean over seeds, at each share n/N of the data.
+    """Mean over datasets of the rank of a run among runs of the other lines, at each share n/N of the data.
 
-    Rank 1 is the best; lines that tie share the mean of their ranks. Columns: [variant, study, share,
-    estimate, low, high]. Raises as `aggregate_curves`.
+    The rank of a run is 1 plus the number of other lines with a better run, where every line takes part with
+    one of its runs, drawn at random; a tie counts half. So it is 1 plus the sum of the probabilities that a
+    run of another line is better. (The rank of the means over seeds would be 1 or 2 where the runs are level,
+    and its bootstrap repetitions, which are noisier than the means, would all lie on one side of it.)
+    Columns: [variant, study, share, estimate, low, high]. Raises as `aggregate_curves`.
     """
     grid, lines = _curves_by_share(rows, transitions)
-    means = np.stack(
-        [
-            bootstrap.dataset_means(values, bootstrap.resample(repetitions, strata, *key), strata)
-            for key, (values, strata) in lines.items()
-        ]
-    )  # (lines, repetitions + 1, datasets, x)
-    found = []
-    for key, mean in zip(lines, means, strict=True):
-        better, tied = (means > mean).sum(axis=0), (means == mean).sum(axis=0)
-        rank = 1 + better + (tied - 1) / 2
-        ends = bootstrap.interval(rank.mean(axis=1))
-        found += [(*key, *point) for point in zip(grid, *ends, strict=True)]
+    drawn = {
+        key: (values, bootstrap.resample(repetitions, strata, *key), strata)
+        for key, (values, strata) in lines.items()
+    }
+    ranks = {key: np.ones((repetitions + 1, len(grid))) for key in lines}
+    for first, second in combinations(lines, 2):
+        better = bootstrap.improvement(drawn[first], drawn[second])
+        ranks[second] += better
+        ranks[first] += 1 - better
+    found = [
+        (*key, *point)
+        for key, rank in ranks.items()
+        for point in zip(grid, *bootstrap.interval(rank), strict=True)
+    ]
     return pd.DataFrame(found, columns=["variant", "study", "share", "estimate", "low", "high"])
 
 
@@ -85,7 +90,7 @@ def samples_to_level(
     if (level is None) == (share is None):
         raise ValueError("give a level or a share of the last value")
     found = []
-    for key, (grid, values) in _line_curves(rows).items():
+    for key, (grid, values) in line_curves(rows).items():
         curves = bootstrap.resampled_mean(values, repetitions, *key[:3])
         levels = np.full(len(curves), level) if share is None else share * curves[:, -1]
         if share is None or levels[0] > 0:
@@ -102,7 +107,7 @@ def overtakings(rows: pd.DataFrame, repetitions: int = CROSSING_REPETITIONS) -> 
     in which the other line leads at the end, n is infinite; `holds` is the share of the others. The rows may
     have both phases.
     """
-    lines = _line_curves(rows)
+    lines = line_curves(rows)
     labels = line_labels([key[1:3] for key in lines])
     found = []
     for (dataset, unit), group in groupby(lines, key=lambda key: (key[0], key[3])):
@@ -110,7 +115,7 @@ def overtakings(rows: pd.DataFrame, repetitions: int = CROSSING_REPETITIONS) -> 
         # Most pairs have the same x, where each line's bootstrap is needed for several pairs.
         means = {key: bootstrap.resampled_mean(lines[key][1], repetitions, *key[:3]) for key in keys}
         for first, second in combinations(keys, 2):
-            grid = _common_grid([lines[first][0], lines[second][0]])
+            grid = common_grid([lines[first][0], lines[second][0]])
             if not len(grid):
                 continue
             first_mean, second_mean = (
@@ -153,12 +158,12 @@ def _last_crossings(grid: np.ndarray, leads: np.ndarray) -> np.ndarray:
     return np.where(behind[:, -1], np.inf, np.where(behind.any(axis=1), crossing, grid[0]))
 
 
-def _line_curves(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[np.ndarray, np.ndarray]]:
+def line_curves(rows: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[np.ndarray, np.ndarray]]:
     """For each line (dataset, variant, study, unit) its grid (X,) and its seeds' values there (S, X)."""
     lines = {}
     for key, runs in groupby(run_curves(rows), key=lambda run: (*run[0][:3], run[0][4])):
         seeds = [(n, values) for _, n, values in runs]
-        grid = _common_grid([n for n, _ in seeds])
+        grid = common_grid([n for n, _ in seeds])
         if len(grid):
             lines[key] = grid, np.stack([np.interp(grid, n, values) for n, values in seeds])
     return lines
@@ -169,12 +174,12 @@ def _curves_by_share(
 ) -> tuple[np.ndarray, dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]]:
     """A grid of shares (X,); for each (variant, study) the scores of its runs there (n, X) and their dataset
     numbers (n,)."""
-    offline = _line_curves(rows[rows["phase"] == "offline"])
+    offline = line_curves(rows[rows["phase"] == "offline"])
     names = sorted({key[0] for key in offline})
     if {key[3] for key in offline} - {"score"}:
         raise ValueError("only scores can be aggregated over datasets")
     shares = {key: line[0] / transitions[key[0]] for key, line in offline.items()}
-    grid = _common_grid(list(shares.values()))
+    grid = common_grid(list(shares.values()))
     if not len(grid):
         late = max(shares, key=lambda key: shares[key][0])
         early = min(shares, key=lambda key: shares[key][-1])
@@ -198,7 +203,7 @@ def _curves_by_share(
     return grid, lines
 
 
-def _common_grid(grids: Sequence[np.ndarray]) -> np.ndarray:
+def common_grid(grids: Sequence[np.ndarray]) -> np.ndarray:
     """Every x of any grid inside the range that all share; an even grid there if these are too many."""
     low, high = max(grid[0] for grid in grids), min(grid[-1] for grid in grids)
     union = np.unique(np.concatenate(grids))

@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import bootstrap
+
 LINE = ["dataset", "variant", "study"]
 RUN = [*LINE, "seed"]
+REPETITIONS = 2000  # of the bootstrap of a mean curve
 
 
 def variants(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (variant, study) pairs of rows or of a table of statistics, in order of first appearance."""
-    return list(rows[["variant", "study"]].drop_duplicates().itertuples(index=False, name=None))
+    """The (variant, study) pairs of rows or of a table of statistics: variants in order of first appearance,
+    and within a variant the studies in theirs."""
+    pairs = list(rows[["variant", "study"]].drop_duplicates().itertuples(index=False, name=None))
+    variants, studies = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    return sorted(pairs, key=lambda pair: (variants.index(pair[0]), studies.index(pair[1])))
 
 
 def line_labels(lines: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -45,18 +51,55 @@ def unevaluated_datasets(rows: pd.DataFrame) -> list[str]:
     return [name for name in rows.loc[rows["status"] == "ok", "dataset"].unique() if name not in valued]
 
 
-def mean_curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and range over seeds at every x of every line.
+def smoothed(rows: pd.DataFrame, points: int) -> pd.DataFrame:
+    """The rows with scores and returns replaced by the mean of the last `points` points of the run.
 
-    Columns: `study`, `dataset`, `variant`, `phase`, `samples`, `unit`, `mean`, `low` and `high` (lowest and
-    highest seed), `seeds` (with a value at this x) and `total_seeds` (of the line). A seed that failed or
-    ended earlier counts in `total_seeds` only.
+    A phase begins anew, and at its first points there are fewer. A point does not depend on later ones, so
+    none shows data before it arrives. A point without a value stays without, and so do those whose mean
+    would include it.
+    """
+    if points == 1:
+        return rows
+    rows = rows.reset_index(drop=True)
+    ordered = rows.sort_values([*RUN, "samples"], kind="stable")
+    keys = [ordered[name] for name in (*RUN, "phase")]
+    place = ordered.groupby(keys).cumcount()
+    changed = {}
+    for name in ("score", "return_mean"):
+        values = ordered[name].groupby(keys)
+        window = np.stack([values.shift(back).to_numpy() for back in range(points)])  # (points, rows)
+        exists = place.to_numpy() >= np.arange(points)[:, None]
+        means = np.where(exists, window, 0.0).sum(axis=0) / exists.sum(axis=0)  # NaN if any value is missing
+        changed[name] = pd.Series(means, ordered.index)
+    return rows.assign(**changed)
+
+
+def mean_curves(rows: pd.DataFrame, band: str = "range") -> pd.DataFrame:
+    """Mean over seeds at every x of every line, and the ends of a band around it.
+
+    Columns: `study`, `dataset`, `variant`, `phase`, `samples`, `unit`, `mean`, `low`, `high`, `seeds` (with a
+    value at this x) and `total_seeds` (of the line). A seed that failed or ended earlier counts in
+    `total_seeds` only. `low` and `high` are the lowest and highest seed (band `range`), the mean ± the
+    standard deviation over seeds (`std`), or the 95 % interval of the mean by the bootstrap over seeds (`ci`;
+    NaN where a seed has no value). One seed has neither deviation nor interval: both ends are its value.
     """
     rows = with_values(rows)
     points = rows.groupby([*LINE, "phase", "samples", "unit"], sort=False)["value"]
-    table = points.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    table = points.agg(mean="mean", low="min", high="max", seeds="count", std="std").reset_index()
     total = rows.groupby(LINE)["seed"].nunique().rename("total_seeds").reset_index()
-    return table.merge(total, on=LINE).sort_values([*LINE, "samples"], ignore_index=True)
+    table = table.merge(total, on=LINE).sort_values([*LINE, "samples"], ignore_index=True)
+    if band == "std":
+        deviation = table["std"].fillna(0.0)
+        table["low"], table["high"] = table["mean"] - deviation, table["mean"] + deviation
+    elif band == "ci":
+        for key, line in rows.groupby(LINE):
+            runs = line.pivot(index="samples", columns="seed", values="value").dropna()
+            means = bootstrap.resampled_mean(runs.to_numpy().T, REPETITIONS, *map(str, key))
+            _, low, high = bootstrap.interval(means)
+            of_line = (table[LINE] == list(key)).all(axis=1)
+            for name, ends in (("low", low), ("high", high)):
+                table.loc[of_line, name] = table["samples"].map(dict(zip(runs.index, ends, strict=True)))
+    return table.drop(columns="std")
 
 
 def last_points(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,11 +47,19 @@ class Statistic:
 STATISTICS: dict[str, Statistic] = {}
 
 
-def statistic(name: str, heading: str, description: str, **options: Any) -> Callable[[Frame], Frame]:
+def statistic(
+    name: str,
+    heading: str,
+    description: str,
+    *,
+    phase: str = "offline",
+    of_runs: bool = True,
+    in_tables: bool = True,
+) -> Callable[[Frame], Frame]:
     """Registers a function of rows as a statistic; the arguments are the fields of `Statistic`."""
 
     def register(compute: Frame) -> Frame:
-        STATISTICS[name] = Statistic(name, heading, description, compute, **options)
+        STATISTICS[name] = Statistic(name, heading, description, compute, phase, of_runs, in_tables)
         return compute
 
     return register

@@ -19,6 +19,15 @@ def resumes_exactly(subject: Subject) -> None:
     expect_equal(subject.snapshot(saved), subject.snapshot(loaded), expected)
 
 
+@rule("a stored policy acts as the agent did", "policy_parts and policy_dict", resumes_exactly)
+def policies_act_alike(subject: Subject) -> None:
+    trained, loaded = subject.make(), subject.make()
+    subject.train(trained)
+    loaded.load_policy_dict(stored(trained.policy_dict()))
+    expected = "fresh agents with the stored policies to act in the same way"
+    expect_equal(subject.act(trained), subject.act(loaded), expected)
+
+
 @rule(
     "replica states can be split and joined", "Algorithm.state_of", resumes_exactly, replicas_are_independent
 )

@@ -109,6 +109,8 @@ class Subject:
             optional["returns_to_go"] = batch.rewards.where(known > 0, -torch.inf)
         if sampling.rows:
             optional["rows"] = tensor(lambda rng: rng.integers(1000, size=shape))
+        if sampling.times:
+            optional["times"] = tensor(lambda rng: rng.integers(1000, size=shape))
         if sampling.kind == "n_step":
             optional["steps"] = tensor(lambda rng: rng.integers(1, sampling.length + 1, shape))
         if sampling.kind == "sequences":
@@ -133,7 +135,7 @@ class Subject:
 
     def explore(self, algorithm: Algorithm) -> Tensor:
         """Exploration with the same observations for every replica, and with noise of its seed."""
-        shape = (MANY_STATES, algorithm.spec.action_size)
+        shape = (MANY_STATES, algorithm.exploration_size)
         noise = [stream(seed, "check", "explore").standard_normal(shape) for seed in algorithm.seeds]
         with torch.no_grad():
             return algorithm.explore(self.observations(algorithm, MANY_STATES), _tensor(noise, algorithm))

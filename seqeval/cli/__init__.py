@@ -17,9 +17,20 @@ from typing import Annotated
 import tyro
 
 from seqeval.config import Execution, Study
-from seqeval.errors import UserError
+from seqeval.errors import PluginError, UserError
 
-from . import algorithms, datasets, reporting, results, running, statistics, status
+from . import (
+    _exit_codes,
+    algorithms,
+    config_file,
+    datasets,
+    reporting,
+    results,
+    running,
+    statistics,
+    status,
+    video,
+)
 from ._terminal import plain_console as plain_console  # for experiments
 
 app = tyro.extras.SubcommandApp()
@@ -31,6 +42,7 @@ app.command(name="published")(results.plot_published)
 app.command(statistics.table)
 app.command(results.export)
 app.command(reporting.report)
+app.command(video.video)
 app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
 app.command(name="check")(algorithms.check_algorithm)
@@ -50,9 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with handle_errors("seqeval"):
         if arguments[:1] == ["run"]:
+            arguments = ["run", *config_file.expanded(arguments[1:])]
             study = running.study_with(running.preset_of(arguments))
             running.run.__annotations__["study"] = Annotated[study, tyro.conf.arg(name="")]
-        code = app.cli(prog="seqeval", description=__doc__, args=arguments)
+        code = app.cli(prog="seqeval", description=f"{__doc__}\n{_exit_codes.HELP}", args=arguments)
     sys.exit(code or 0)
 
 
@@ -77,18 +90,22 @@ def script(study: Study, out: Path, description: str | None) -> None:
 
 @contextmanager
 def handle_errors(name: str) -> Iterator[None]:
-    """Turns errors that the user can correct into one line, which begins with `name`, and exit code 2.
+    """Turns errors that the user can correct, and faults of plug-ins, into text without our traceback.
 
-    Exit code 130 after Ctrl-C, 1 if the reader of the output is gone. Other errors keep their traceback.
+    The text begins with `name`; `_exit_codes` lists the codes. If the reader of the output is gone, the code
+    is that of a bug. Other errors keep their traceback.
     """
     try:
         yield
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_exit_codes.USER_ERROR)
+    except PluginError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(_exit_codes.FAILED_RUNS)
     except BrokenPipeError:  # the reader of the output is gone, as with `seqeval ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(_exit_codes.BUG)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full and (error.filename is None or error.errno not in PATH_ERRORS):
@@ -96,7 +113,7 @@ def handle_errors(name: str) -> Iterator[None]:
         location = f"{error.filename}: " if error.filename else ""  # an error in an open file has no name
         advice = "; free some space and run the same command again" if full else ""
         print(f"{name}: {location}{error.strerror}{advice}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_exit_codes.USER_ERROR)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_exit_codes.STOPPED)

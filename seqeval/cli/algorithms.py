@@ -13,6 +13,7 @@ from rich.table import Table
 
 from seqeval.errors import UserError
 
+from . import _exit_codes
 from ._terminal import plain_console
 
 
@@ -72,7 +73,7 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
         results.append(result.status)
         print(f"{result.status:8} {result.title}{result.message and ': '}{result.message}", flush=True)
     print(", ".join(f"{results.count(status)} {status}" for status in dict.fromkeys(results)))
-    return int("failed" in results)
+    return _exit_codes.BROKEN_CONTRACT if "failed" in results else _exit_codes.SUCCESS
 
 
 def _describe(found: type) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +30,18 @@ def report(
         leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Otherwise lines
             with such seeds have no statistics.
     """
+    from seqeval import analysis
     from seqeval.plots.report import page
 
     if out.suffix != ".html":
         raise UserError(f"{out}: the name of a report must end in .html")
-    rows, studies = read("report", directories)
+    rows = read("report", directories)
+    studies = analysis.studies_of(rows)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
     write(page(rows, studies, reruns, leave_out_incomplete), out)
 
 
-def _rerun(study: dict[str, Any], name: str) -> Rerun:
+def _rerun(study: Mapping[str, Any], name: str) -> Rerun:
     """The command that runs a study again, or the reason why there is none, with remarks."""
     from seqeval.plots.report import Rerun
 
@@ -53,17 +56,21 @@ def _rerun(study: dict[str, Any], name: str) -> Rerun:
         return Rerun(None, [f"The command cannot be written: {error}."])
 
 
-def rerun_command(study: dict[str, Any], name: str) -> str:
+def rerun_command(study: Mapping[str, Any], name: str) -> str:
     """The `seqeval run` command that repeats the study called `name` in a new study directory.
 
     It names only the settings that differ from the defaults. Raises UserError if an algorithm is missing or
     has changed.
     """
+    from seqeval import analysis
+
     datasets = [dataset["given"] for dataset in study["datasets"].values()]
-    seeds = sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]})
+    seeds = analysis.planned_seeds(study)
+    if len({tuple(of_variant) for of_variant in seeds.values()}) > 1:
+        raise UserError("the variants of its sweeps have other seeds than the other variants")
     words = ["seqeval", "run", "--datasets", *datasets, "--algorithms"]
     words += [_algorithm_text(variant, settings) for variant, settings in study["algorithms"].items()]
-    words += ["--seeds", *map(str, seeds)]
+    words += ["--seeds", *map(str, next(iter(seeds.values())))]
     for group, defaults in (("protocol", Protocol()), ("online", Online()), ("evaluation", Evaluation())):
         words += _flags(group, study[group], defaults)
     if environment := _environment(study):
@@ -88,7 +95,7 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
     return words
 
 
-def _environment(study: dict[str, Any]) -> str | None:
+def _environment(study: Mapping[str, Any]) -> str | None:
     """The value for --env, needed if a dataset is `none`, or a file, which may not name its environment."""
     from seqeval.datasets import file_endings
 
@@ -103,12 +110,16 @@ def _environment(study: dict[str, Any]) -> str | None:
 
 
 def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
-    """The shortest argument of `--algorithms` that gives a variant.
+    """The argument of `--algorithms` that gives a variant: the shortest, if the algorithm is built in.
 
-    Raises UserError if the algorithm has changed, or if no text gives these settings.
+    A plug-in is not imported, since a study that others made may name any file: its argument states every
+    setting. Raises UserError if the algorithm has changed, or if no text gives these settings.
     """
-    from seqeval import plugins
+    from seqeval import loading, plugins
 
+    if not loading.is_built_in(plugins.ALGORITHMS, settings["algorithm"]):
+        plugins.refuse_changed(name, settings)
+        return _plugin_text(name, settings)
     variant = plugins.restore(name, settings)
     default = plugins.find(variant.algorithm).Config()
     changed = [
@@ -119,8 +130,32 @@ def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
     full = f"{variant.algorithm}:{','.join([*changed, f'name={name}'])}"
     for text in (name, variant.algorithm, full):
         try:
-            if plugins.parse(text) == variant:
+            if plugins.parse(text) == dataclasses.replace(variant, sweep=None):
                 return text
         except UserError:
             continue
     raise UserError(f"no text for --algorithms gives {name!r} with its recorded settings")
+
+
+def _plugin_text(name: str, settings: dict[str, Any]) -> str:
+    """The argument of `--algorithms` that gives a variant of a plug-in, by its recorded settings.
+
+    Raises UserError if a setting cannot be written in it.
+    """
+    from seqeval import sweeps
+
+    algorithm = settings["algorithm"]
+    if len(sweeps.ITEMS.split(name)) > 1:  # not possible with name=, so it is the text that was given
+        return name if name.startswith(f"{algorithm}:") else f"{algorithm.rpartition(':')[0]}:{name}"
+    items = [f"{key}={_value_text(key, value)}" for key, value in settings["config"].items()]
+    return f"{algorithm}:{','.join([*items, f'name={name}'])}"
+
+
+def _value_text(key: str, value: Any) -> str:
+    """A setting as `plugins.parse` reads it. Raises UserError if it cannot be written."""
+    if isinstance(value, list):
+        return f"({''.join(f'{_value_text(key, part)},' for part in value)})"
+    unwritable = set("'\"\\,()")
+    if isinstance(value, str) and (unwritable.intersection(value) or not value.isprintable()):
+        raise UserError(f"the setting {key} is {value!r}, which --algorithms cannot express")
+    return repr(value)

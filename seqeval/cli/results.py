@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
 
 from seqeval.errors import UserError
+from seqeval.figure_options import FigureOptions
 
+from . import _exit_codes
 from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FAILED_SEEDS = 3  # exit code: all runs ended, but some seeds failed with values that are not finite
 
 
 def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
@@ -29,13 +29,13 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     study = StudyDirectory(out).study()
     about, rows = study["datasets"], analysis.with_planned_end(rows, {out.resolve().name: study})
     console.print(final_table(analysis.last_points(rows), about, analysis.frozen_lines(rows)))
-    shown, notes = curves.FIGURE.prepare(rows, {out.name: study})
+    shown, notes = curves.FIGURE.prepare(rows)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if len(shown):
-        paths = style.save(curves.figure(shown, {out.name: study}), figure)
+        paths = style.save(curves.FIGURE.render(shown), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
-    return FAILED_SEEDS if (rows["status"] != "ok").any() else 0
+    return _exit_codes.FAILED_RUNS if (rows["status"] != "ok").any() else _exit_codes.SUCCESS
 
 
 def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[str, str, str]]) -> Table:
@@ -86,29 +86,13 @@ def check_figure(path: Path) -> None:
         raise UserError(f"{path}: the file name of a figure must end in .png, .pdf or .svg")
 
 
-def read(command: str, directories: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """The rows of study directories, and the study.json of each by the name of the study.
-
-    Raises UserError, which begins with the name of the command, if there is no directory; and if two
-    directories hold different data under one dataset name.
-    """
-    from seqeval.execution.storage import StudyDirectory, frame
+def read(command: str, directories: Sequence[Path]) -> pd.DataFrame:
+    """The rows of study directories. Raises UserError, which names the command, if there is no directory."""
+    from seqeval.execution.storage import frame
 
     if not directories:
         raise UserError(f"{command}: give at least one study directory")
-    rows = frame(directories)
-    studies = {directory.resolve().name: StudyDirectory(directory).study() for directory in directories}
-    seen: dict[str, tuple[str, Path]] = {}
-    for directory, study in zip(directories, studies.values(), strict=True):
-        for name, dataset in study["datasets"].items():
-            digest, first = seen.setdefault(name, (dataset["digest"], directory))
-            if digest != dataset["digest"]:
-                raise UserError(
-                    f"{directory}: its data called {name!r} are not those of {first}: their digests in "
-                    "study.json differ; use the directories separately, or run one of them again on the same "
-                    "data"
-                )
-    return rows, studies
+    return frame(directories)
 
 
 def write(text: str, out: Path) -> None:
@@ -121,12 +105,16 @@ def write(text: str, out: Path) -> None:
     print(out)
 
 
+OPTIONS = FigureOptions()
+
+
 def plot(
     directories: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
     figure: str = "curves",
     published: bool = False,
     leave_out_incomplete: bool = False,
+    options: Annotated[FigureOptions, tyro.conf.arg(name="")] = OPTIONS,
 ) -> None:
     """Draw one figure of one or more study directories.
 
@@ -148,24 +136,24 @@ def plot(
     kind = plots.find(figure)
     if published and not kind.published:
         raise UserError("plot: --published works only with --figure curves")
-    rows, studies = read("plot", directories)
-    rows, notes = kind.prepare(rows, studies, leave_out_incomplete)
+    rows, notes = kind.prepare(read("plot", directories), options, leave_out_incomplete)
     if rows.empty:
         raise UserError(f"plot: there is nothing to draw; {'; '.join(notes)}")
-    extra = {"published": paper_runs(rows, plots.datasets_of(studies))} if published else {}
-    paths = style.save(kind.draw(rows, studies, **extra), out)
+    extra = {"published": paper_runs(rows)} if published else {}
+    paths = style.save(kind.render(rows, options, **extra), out, options)
     print_notes(notes)
     for path in paths:
         print(path)
 
 
-def paper_runs(rows: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame | None:
+def paper_runs(rows: pd.DataFrame) -> pd.DataFrame | None:
     """The published runs to draw behind `rows`; prints which datasets have none."""
     import pandas as pd
 
+    from seqeval import analysis
     from seqeval.analysis import published as paper
 
-    found, reasons = paper.matching_runs(rows, about)
+    found, reasons = paper.matching_runs(rows, analysis.datasets_of(analysis.studies_of(rows)))
     if reasons:
         print_notes([f"no published runs: {paper.format_reasons(reasons)}"])
     return pd.concat([match.rows for match in found.values()]) if found else None
@@ -187,7 +175,7 @@ def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> N
     rows = paper.runs(figure)
     print_notes(analysis.describe_incomplete(rows))
     print_notes(["a point is the mean of a seed's evaluations in the 50 000 updates up to it"])
-    for path in style.save(curves.figure(rows, {"published": {"datasets": paper.datasets(figure)}}), out):
+    for path in style.save(curves.FIGURE.render(rows), out):
         print(path)
 
 

@@ -30,8 +30,9 @@ def table(
     from seqeval import analysis
     from seqeval.analysis import tables
 
-    rows, studies = read("table", directories)
-    rows, left_out = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out_incomplete)
+    rows = read("table", directories)
+    rows = analysis.with_planned_end(rows, analysis.studies_of(rows))
+    rows, left_out = analysis.complete_rows(rows, leave_out_incomplete)
     table, notes = tables.collect(rows)
     text = tables.FORMATS[format](table)
     print_notes([*left_out, *notes])

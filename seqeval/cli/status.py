@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from seqeval import atomic_io
+from seqeval.durations import format_duration
+from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
@@ -74,14 +76,20 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
 def run_statuses(directory: Path) -> list[RunStatus]:
     """The status of every requested run. Raises UserError if the directory contains no study."""
     study_directory = StudyDirectory(directory)
-    invocations = study_directory.study()["invocations"]
-    began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
+    study = study_directory.study()
+    invocations = study["invocations"]
+    try:
+        began = datetime.fromisoformat(invocations[-1]["began"]).timestamp()
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{study_directory.study_file}: damaged ({error}); restore it") from error
     locked, now = atomic_io.is_locked(directory), time.time()
     totals: dict[tuple[str, str, int], float] = {}
     for invocation in invocations:
         for dataset, variants in invocation["updates"].items():
             for variant, total in variants.items():
-                totals |= {(dataset, variant, seed): total for seed in invocation["seeds"]}
+                in_sweep = "sweep" in study["algorithms"][variant]
+                seeds = (in_sweep and invocation.get("sweep_seeds")) or invocation["seeds"]
+                totals |= {(dataset, variant, seed): total for seed in seeds}
     runs = []
     for (dataset, variant, seed), total in totals.items():
         files = study_directory.run(dataset, variant, seed)
@@ -141,7 +149,9 @@ def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
 def _summary(runs: Sequence[RunStatus]) -> list[str]:
     counts = [sum(run.state == state for run in runs) for state in get_args(State)]
     share = sum(run.updates for run in runs) / sum(run.total_updates for run in runs)
-    return [*(str(count or "") for count in counts), f"{share:.0%}", _format_seconds(_seconds_left(runs))]
+    left = _seconds_left(runs)
+    time_left = "" if left is None else format_duration(left)
+    return [*(str(count or "") for count in counts), f"{share:.0%}", time_left]
 
 
 def _seconds_left(runs: Sequence[RunStatus]) -> float | None:
@@ -158,15 +168,6 @@ def _seconds_left(runs: Sequence[RunStatus]) -> float | None:
     return max(
         updates_left / speed, *((run.total_updates - run.updates) / run.updates_per_second for run in running)
     )
-
-
-def _format_seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _notes(directory: Path, runs: Sequence[RunStatus]) -> Iterator[str]:

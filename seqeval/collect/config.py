@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 
 from seqeval.errors import UserError
+from seqeval.validation import check_fields
 
 LEVELS = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
 
@@ -28,6 +29,9 @@ class CollectConfig:
     seed: int = 0
     checkpoints: int = 20  # evaluations during training, evenly spaced, the last one at its end
     settings: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the class
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def checkpoint_steps(self) -> set[int]:

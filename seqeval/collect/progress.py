@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, Progress
+
+from seqeval.durations import TimeLeft
 
 LINE_SECONDS = 10.0  # between two lines if the output is not a terminal
 
@@ -17,8 +19,8 @@ Report = Callable[[int, str], None]  # takes the amount of work done and a note
 @contextmanager
 def progress_bar(console: Console, title: str, total: int) -> Iterator[Report]:
     """Shows a bar on a terminal; otherwise prints a line every LINE_SECONDS and one at the end."""
-    percent, remaining = "{task.percentage:>3.0f} %", TimeRemainingColumn(compact=True)
-    columns = ("{task.description}", BarColumn(bar_width=24), percent, remaining, "{task.fields[note]}")
+    percent = "{task.percentage:>3.0f} %"
+    columns = ("{task.description}", BarColumn(bar_width=24), percent, TimeLeft(), "{task.fields[note]}")
     last_shown = time.monotonic()
     interval = 0.1 if console.is_terminal else LINE_SECONDS
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

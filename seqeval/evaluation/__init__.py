@@ -48,7 +48,19 @@ class Policies(Protocol):
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies in the units of the environment: (R, E, observation) -> (R, E, action),
-        or (R, E) where discrete."""
+        or (R, E) where discrete. A policy that remembers acts as at the start of an episode."""
+
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """The returns that the policies can be asked for; the first gives the score. Usually empty."""
+
+    def start_episodes(self, count: int, target: int = 0) -> Any:
+        """What the policies remember at the start of `count` episodes of each replica; `target` is a place
+        in `target_returns`."""
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Any) -> np.ndarray:
+        """As `act`, for the next step of episodes: updates their memory. `rewards` (R, E) are those of the
+        step before, 0 at the first."""
 
     def policy_actions(self, observations: Tensor) -> Tensor:
         """The deterministic policies with actions as the buffer stores them, in [-1, 1] or counted from 0."""

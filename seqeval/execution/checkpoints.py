@@ -36,11 +36,13 @@ class RunFiles:
         job: Job,
         runs: Mapping[RunKey, Run],
         save_every: float,
+        keeps_policies: bool,
         stop: threading.Event,
         lock: threading.Lock,
     ) -> None:
         """`lock` is held while a run is finished, so that nobody else writes to its folder."""
         self._job, self._runs, self._save_every = job, runs, save_every
+        self.keeps_policies = keeps_policies
         self._stop, self._lock = stop, lock
         self._saved = time.monotonic()
 
@@ -61,6 +63,10 @@ class RunFiles:
 
     def due(self) -> bool:
         return self._stop.is_set() or time.monotonic() - self._saved > self._save_every
+
+    def keep_policies(self, samples: Mapping[Replica, int], policies: Mapping[Replica, State]) -> None:
+        for replica, policy in policies.items():
+            self._runs[replica.run].keep_policy(samples[replica], policy)
 
     def save(self, updates: int, states: Mapping[Replica, State]) -> None:
         for key, values in _by_run(states).items():

@@ -6,21 +6,22 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from seqeval import faults
 from seqeval.config import Execution, Study
-from seqeval.errors import UserError
-from seqeval.execution import launchers
+from seqeval.errors import PluginError, UserError
+from seqeval.execution import launchers, logs
 from seqeval.execution.driver_state import DriverState
-from seqeval.execution.jobs import files, resolve
+from seqeval.execution.jobs import ResolvedStudy, files, resolve
 from seqeval.execution.launchers import Launcher
-from seqeval.execution.progress import Display, JobMonitor
+from seqeval.execution.progress import Display, JobMonitor, default_console
 from seqeval.execution.slurm_queue import refuse_while_queued
 from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure, JobPayload
@@ -43,20 +44,28 @@ class JobsIncomplete(UserError):
 
 
 def run(
-    study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
+    study: Study,
+    out: str | Path,
+    execution: Execution = LOCAL,
+    console: Console | None = None,
+    on_row: Callable[[Row], None] | None = None,
 ) -> pd.DataFrame:
     """Runs what has not finished of a study in the directory `out`, and returns all of its rows.
 
+    `on_row` is called with each new row once it is stored, in this process. If it raises an exception, the
+    jobs are ended at once and the exception is raised; the same study resumes from the last checkpoints.
     Run the same study again to resume it. If it runs several jobs, a script must call this under `if __name__
     == "__main__":`, since jobs run in new processes. With `slurm.detach` it returns the rows that are there
-    already. Raises UserError, before anything is trained, for what the user can fix, and JobsFailed or
-    JobsIncomplete at the end if jobs failed. On Ctrl-C or SIGTERM it waits until all jobs have saved a
-    checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
+    already. Raises UserError, before anything is trained, for what the user can fix, and at the end, if jobs
+    failed, JobsIncomplete (a UserError), PluginError or JobsFailed. On Ctrl-C or SIGTERM it waits until all
+    jobs have saved a checkpoint and then raises KeyboardInterrupt; a second signal raises it immediately.
     """
     import pandas as pd
 
-    for _ in rows(study, out, execution, console):
-        pass
+    with closing(rows(study, out, execution, console)) as new:
+        for row in new:
+            if on_row is not None:
+                on_row(row)
     if execution.detached and next(StudyDirectory(Path(out)).rows(), None) is None:
         return pd.DataFrame()
     return frame([Path(out)])
@@ -64,9 +73,31 @@ def run(
 
 def rows(
     study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
-) -> Iterator[Row]:
+) -> Generator[Row]:
     """As `run`, but yields each new row once it is stored."""
-    console = console or Console(stderr=True)
+    console = console or default_console()
+    launcher, resolved = prepare(study, out, execution)
+    directory = StudyDirectory(Path(out))
+    with directory.locked():
+        refuse_while_queued(directory.path)
+        directory.admit(resolved.describe(), execution.redo)
+        resolved = resolved.resumed(directory.study())
+        for note in resolved.notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+        if resolved.is_finished(directory):
+            console.print(f"{directory.path}: every run is finished", highlight=False)
+            yield from _logged(iter(()), directory, execution)
+            return
+        with launcher:
+            with faults.reported():
+                jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
+            _print_resumed(jobs, directory, console)
+            new = _run_jobs(launcher, jobs, directory, execution, console)
+            yield from _logged(new, directory, execution)
+
+
+def prepare(study: Study, out: str | Path, execution: Execution) -> tuple[Launcher, ResolvedStudy]:
+    """The launcher and the resolved study; nothing is written. Raises UserError for what does not fit."""
     launcher = launchers.find(execution.launcher)(execution, Path(out))
     if launcher.device is not None and study.device not in ("auto", launcher.device):
         raise UserError(
@@ -74,25 +105,9 @@ def rows(
             f"{launcher.device}; change device, or the launcher's number of GPUs"
         )
     if execution.log is not None:
-        import seqeval.execution.tensorboard  # noqa: F401  # raises UserError if it is not installed
-    resolved = resolve(study, launcher.device)
-    directory = StudyDirectory(Path(out))
-    with directory.locked():
-        refuse_while_queued(directory.path)
-        directory.admit(resolved.describe())
-        resolved = resolved.resumed(directory.study())
-        for note in resolved.notes:
-            console.print(f"note: {note}", highlight=False, markup=False)
-        if resolved.is_finished(directory):
-            console.print(f"{directory.path}: every run is finished", highlight=False)
-            if execution.log is not None:
-                yield from _logged(iter(()), directory)
-            return
-        with launcher:
-            jobs = resolved.jobs(directory, launcher.slots(resolved.device), execution.group)
-            _print_resumed(jobs, directory, console)
-            new = _run_jobs(launcher, jobs, directory, execution, console)
-            yield from new if execution.log is None else _logged(new, directory)
+        logs.find(execution.log)  # raises UserError if it is not installed
+    with faults.reported():
+        return launcher, resolve(study, launcher.device)
 
 
 def _print_resumed(jobs: Sequence[Job], directory: StudyDirectory, console: Console) -> None:
@@ -126,7 +141,10 @@ def _run_jobs(
     raise is raised at the end."""
     out = directory.path
     switch_after = _switch_after(execution, launcher, jobs[0].device, len(jobs))
-    payloads = [JobPayload.create(job, out, execution.save_every, switch_after) for job in jobs]
+    payloads = [
+        JobPayload.create(job, out, execution.save_every, switch_after, execution.keep_policies)
+        for job in jobs
+    ]
     monitors = [JobMonitor(job, directory) for job in jobs]
     DriverState.remove(out)
     failures, running = list[Failure](), set(range(len(jobs)))
@@ -161,7 +179,11 @@ def _run_jobs(
                 DriverState.remove(out)
     if failures:
         text = "\n".join(failure.text for failure in failures)
-        raise JobsIncomplete(text) if all(failure.fixable for failure in failures) else JobsFailed(text)
+        if any(not failure.fixable and failure.traceback is None for failure in failures):
+            raise JobsFailed(text)
+        if any(failure.traceback is not None for failure in failures):
+            raise PluginError(text, "\n".join(failure.record for failure in failures))
+        raise JobsIncomplete(text)
     if stop.is_set():
         raise KeyboardInterrupt
 
@@ -170,17 +192,18 @@ def _record(failure: Failure, job: Job, directory: StudyDirectory) -> None:
     """Writes error.txt for the runs of a job that could not do that itself."""
     for run in files(job, directory).values():
         if not run.finished and not run.error.exists():
-            run.write_error(failure.text)
+            run.write_error(failure.record)
 
 
-def _logged(rows: Iterator[Row], directory: StudyDirectory) -> Iterator[Row]:
-    """The rows, written for TensorBoard first."""
-    from seqeval.execution.tensorboard import Scalars
-
-    scalars = Scalars(directory)
-    for row in rows:
-        scalars.add(asdict(row))
-        yield row
+def _logged(rows: Iterator[Row], directory: StudyDirectory, execution: Execution) -> Iterator[Row]:
+    """The rows, written to the study's log first, if it has one."""
+    if execution.log is None:
+        yield from rows
+        return
+    with logs.find(execution.log)(directory) as log:
+        for row in rows:
+            log.add(asdict(row))
+            yield row
 
 
 @contextmanager

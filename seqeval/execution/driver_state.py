@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from seqeval import atomic_io
+from seqeval.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,13 @@ class DriverState:
 
     @classmethod
     def read(cls, out: Path) -> DriverState:
+        """What was written last. Raises UserError if the file is damaged."""
         try:
             values = json.loads((out / "driver.json").read_text())
+            return cls(bool(values["stop"]), tuple(map(str, values["queued"])))
         except FileNotFoundError:
             return cls()
-        return cls(values["stop"], tuple(values["queued"]))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UserError(
+                f"{out / 'driver.json'}: damaged; remove it once no job of the study is in a cluster's queue"
+            ) from error

@@ -14,16 +14,18 @@ from typing import Any
 import torch
 
 from seqeval import datasets, environments, evaluation, plugins
+from seqeval.algorithm import structure
 from seqeval.config import Protocol, Study
 from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.slicing import arriving_size
 from seqeval.training.agents import spec_of
 from seqeval.training.job import Job, Replica, RunKey
 from seqeval.training.matmul import MatmulBackend, default_backend
-from seqeval.training.trainer import reward_scale
+from seqeval.training.trainer import arrival, reward_scale
 from seqeval.types import Dataset, Environment
 
 RECORDED = (
@@ -45,17 +47,26 @@ class ResolvedStudy:
     variants: Sequence[Variant]
     device: str
     backend: MatmulBackend
+    data_notes: Sequence[str] = ()  # what algorithms note on datasets
 
     @property
     def notes(self) -> list[str]:
         """Notes for the user before the study runs."""
         described, protocol = self.descriptions.values(), self.study.protocol
         notes = [f"{entry['name']}: {note}" for entry in described for note in entry["notes"]]
+        notes += self.data_notes
         for variant in self.variants:
             if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
                 notes.append(
                     f"{variant.name}: does not learn online; its online rows evaluate the same policy"
                 )
+            elif online := self._online(variant):
+                updates, mix = online["online"]["updates_per_step"], online["online"]["mix"]
+                if (updates, mix) != (1, "uniform"):
+                    notes.append(
+                        f"{variant.name}: online, {updates} updates after each step; minibatches are "
+                        + ("sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data")
+                    )
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
@@ -79,42 +90,58 @@ class ResolvedStudy:
             directory.run(name, variant.name, seed).finished
             for name in self.descriptions
             for variant in self.variants
-            for seed in self.study.seeds
+            for seed in self.seeds(variant)
         )
+
+    def seeds(self, variant: Variant) -> tuple[int, ...]:
+        """The seeds of the runs of a variant."""
+        return self.study.seeds if variant.sweep is None else self.study.sweep_seeds or self.study.seeds
 
     def jobs(self, directory: StudyDirectory, workers: int = 1, group: bool = False) -> list[Job]:
         """The jobs of all runs that have not finished.
 
-        The seeds of a variant on a dataset share a job, unless that would leave workers idle; with `group` so
-        do datasets with equal spaces. On the CPU a run's numbers are the same, to the last bit, in any job;
-        on a GPU they are not, so there the number of workers does not divide jobs.
+        The seeds of a variant on a dataset share a job, and so do variants that differ in batchable settings
+        only, unless that would leave workers idle; with `group` so do datasets with equal spaces. On the CPU
+        a run's numbers are the same, to the last bit, in any job; on a GPU they are not, so there the number
+        of workers does not divide jobs.
         """
         batches: dict[Any, list[Job]] = {}
         for name, entry in self.descriptions.items():
-            for variant in self.variants:
-                job = self._job(name, entry["transitions"], variant)
+            for together in self._batchable_variants():
+                job = self._job(name, entry["transitions"], together)
                 for number, part in enumerate(remaining(job, directory)):
-                    key = (name, variant.name, number)
+                    key = (name, together[0].name, number)
                     batches.setdefault(_group_key(part) if group else key, []).append(part)
         shares = -(-workers // len(batches)) if batches and self.device == "cpu" else 1
         jobs = []
         for parts in batches.values():
             replicas = [replica for part in parts for replica in part.replicas]
+            # A share has the same variants and seeds on all datasets.
+            runs = list(dict.fromkeys((replica.variant.name, replica.seed) for replica in replicas))
             for share in range(shares):
-                seeds = set(sorted({replica.seed for replica in replicas})[share::shares])
-                chosen = [replica for replica in replicas if replica.seed in seeds]
+                of_share = set(runs[share::shares])
+                chosen = [r for r in replicas if (r.variant.name, r.seed) in of_share]
                 if chosen:
                     jobs.append(parts[0].with_replicas(chosen))
         return jobs
 
-    def _job(self, dataset: str, size: int, variant: Variant) -> Job:
-        """All seeds of a variant on a dataset."""
-        schedules = self.study.protocol.schedules(size)
+    def _batchable_variants(self) -> list[list[Variant]]:
+        """The variants, those together that can be trained in one job."""
+        groups: dict[Any, list[Variant]] = {}
+        for variant in self.variants:
+            groups.setdefault((variant.algorithm, structure(variant.config)), []).append(variant)
+        return list(groups.values())
+
+    def _job(self, dataset: str, size: int, variants: Sequence[Variant]) -> Job:
+        """All seeds of some variants of an algorithm on a dataset."""
+        learns_offline = plugins.find(variants[0].algorithm).learns_offline
+        schedules = self.study.protocol.schedules(size if learns_offline else 0)
         return Job(
             self.study,
             tuple(
                 Replica(dataset, variant, seed, schedule)
-                for seed in self.study.seeds
+                for variant in variants
+                for seed in self.seeds(variant)
                 for schedule in schedules
             ),
             {name: entry["given"] for name, entry in self.descriptions.items()},
@@ -135,11 +162,14 @@ class ResolvedStudy:
             "precision": self.study.precision,
             "matmul": {self.device: asdict(self.backend)},
             "datasets": dict(self.descriptions),
-            "algorithms": {variant.name: variant.settings() for variant in self.variants},
+            "algorithms": {v.name: v.settings() | self._online(v) for v in self.variants},
             "invocations": [
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seeds": list(self.study.seeds),
+                    "sweep_seeds": list(self.study.sweep_seeds),
+                    "env": self.study.env,
+                    "trust_pickle": self.study.trust_pickle,
                     "updates": {  # of each run
                         name: {v.name: self._updates(name, v) for v in self.variants}
                         for name in self.descriptions
@@ -154,8 +184,15 @@ class ResolvedStudy:
             ],
         }
 
+    def _online(self, variant: Variant) -> dict[str, Any]:
+        """The resolved settings of an algorithm's online phase, if it has one."""
+        found, online = plugins.find(variant.algorithm), self.study.online
+        if not (online.steps and found.learns_online):
+            return {}
+        return {"online": asdict(online.with_defaults(found.updates_per_step, found.mix))}
+
     def _updates(self, dataset: str, variant: Variant) -> int:
-        job = self._job(dataset, self.descriptions[dataset]["transitions"], variant)
+        job = self._job(dataset, self.descriptions[dataset]["transitions"], [variant])
         return job.total_updates(job.replicas[0])
 
 
@@ -182,13 +219,12 @@ def files(job: Job, directory: StudyDirectory) -> dict[RunKey, Run]:
 
 def _group_key(job: Job) -> tuple[Any, ...]:
     """Equal for jobs whose replicas can be trained together."""
-    variant, replica = job.variant, job.replicas[0]
-    algorithm, total = plugins.find(variant.algorithm), job.total_updates(replica)
-    offline = replica.schedule.updates
+    replica = job.replicas[0]
+    total, offline = job.total_updates(replica), replica.schedule.updates
     return (
-        variant.name,
+        replica.variant.name,
         spec_of(job.environments[replica.dataset]),
-        total if algorithm.depends_on_total_updates(variant.config) else None,
+        total if job.algorithm.depends_on_total_updates(job.config) else None,
         job.done,
         offline if job.done >= offline else None,
     )
@@ -199,7 +235,7 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
 
     `device` is given if the study will not run on this machine.
     """
-    variants = plugins.parse_all(study.algorithms)
+    variants = plugins.parse_all([str(name) for name in study.algorithms])
     if study.protocol.learning_rate_decay and not study.online.steps:
         variants = [_with_decay(variant) for variant in variants]
     if device is None:
@@ -208,22 +244,26 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
         device = "cuda" if study.device != "cpu" and torch.cuda.is_available() else "cpu"
     descriptions: dict[str, dict[str, Any]] = {}
     logged_in: dict[str, Environment] = {}
+    notes: list[str] = []
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(arriving_size(study.protocol.hold_out, dataset.episode_lengths))
         evaluation.check(dataset, study)
         for variant in variants:
-            _check_fit(study, dataset, variant)
+            notes += [f"{variant.name}: {note}" for note in _check_fit(study, dataset, variant)]
         if dataset.name in descriptions:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         descriptions[dataset.name] = _describe(given, dataset, study.protocol)
         logged_in[dataset.name] = environments.of(dataset)
     backend = default_backend(device, study.precision)
-    return ResolvedStudy(study, descriptions, logged_in, variants, device, backend)
+    return ResolvedStudy(
+        study, descriptions, logged_in, variants, device, backend, list(dict.fromkeys(notes))
+    )
 
 
-def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> None:
-    """Raises UserError if an algorithm cannot learn from a dataset under the study's settings."""
+def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
+    """Notes on how an algorithm learns from a dataset under the study's settings. Raises UserError if it
+    cannot."""
     algorithm = plugins.find(variant.algorithm)
     space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
@@ -242,11 +282,32 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> None:
             "it does not learn online" if study.online.steps else "there is no online phase; set online.steps"
         )
         raise UserError(f"{variant.name}: cannot learn anything without a dataset, since {why}")
-    if not len(dataset) and study.online.mix != "uniform":
+    if not algorithm.learns_offline and not study.online.steps:
+        raise UserError(f"{variant.name}: learns online only, with the data mixed in; set online.steps")
+    if not len(dataset) and study.online.mix not in (None, "uniform"):
         raise UserError(
             f"online.mix: without a dataset there is no offline data to mix; remove {study.online.mix}"
         )
     reward_scale(variant.config, dataset, study.protocol)
+    if algorithm.needs_episodes is not None:
+        _check_episodes(study, dataset, variant, algorithm.needs_episodes == "complete")
+    return algorithm.check_data(variant.config, dataset, study.protocol.order)
+
+
+def _check_episodes(study: Study, dataset: Dataset, variant: Variant, complete: bool) -> None:
+    """Raises UserError if episodes do not arrive in one piece, or none is complete when it is needed."""
+    protocol = study.protocol
+    if protocol.order in ("shuffled", "segments"):
+        raise UserError(
+            f"{variant.name}: learns from episodes, whose transitions do not arrive one after the other in "
+            f"the order {protocol.order}; use --protocol.order episodes"
+        )
+    if complete:
+        for seed in study.seeds:
+            size = arriving_size(protocol.hold_out, dataset.episode_lengths)
+            order = arrival(protocol, dataset, seed, size).order
+            for schedule in protocol.schedules(size):
+                BestEpisodes(1.0, schedule, order, dataset)
 
 
 def _with_decay(variant: Variant) -> Variant:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from seqeval.durations import TimeLeft, format_duration
 from seqeval.execution.jobs import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
@@ -23,7 +24,9 @@ from seqeval.training.job import Job, RunKey
 from seqeval.types import Row
 
 REFRESH = 0.5  # seconds between two updates of the display
-PLAIN_EVERY = 10.0  # seconds between two lines of progress if the output is not a terminal
+PLAIN_EVERY = 10.0  # seconds at least between two lines of progress if the output is not a terminal
+LATER_EVERY = 0.05  # of the time that has passed: a long study prints fewer lines
+WIDTH = 200  # columns of a line if the output is not a terminal
 GONE = {errno.ENOENT, errno.ESTALE}  # of a file whose run starts again
 
 
@@ -122,6 +125,14 @@ def _mean_score(rows: Sequence[Row]) -> str:
     return "failed" if any(row.status != "ok" for row in rows) else ""
 
 
+def default_console() -> Console:
+    """Standard error; in a notebook standard output, and as plain text, since cells keep what is redrawn."""
+    if Console().is_jupyter:
+        return Console(force_jupyter=False, force_terminal=False, width=WIDTH)
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=WIDTH)
+
+
 class Display:
     """Shows the progress of jobs: bars on a terminal, otherwise a line now and then. A context manager."""
 
@@ -131,7 +142,7 @@ class Display:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TimeLeft(),
             TextColumn("{task.fields[score]}"),
         )
         self._monitors, self._console = monitors, console
@@ -140,8 +151,7 @@ class Display:
         self._start = self._last_line = time.monotonic()
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._tasks: dict[int, Any] = {}
-        # A notebook is not a terminal, but rich draws in it.
-        self._live = console.is_terminal or console.is_jupyter
+        self._live = console.is_terminal
         self._progress = Progress(*columns, console=console, disable=not self._live, speed_estimate_period=60)
         self._overall = self._progress.add_task("", total=self._total, rate="", score="")
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -187,7 +197,8 @@ class Display:
 
     def _show(self, place: int, monitor: JobMonitor) -> None:
         if not self._live:
-            if time.monotonic() - self._last_line > PLAIN_EVERY:
+            now = time.monotonic()
+            if now - self._last_line > max(PLAIN_EVERY, LATER_EVERY * (now - self._start)):
                 self._print_line(monitor, f"last {monitor.score}" if monitor.score else "started")
             return
         if place not in self._tasks:
@@ -212,6 +223,7 @@ class Display:
         updates = self._updates()
         made, left = updates - self._at_first, ""
         if made > 0 and updates < self._total:
-            left = f", about {(now - self._start) * (self._total - updates) / made:.0f} s left"
+            seconds = (now - self._start) * (self._total - updates) / made
+            left = f", about {format_duration(seconds)} left"
         ended = f"{len(self._ended)} of {len(self._monitors)} jobs ended"
         self.say(f"{updates / self._total:4.0%}  {ended}{left}  ·  {monitor.title}: {state}")

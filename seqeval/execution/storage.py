@@ -4,39 +4,45 @@ DIR/study.json                                the study, resolved, with the vers
 DIR/runs/<dataset>/<variant>/seed-<n>/
     rows.jsonl                                one row per line, in order
     policy.pt                                 the agent at the last row, once the run has finished
+    policies/<samples>.pt                     the policy at each point of the curve (--keep-policies)
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
-    finished.json                             the mark of a finished run
+    finished.json                             the mark of a finished run, with digests of its files
     error.txt                                 why the run failed, until it is resumed
 DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
-DIR/slurm/, DIR/tensorboard/                  files of submitit and TensorBoard
+DIR/slurm/, DIR/tensorboard/, DIR/wandb/      files of submitit, TensorBoard and wandb
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
-import pickle
 import re
 import shutil
 import time
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from seqeval import atomic_io
-from seqeval.errors import UserError
+from seqeval.errors import UserError, one_line
+from seqeval.execution import merging
+from seqeval.execution.validation import REPEAT, check_row, read_finished, read_study, refuse_links
 from seqeval.types import Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+CHECKPOINT_KEYS = {"versions", "updates", "rows_bytes", "states"}
+PROGRESS_KEYS = {"updates", "of", "per_second", "stopped", "time"}
 
 
 class Run:
@@ -49,15 +55,16 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
         self.error = self.folder / "error.txt"
-        self._finished = self.folder / "finished.json"
+        self.finished_record = self.folder / "finished.json"
+        self._policies = self.folder / "policies"
         self._file: IO[str] | None = None
 
     @property
     def finished(self) -> bool:
-        if not (self._finished.exists() and self.policy.exists() and self.rows.exists()):
+        if not (self.finished_record.exists() and self.policy.exists() and self.rows.exists()):
             return False
         try:
-            return json.loads(self._finished.read_text())["rows_bytes"] == self.rows.stat().st_size
+            return json.loads(self.finished_record.read_text())["rows_bytes"] == self.rows.stat().st_size
         except (ValueError, KeyError, TypeError):  # the file is damaged
             return False
 
@@ -75,7 +82,9 @@ class Run:
                 if parts.testzip() is not None:  # torch itself checks no checksum
                     return None
             saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError):
+        except Exception:  # unpickling other content is documented to raise anything
+            return None
+        if not (isinstance(saved, dict) and saved.keys() == CHECKPOINT_KEYS):
             return None
         if saved["versions"] != _versions():
             before, now = (
@@ -89,13 +98,21 @@ class Run:
         return saved if saved["rows_bytes"] <= self.rows.stat().st_size else None
 
     def open(self, checkpoint: Mapping[str, Any] | None) -> None:
-        """Prepares the run for new rows: empty, or as it was at a checkpoint."""
+        """Prepares the run for new rows: empty, or as it was at a checkpoint.
+
+        Raises UserError if its folder is a symbolic link.
+        """
+        refuse_links(self.folder)
         if checkpoint is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             # On NFS a file that another process has open survives for a while under another name.
             self.folder.mkdir(parents=True, exist_ok=True)
         else:
             os.truncate(self.rows, checkpoint["rows_bytes"])
+            evaluated = {json.loads(line)["samples"] for line in self.rows.read_text().splitlines()}
+            for samples, path in self.kept_policies().items():
+                if samples not in evaluated:
+                    path.unlink()
             self.error.unlink(missing_ok=True)
         self._file = self.rows.open("a")
 
@@ -105,6 +122,17 @@ class Run:
         size = self.rows.stat().st_size
         values = {"versions": _versions(), "updates": updates, "rows_bytes": size, "states": list(states)}
         atomic_io.save_tensors(self.checkpoint, values)
+
+    def keep_policy(self, samples: int, policy: Mapping[str, Any]) -> None:
+        """Stores the policy at a point of the curve."""
+        self._policies.mkdir(exist_ok=True)
+        atomic_io.save_tensors(self._policies / f"{samples}.pt", policy)
+
+    def kept_policies(self) -> dict[int, Path]:
+        """The files of the stored policies by their samples, in ascending order."""
+        return {
+            int(path.stem): path for path in sorted(self._policies.glob("*.pt"), key=lambda p: int(p.stem))
+        }
 
     def append(self, row: Row) -> None:
         """Stores a row; it is on the disk when this returns."""
@@ -128,12 +156,14 @@ class Run:
     def read_progress(self) -> dict[str, Any] | None:
         """What `write_progress` recorded last; None if there is nothing."""
         try:
-            return json.loads(self.progress.read_text())
-        except (FileNotFoundError, ValueError):
+            values = json.loads(self.progress.read_text())
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        return values if isinstance(values, dict) and values.keys() == PROGRESS_KEYS else None
 
     def write_error(self, text: str) -> None:
         """Records why the run failed."""
+        refuse_links(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.error.write_text(text + "\n")
 
@@ -145,8 +175,15 @@ class Run:
     def finish(self, policy: Mapping[str, Any]) -> None:
         """Stores the policy and marks the run as finished, in one step."""
         self.close()
-        atomic_io.save_tensors(self.policy, policy)
-        atomic_io.save_json(self._finished, {"rows_bytes": self.rows.stat().st_size})
+        rows = self.rows.read_bytes()
+        digests = {
+            self.rows.name: atomic_io.digest(rows),
+            self.policy.name: atomic_io.save_tensors(self.policy, policy),
+        } | {
+            str(path.relative_to(self.folder)): atomic_io.digest(path.read_bytes())
+            for path in self.kept_policies().values()
+        }
+        atomic_io.save_json(self.finished_record, {"rows_bytes": len(rows), "digests": digests})
         for path in (self.checkpoint, self.progress):
             path.unlink(missing_ok=True)
 
@@ -167,18 +204,7 @@ class StudyDirectory:
             raise UserError(
                 f"{self.path}: no study here (no study.json); give the --out of an earlier `seqeval run`"
             )
-        try:
-            study = json.loads(self.study_file.read_text())
-        except ValueError as error:
-            raise UserError(
-                f"{self.study_file}: damaged, not JSON ({error}); restore it, or give another --out"
-            ) from error
-        if "invocations" not in study:
-            raise UserError(
-                f"{self.path}: written by an older version of seqeval; read it with that, or give "
-                "another --out"
-            )
-        return study
+        return read_study(self.study_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -193,79 +219,85 @@ class StudyDirectory:
 
     def _claim(self) -> None:
         """Creates the folder. Raises UserError if something else is there."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: a file, not a folder; give another --out")
+        self._refuse_others()
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def _refuse_others(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: a file, not a folder; give another --out")
         if not self.study_file.exists() and any(p.name != atomic_io.LOCK_FILE for p in self.path.iterdir()):
             raise UserError(f"{self.path}: not empty and holds no study; give another --out")
 
-    def admit(self, study: dict[str, Any]) -> None:
-        """Stores the resolved study, merged with what is stored already.
-
-        `protocol`, `online`, `evaluation`, `precision` and the code of evaluators must be the same, and so
-        must every dataset and algorithm of the same name; new ones are added. The stored `matmul` backends
-        are kept. Raises UserError that names the first value that differs.
-        """
+    def admit(self, study: dict[str, Any], redo: Sequence[str] = ()) -> None:
+        """Stores the resolved study, merged with what is stored already; removes the runs of the variants in
+        `redo`, which may have changed. Raises UserError as `merged` does."""
         self._claim()
-        if self.study_file.exists():
-            stored = self.study()
-            for group in ("protocol", "online", "evaluation", "evaluators"):
-                self._require_same(stored[group], study[group], group)
-            self._require_same({"precision": stored["precision"]}, {"precision": study["precision"]})
-            for kind in ("datasets", "algorithms"):
-                for name in stored[kind].keys() & study[kind].keys():
-                    self._require_same(_identity(stored[kind][name]), _identity(study[kind][name]), name)
-            study = study | {
-                "datasets": stored["datasets"] | study["datasets"],
-                "algorithms": stored["algorithms"] | study["algorithms"],
-                "matmul": study["matmul"] | stored["matmul"],
-                "invocations": stored["invocations"] + study["invocations"],
-            }
+        study = self.merged(study, redo)
+        # The runs go first: stored with the new study, they would pass for runs of the changed code.
+        for name in redo:
+            for folder in self.path.glob(f"runs/*/{glob.escape(_safe(name))}"):
+                shutil.rmtree(folder)
         atomic_io.save_json(self.study_file, study)
 
-    def _require_same(self, stored: Mapping[str, Any], given: Mapping[str, Any], group: str = "") -> None:
-        given = json.loads(json.dumps(given))  # as JSON stores it: a tuple becomes a list
-        # The code of an algorithm comes first, since a changed file explains all other differences.
-        for key in sorted(stored.keys() | given.keys(), key=lambda key: (key != "code", key)):
-            if stored.get(key) != given.get(key):
-                if key == "digest":
-                    raise UserError(
-                        f"{self.path}: {group!r} is other data there; rename one of them, or give "
-                        "another --out"
-                    )
-                is_code = key == "code" or group == "evaluators"
-                advice = "restore the file" if is_code else "use the same value"
-                name = f"{group}.{key}" if group else key
-                raise UserError(
-                    f"{self.path}: {name} is {stored.get(key)!r} there and {given.get(key)!r} now; "
-                    f"give another --out, or {advice}"
-                )
+    def merged(self, study: dict[str, Any], redo: Sequence[str] = ()) -> dict[str, Any]:
+        """The resolved study, merged with what is stored already; changes nothing.
+
+        Raises UserError if the two do not fit together (see `merging.merge`), if `redo` names another variant
+        than the study's, or one with runs that the study lacks.
+        """
+        self._refuse_others()
+        merging.check_redo(study, redo, {name: self._runs_of(name) for name in redo}, self.path)
+        stored = self.study() if self.study_file.exists() else None
+        return study if stored is None else merging.merge(stored, study, redo, self.path)
+
+    def _runs_of(self, variant: str) -> list[tuple[str, int]]:
+        """Dataset and seed of each run of a variant that has a folder."""
+        folders = self.path.glob(f"runs/*/{glob.escape(_safe(variant))}/seed-*")
+        return [
+            (unquote(folder.parts[-3]), int(folder.name.removeprefix("seed-")))
+            for folder in sorted(folders, key=_natural)
+        ]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row of every run, finished or not, as plain values. An incomplete last line is left out."""
         for file in sorted(self.path.glob("runs/*/*/seed-*/rows.jsonl"), key=_natural):
-            for number, line in enumerate(file.read_text().splitlines(keepends=True), 1):
-                if not line.endswith("\n"):
-                    continue
+            refuse_links(file.parent)
+            content = read_finished(file, file.with_name("finished.json"))
+            for number, line in enumerate(content.split(b"\n")[:-1], 1):
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(
-                        f"{file}: line {number} is damaged; remove its folder and run the study again, which "
-                        "repeats only that seed"
-                    ) from error
+                    row = json.loads(line)
+                    fault = check_row(row)
+                except (ValueError, RecursionError) as error:
+                    fault = one_line(error)
+                if fault:
+                    raise UserError(f"{file}: line {number} is damaged ({fault}); {REPEAT}")
+                yield row
+
+
+def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """The rows of one or more study directories, finished or not: what figures and `analysis` take.
+
+    Raises UserError as `frame` does, and if there is no path.
+    """
+    directories = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    if not directories:
+        raise UserError("load: give at least one study directory")
+    return frame(directories)
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of study directories as one table: a column for each field, and for each metric (`train/…` of
     the algorithm, `eval/…` of evaluators).
 
-    `study` is the present name of the folder, so a copy under another name is another study. Raises UserError
-    if a folder holds no study or no rows yet, or if two folders have the same name.
+    `study` is the present name of the folder, so a copy under another name is another study. The content of
+    each study.json is in `attrs["studies"]`, where figures look for it. Raises UserError if a folder holds no
+    study or no rows yet, if two have the same name, or if two hold different data under one dataset name.
     """
     import pandas as pd
 
-    from seqeval.analysis import with_code_length
+    from seqeval.analysis import with_code_length, with_studies
 
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
@@ -275,7 +307,24 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             f"{which} have the same name, which identifies a study; rename or leave out one of them"
         )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
-    return with_code_length(pd.DataFrame(columns).astype({"score": float, "return_mean": float}))
+    rows = with_code_length(pd.DataFrame(columns).astype({"score": float, "return_mean": float}))
+    return with_studies(rows, dict(zip(names, _studies(paths), strict=True)))
+
+
+def _studies(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The content of each study.json. Raises UserError if two hold different data under one dataset name."""
+    studies = [StudyDirectory(path).study() for path in paths]
+    seen: dict[str, tuple[str, Path]] = {}
+    for path, study in zip(paths, studies, strict=True):
+        for name, dataset in study["datasets"].items():
+            digest, first = seen.setdefault(name, (dataset["digest"], path))
+            if digest != dataset["digest"]:
+                raise UserError(
+                    f"{path}: its data called {name!r} are not those of {first}: their digests in "
+                    "study.json differ; use the directories separately, or run one of them again on the same "
+                    "data"
+                )
+    return studies
 
 
 def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
@@ -339,16 +388,6 @@ def export_table(directory: Path, to: Path) -> int:
 def _versions() -> dict[str, str]:
     """Versions of what affects a run's numbers to the last bit."""
     return {name: version(name) for name in ("seqeval-rl", "torch", "numpy")}
-
-
-def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a dataset's or algorithm's entry that defines its numbers, one level deep."""
-    if "digest" in settings:
-        return {key: settings[key] for key in ("env_id", "digest", "reference")}
-    if "code" in settings:  # an algorithm in a file: its content counts, not its path
-        name = settings["algorithm"].rpartition(":")[2]
-        return {"algorithm": name, "code": settings["code"]} | dict(settings["config"])
-    return {"algorithm": settings["algorithm"]} | dict(settings["config"])
 
 
 def _safe(name: str) -> str:

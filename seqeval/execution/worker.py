@@ -24,6 +24,7 @@ from seqeval.execution.checkpoints import RunFiles
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import files, remaining
 from seqeval.execution.storage import StudyDirectory
+from seqeval.faults import plugin_error
 from seqeval.training import matmul
 from seqeval.training.job import Job, JobEvaluation, RunKey
 from seqeval.training.trainer import Trainer
@@ -39,6 +40,12 @@ class Failure:
 
     text: str
     fixable: bool = False  # by the user: the text is one line; otherwise it holds a traceback
+    traceback: str | None = None  # the whole of it, if a plug-in or environment raised
+
+    @property
+    def record(self) -> str:
+        """The text for error.txt."""
+        return self.traceback or self.text
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,15 @@ class JobPayload:
     out: Path
     save_every: float  # seconds
     switch_after: float  # seconds of evaluation after which a second process evaluates
+    keep_policies: bool = False  # a policy at every point of the curves
 
     @classmethod
-    def create(cls, job: Job, out: Path, save_every: float, switch_after: float) -> JobPayload:
+    def create(
+        cls, job: Job, out: Path, save_every: float, switch_after: float, keep_policies: bool = False
+    ) -> JobPayload:
+        pickled = pickle.dumps(job)
         return cls(
-            job.title, job.runs, pickle.dumps(job), job.device, out.absolute(), save_every, switch_after
+            job.title, job.runs, pickled, job.device, out.absolute(), save_every, switch_after, keep_policies
         )
 
 
@@ -86,23 +97,27 @@ def run_payload(payload: JobPayload, stop: threading.Event) -> Iterator[Row | Fa
                         if not stop.is_set():
                             yield from _train(part, directory, payload, stop, progress)
     except Exception as error:
-        failure = _failure(payload, error)
+        failure = _failure(payload, error, directory)
         for key in payload.runs:
             run = directory.run(*key)
             if not run.finished:
                 with suppress(OSError):  # the disk may be what has failed
-                    run.write_error(failure.text)
+                    run.write_error(failure.record)
         yield failure
     finally:
         torch.set_num_threads(threads)
 
 
-def _failure(payload: JobPayload, error: Exception) -> Failure:
+def _failure(payload: JobPayload, error: Exception, directory: StudyDirectory) -> Failure:
     if isinstance(error, UserError):
         return Failure(f"{payload.title}: {error}", fixable=True)
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"{error.filename or payload.out}: {error.strerror}"
         return Failure(f"{where}; free some space and run the same command again to resume", fixable=True)
+    if found := plugin_error(error):
+        place = f"whole traceback: {directory.run(*payload.runs[0]).error}"
+        text = f"{payload.title}: a plug-in or environment raised an exception\n{found}\n{place}"
+        return Failure(text, traceback=found.traceback)
     return Failure(f"{payload.title}:\n{traceback.format_exc()}")
 
 
@@ -110,11 +125,13 @@ def _train(
     job: Job, directory: StudyDirectory, payload: JobPayload, stop: threading.Event, progress: Progress
 ) -> Iterator[Row]:
     """Trains a job whose runs resume after equal numbers of updates, and stores its rows."""
-    data = _load(job)
+    data = load_data(job)
     runs = files(job, directory)
     with (
         closing(_runner(job, data, payload.switch_after)) as runner,
-        closing(RunFiles(job, runs, payload.save_every, stop, progress.lock)) as checkpoints,
+        closing(
+            RunFiles(job, runs, payload.save_every, payload.keep_policies, stop, progress.lock)
+        ) as checkpoints,
     ):
         name = payload.out.resolve().name
         with closing(Trainer(job, data, runner, checkpoints, name, checkpoints.load())) as trainer:
@@ -124,7 +141,7 @@ def _train(
                 yield row
 
 
-def _load(job: Job) -> dict[str, Dataset]:
+def load_data(job: Job) -> dict[str, Dataset]:
     """The datasets of a job, by name."""
     study = job.study
     return {
@@ -182,7 +199,7 @@ def _heartbeat(payload: JobPayload, directory: StudyDirectory, stop: threading.E
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, UserError):
                 if DriverState.read(payload.out).stop:
                     stop.set()
             progress.write()

@@ -34,7 +34,7 @@ class Buffer:
         episodes: bool = False,
     ) -> None:
         """`actions` has the mapping of each dataset; `room` rows are reserved for each of `replicas`. With
-        `episodes` the buffer also knows which rows follow each other (`continues`)."""
+        `episodes` the buffer also knows which rows follow each other (`continues`, `times`)."""
         self.device, self.room = device, room
         sizes = [len(dataset) for dataset in datasets]
         self.offsets = [sum(sizes[:place]) for place in range(len(sizes))]  # first row of each dataset
@@ -63,7 +63,9 @@ class Buffer:
         self.continues = (
             joined([torch.from_numpy(_continues(d)).to(device) for d in datasets]) if episodes else None
         )
-        self._fields = FIELDS + ("continues",) * episodes
+        # The steps of the episode that come before: int64.
+        self.times = joined([torch.from_numpy(_times(d)).to(device) for d in datasets]) if episodes else None
+        self._fields = FIELDS + ("continues", "times") * episodes
 
     def online_rows(self, replica: int) -> np.ndarray:
         """The rows of a replica's online transitions in order: (room,) int32."""
@@ -96,8 +98,10 @@ class Buffer:
             (self.terminated, terminated),
         ):
             stored[rows] = torch.as_tensor(values, dtype=stored.dtype, device=self.device)
-        if place and self.continues is not None:
-            self.continues[rows - 1] = torch.as_tensor(~starts, device=self.device)
+        if place and self.continues is not None and self.times is not None:
+            follows = torch.as_tensor(~starts, device=self.device)
+            self.continues[rows - 1] = follows
+            self.times[rows] = torch.where(follows, self.times[rows - 1] + 1, 0)
 
     def online_transitions(self, replica: int, count: int) -> dict[str, Tensor]:
         """Copies of a replica's first `count` online transitions, by field, for `restore`."""
@@ -148,3 +152,11 @@ def _continues(dataset: Dataset) -> np.ndarray:
     follows = np.zeros(len(dataset), bool)
     follows[:-1] = dataset.episode[1:] == dataset.episode[:-1]
     return follows & ~dataset.terminated & ~dataset.truncated
+
+
+def _times(dataset: Dataset) -> np.ndarray:
+    """(N,) int64: the rows of the same episode that come before each."""
+    rows = np.arange(len(dataset))
+    starts = np.ones(len(dataset), bool)
+    starts[1:] = dataset.episode[1:] != dataset.episode[:-1]
+    return rows - np.maximum.accumulate(np.where(starts, rows, 0))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seqeval.algorithm import Noise
 from seqeval.replay.buffer import upload
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.seeding import stream
 from seqeval.slicing import Schedule
 
@@ -45,11 +46,14 @@ class IndexSampler:
         batch_size: int,
         noise: Mapping[str, Noise],
         phase: tuple[str, ...] = (),
+        episodes: Sequence[BestEpisodes] = (),
     ) -> None:
         """`schedules`, `orders` (the row of each position in the order of arrival) and `seeds` have an entry
-        for each replica. A different `phase` uses different random streams."""
+        for each replica. A different `phase` uses different random streams. `episodes`, one for each replica
+        if any are given, draw the positions in place of the schedules."""
         self.device, self.schedules, self.orders = device, schedules, orders
         self.batch_size, self.noise = batch_size, noise
+        self._positions = [source.positions for source in episodes or schedules]
         self.drawn = 0  # updates whose indices were returned
         self._streams = [stream(seed, *phase, "minibatch") for seed in seeds]
         self._noise_streams = {
@@ -123,7 +127,7 @@ class IndexSampler:
     def _draw_replica(self, count: int, replica: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """One replica's rows (count, B), and its noise."""
         span, rng = (self.drawn, self.drawn + count), self._streams[replica]
-        positions = self.schedules[replica].positions(*span, rng, self.batch_size)
+        positions = self._positions[replica](*span, rng, self.batch_size)
         noise = {
             name: draw_noise(noise, count, self._noise_streams[name][replica])
             for name, noise in self.noise.items()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seqeval.algorithm import Sampling
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.episodes import ended_episodes
 from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, RewardScale
 from seqeval.types import Batch, Dataset
@@ -101,6 +102,9 @@ class Sampler(ABC):
         dtype = self.buffer.rewards.dtype
         if self.sampling.rows:
             fields["rows"] = self._own_rows(rows)
+        if self.sampling.times:
+            assert self.buffer.times is not None
+            fields["times"] = _gather(self.buffer.times, rows)
         if self.sampling.next_actions:
             assert self.buffer.continues is not None
             continues = _gather(self.buffer.continues, rows)
@@ -131,7 +135,7 @@ class Sampler(ABC):
         sums, ones = np.zeros(arrival.shape[1]), np.zeros(arrival.shape[1])  # discounted: of rewards, of 1
         for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
             logged = dataset.rewards.tolist()
-            for first, last in _ended_episodes(dataset):
+            for first, last in ended_episodes(dataset):
                 span = slice(offset + first, offset + last)
                 known[:, span] = np.maximum.accumulate(arrival[:, span][:, ::-1], 1)[:, ::-1]
                 total = count = 0.0
@@ -223,13 +227,3 @@ def _origins(buffer: Buffer, order: np.ndarray, datasets: Sequence[Dataset]) -> 
 def _gather(values: Tensor, rows: Tensor) -> Tensor:
     """The values of `rows`, of any shape, with that shape in front."""
     return values.index_select(0, rows.reshape(-1)).view(*rows.shape, *values.shape[1:])
-
-
-def _ended_episodes(dataset: Dataset) -> list[tuple[int, int]]:
-    """First row and the row behind the last of the episodes whose end is in the data: a terminal or a cut
-    transition. The return of others is unknown."""
-    changes = np.flatnonzero(dataset.episode[1:] != dataset.episode[:-1]) + 1
-    starts = [0, *changes][: len(dataset)]
-    ends = [*changes, len(dataset)][: len(dataset)]
-    ended = dataset.terminated | dataset.truncated
-    return [(int(a), int(b)) for a, b in zip(starts, ends, strict=True) if ended[b - 1]]

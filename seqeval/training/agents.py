@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Algorithm, Config
+from seqeval.algorithm import Algorithm, Config, Memory, merge_configs
 from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
 from seqeval.replay.samplers import Sampler
 from seqeval.types import Discrete, Environment, Spec, Vector
+
+V = TypeVar("V", np.ndarray, Tensor)
 
 
 def spec_of(environment: Environment) -> Spec:
@@ -31,14 +33,16 @@ class Agents:
     def __init__(
         self,
         algorithm: type[Algorithm],
-        config: Config,
+        configs: Sequence[Config],
         environments: Sequence[Environment],
         seeds: Sequence[int],
         total_updates: int,
         device: torch.device,
     ) -> None:
-        """Fresh agents; `environments` and `seeds` have an entry for each replica."""
+        """Fresh agents; `configs` (of equal structure), `environments` and `seeds` have an entry for each
+        replica."""
         self.seeds = tuple(seeds)
+        config = merge_configs(configs, device)
         self.algorithm = algorithm(spec_of(environments[0]), config, seeds, total_updates, device)
         self.actions = batched_action_mapping([environment.actions for environment in environments], device)
         self.normalizer: ObservationNormalizer | None = None
@@ -52,13 +56,37 @@ class Agents:
             actions = self.algorithm.act(self.normalized(self._tensor(observations)))
             return self.actions.to_environment(actions).cpu().numpy()
 
-    def explore(self, observations: np.ndarray, noise: np.ndarray) -> Tensor:
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """See `Algorithm.target_returns`."""
+        return self.algorithm.target_returns
+
+    def start_episodes(self, count: int, target: int = 0) -> Memory:
+        """See `Algorithm.start_episodes`."""
+        with torch.no_grad():
+            return self.algorithm.start_episodes(count, target)
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Memory) -> np.ndarray:
+        """As `act`, for the next step of episodes; `rewards` (R, E) are those of the step before, or 0."""
+        with torch.no_grad():
+            actions = self.algorithm.act_in_episodes(
+                self.normalized(self._tensor(observations)), self._tensor(rewards), memory
+            )
+            return self.actions.to_environment(actions).cpu().numpy()
+
+    def explore_in_episodes(
+        self, observations: np.ndarray, noise: np.ndarray, rewards: np.ndarray, memory: Memory
+    ) -> Tensor:
         """Actions of the online phase, as the algorithm sees actions.
 
-        (R, E, observation) and `noise` (R, E, action), N(0, 1), -> (R, E, action), or (R, E) where discrete.
+        (R, E, observation), N(0, 1) `noise` (R, E, exploration_size), and `rewards` as in `act_in_episodes`
+        -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
-            return self.algorithm.explore(self.normalized(self._tensor(observations)), self._tensor(noise))
+            normalized = self.normalized(self._tensor(observations))
+            return self.algorithm.explore_in_episodes(
+                normalized, self._tensor(noise), self._tensor(rewards), memory
+            )
 
     def normalized(self, observations: Tensor) -> Tensor:
         """(R, E, observation) as the algorithm sees them."""
@@ -79,6 +107,17 @@ class Agents:
             for replica, state in enumerate(states):
                 self.normalizer.set(replica, **state["normalizer"])
 
+    def policy_of(self, replica: int) -> dict[str, Any]:
+        """What one agent's deterministic policy depends on, for `load_policy`."""
+        normalizer = None if self.normalizer is None else self.normalizer.state_of(replica)
+        return {"algorithm": self.algorithm.policy_of(replica), "normalizer": normalizer}
+
+    def load_policy(self, policy: Mapping[str, Any]) -> None:
+        """Loads what `policy_of` returned into a single agent."""
+        self.algorithm.load_policy_dict(policy["algorithm"])
+        if self.normalizer is not None:
+            self.normalizer.set(0, **policy["normalizer"])
+
 
 class AgentGroup:
     """Some consecutive replicas of `agents`, as an evaluator sees them: `evaluation.Policies`."""
@@ -89,15 +128,23 @@ class AgentGroup:
         self.seeds = agents.seeds[replicas]
         self.algorithm = agents.algorithm
 
+    @property
+    def target_returns(self) -> tuple[float, ...]:
+        """See `Algorithm.target_returns`."""
+        return self.agents.target_returns
+
     def act(self, observations: np.ndarray) -> np.ndarray:
         """As `Agents.act`, for these replicas."""
-        count = len(self.agents.seeds)
-        if len(self.seeds) == count:
-            return self.agents.act(observations)
-        # An algorithm acts with all of its replicas at once; the others' actions are dropped.
-        padded = np.zeros((count, *observations.shape[1:]), observations.dtype)
-        padded[self.replicas] = observations
-        return self.agents.act(padded)[self.replicas]
+        return self.agents.act(self._padded(observations))[self.replicas]
+
+    def start_episodes(self, count: int, target: int = 0) -> Memory:
+        """As `Agents.start_episodes`; the memory is that of all agents."""
+        return self.agents.start_episodes(count, target)
+
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Memory) -> np.ndarray:
+        """As `Agents.act_in_episodes`, for these replicas."""
+        padded = self._padded(observations), self._padded(rewards)
+        return self.agents.act_in_episodes(*padded, memory)[self.replicas]
 
     @torch.no_grad()
     def policy_actions(self, observations: Tensor) -> Tensor:
@@ -126,12 +173,13 @@ class AgentGroup:
     def _select(self, values: Tensor | None) -> Tensor | None:
         return None if values is None else values[self.replicas]
 
-    def _padded(self, values: Tensor) -> Tensor:
-        """The values of these replicas among zeros for the others."""
+    def _padded(self, values: V) -> V:
+        """The values of these replicas among zeros for the others: an algorithm takes those of all."""
         count = len(self.agents.seeds)
         if len(self.seeds) == count:
             return values
-        padded = values.new_zeros(count, *values.shape[1:])
+        shape = (count, *values.shape[1:])
+        padded = values.new_zeros(shape) if isinstance(values, Tensor) else np.zeros(shape, values.dtype)
         padded[self.replicas] = values
         return padded
 

@@ -1,4 +1,7 @@
-"""A job is a list of replicas: learning agents of one algorithm that are trained together in one process."""
+"""A job is a list of replicas: learning agents of one algorithm that are trained together in one process.
+
+They may differ in dataset, seed, schedule, and in the settings that their config declares batchable.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import NamedTuple
 import torch
 
 from seqeval import evaluation, plugins
-from seqeval.algorithm import Algorithm
-from seqeval.config import Study
+from seqeval.algorithm import Algorithm, Config
+from seqeval.config import Online, Study
 from seqeval.evaluation import Evaluator
 from seqeval.plugins import Variant
 from seqeval.slicing import Interaction, Schedule
@@ -68,13 +71,13 @@ class Job:
     done: int = 0  # updates that every replica had made when the job was interrupted
 
     @property
-    def variant(self) -> Variant:
-        """The algorithm and its settings, the same for all replicas."""
-        return self.replicas[0].variant
+    def algorithm(self) -> type[Algorithm]:
+        return plugins.find(self.replicas[0].variant.algorithm)
 
     @property
-    def algorithm(self) -> type[Algorithm]:
-        return plugins.find(self.variant.algorithm)
+    def config(self) -> Config:
+        """The settings of the first replica; those that are not batchable are the same for all."""
+        return self.replicas[0].variant.config
 
     @property
     def datasets(self) -> list[str]:
@@ -87,8 +90,8 @@ class Job:
     @property
     def title(self) -> str:
         names, seeds = self.datasets, sorted({replica.seed for replica in self.replicas})
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        return f"{names[0]}{more} · {self.variant.name} · seed {', '.join(map(str, seeds))}"
+        variants = list(dict.fromkeys(replica.variant.name for replica in self.replicas))
+        return f"{_first(names)} · {_first(variants)} · seed {', '.join(map(str, seeds))}"
 
     @property
     def updates(self) -> int:
@@ -102,8 +105,13 @@ class Job:
         together = len({replica.schedule.updates for replica in self.replicas}) == 1
         return together and self.study.online.steps > 0 and self.algorithm.learns_online
 
+    @property
+    def online(self) -> Online:
+        """The settings of the online phase, the algorithm's own where the study gives none."""
+        return self.study.online.with_defaults(self.algorithm.updates_per_step, self.algorithm.mix)
+
     def online_schedule(self, replica: Replica) -> Interaction:
-        return self.study.online.schedule(self.sizes[replica.dataset], self.study.protocol.window)
+        return self.online.schedule(self.sizes[replica.dataset], self.study.protocol.window)
 
     def total_updates(self, replica: Replica) -> int:
         """Updates of a replica, offline and online."""
@@ -118,7 +126,7 @@ class Job:
         """Fresh agents for all replicas."""
         return Agents(
             self.algorithm,
-            self.variant.config,
+            [replica.variant.config for replica in self.replicas],
             [self.environments[replica.dataset] for replica in self.replicas],
             [replica.seed for replica in self.replicas],
             max(map(self.total_updates, self.replicas)),
@@ -148,8 +156,8 @@ class Job:
         for updates, visible in replica.schedule.points(settings.points, settings.every):
             points.setdefault(updates, []).append(Point("offline", visible, 0))
         online = self.online_schedule(replica)
-        if online.steps and not size:  # with data, the offline phase has the row at N
-            points.setdefault(0, []).append(Point("online", 0, 0))
+        if online.steps and not replica.schedule.updates:  # otherwise the offline phase has the row at N
+            points.setdefault(0, []).append(Point("online", size, 0))
         for updates, samples in online.points(settings.points, settings.every) if online.steps else ():
             learns = self.algorithm.learns_online
             # Without online learning the policy of the last offline update is evaluated at every point.
@@ -160,7 +168,7 @@ class Job:
     def refreshes(self, replica: Replica) -> dict[int, int]:
         """Before which updates the observation normaliser is recomputed, and from how many transitions."""
         protocol, size = self.study.protocol, self.sizes[replica.dataset]
-        if not self.variant.config.normalize_observations or not size or protocol.normalizer == "full":
+        if not self.config.normalize_observations or not size or protocol.normalizer == "full":
             return {}
         refreshes = dict(replica.schedule.refreshes(NORMALIZER_REFRESHES))
         if self.study.online.steps and self.algorithm.learns_online:
@@ -191,3 +199,8 @@ class JobEvaluation:
     def evaluators(self, dataset: str) -> list[Evaluator]:
         """Those that need no data."""
         return self.job.create_evaluators(dataset, self.env_ids[dataset], uses_data=False)
+
+
+def _first(names: list[str]) -> str:
+    """The first of several names and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

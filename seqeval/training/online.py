@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seqeval import environments
+from seqeval.algorithm import select_replica
 from seqeval.replay.buffer import Buffer
 from seqeval.seeding import stream
 from seqeval.training.agents import Agents
@@ -34,6 +35,8 @@ class TrainingEnvironments:
         self._envs = [environments.make(env_id) for env_id in env_ids]
         self._episodes = [0] * len(self._seeds)  # started by each agent
         self._actions: list[list[np.ndarray]] = [[] for _ in self._seeds]  # of the current episodes
+        self._memory = agents.start_episodes(1)  # of the policies in their current episodes
+        self._rewards = np.zeros(len(self._seeds))  # of the previous step; 0 at the first of an episode
         # (R, observation): the current observation of each agent
         self._observations = np.stack([self._reset(replica) for replica in range(len(self._seeds))])
 
@@ -42,6 +45,9 @@ class TrainingEnvironments:
         rng = stream(self._seeds[replica], "online", "environment", self._episodes[replica])
         self._episodes[replica] += 1
         self._actions[replica] = []
+        self._rewards[replica] = 0
+        for name, start in self.agents.start_episodes(1).items():
+            self._memory[name][replica] = start[replica]
         with self._failures_named(replica):
             return self._envs[replica].reset(seed=int(rng.integers(2**31)))[0]
 
@@ -52,6 +58,8 @@ class TrainingEnvironments:
             "episodes": self._episodes[replica],
             "actions": torch.from_numpy(np.array(self._actions[replica])),
             "observation": torch.from_numpy(self._observations[replica].copy()),
+            "memory": select_replica(self._memory, replica),
+            "reward": float(self._rewards[replica]),
             "noise": self._noise[replica].bit_generator.state,
             "transitions": self.buffer.online_transitions(replica, self.steps),
         }
@@ -75,6 +83,9 @@ class TrainingEnvironments:
                     "not repeat itself from the same seed and actions, so its run cannot be resumed"
                 )
             self._observations[replica] = observation
+            self._rewards[replica] = state["reward"]
+            for name, values in state["memory"].items():
+                self._memory[name][replica] = values[0].to(self._memory[name].device)
 
     def step(self) -> None:
         """Every agent explores for one step, and the transitions are added to the buffer.
@@ -82,9 +93,11 @@ class TrainingEnvironments:
         At the end of an episode the next observation is its last one, and the agent starts a new episode.
         Raises EnvironmentFailed.
         """
-        size = self.agents.algorithm.spec.action_size
+        size = self.agents.algorithm.exploration_size
         noise = [rng.standard_normal((1, size), np.float32) for rng in self._noise]
-        actions = self.agents.explore(self._observations[:, None], np.stack(noise))
+        actions = self.agents.explore_in_episodes(
+            self._observations[:, None], np.stack(noise), self._rewards[:, None], self._memory
+        )
         # A replica whose weights are not finite fails at its next row; its environment must not raise before.
         in_units = np.nan_to_num(
             self.agents.actions.to_environment(actions).cpu().numpy(), posinf=0, neginf=0
@@ -98,6 +111,7 @@ class TrainingEnvironments:
                 observation, reward, ended, cut, _ = env.step(in_units[replica])
                 next_observations[replica], rewards[replica], terminated[replica] = observation, reward, ended
             self._actions[replica].append(np.array(in_units[replica]))
+            self._rewards[replica] = rewards[replica]
             current[replica] = self._reset(replica) if ended or cut else observation
         # A cut episode's last transition is not terminated: its value continues.
         self.buffer.add(

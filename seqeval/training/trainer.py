@@ -21,6 +21,7 @@ from seqeval.config import Protocol
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.runners import EvaluationRunner
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
 from seqeval.replay.samplers import make_sampler
@@ -50,6 +51,11 @@ class Checkpoints(typing.Protocol):
 
     def due(self) -> bool:
         """Whether it is time to save; always true while stopping."""
+
+    keeps_policies: bool  # whether to call `keep_policies`
+
+    def keep_policies(self, samples: Mapping[Replica, int], policies: Mapping[Replica, State]) -> None:
+        """Stores policies that are about to be evaluated, each after so many visible transitions."""
 
     def save(self, updates: int, states: Mapping[Replica, State]) -> None:
         """Saves the states of all replicas of some runs after so many updates; their rows up to now are
@@ -82,7 +88,7 @@ class Trainer:
         resume from, None to start fresh."""
         self.job, self.datasets, self.runner, self.checkpoints = job, datasets, runner, checkpoints
         self.study, self.study_name = job.study, study_name
-        self.config: Config = job.variant.config
+        self.config: Config = job.config
         self.device = torch.device(job.device)
         self.updates = self._saved_updates = job.done
         self.train_seconds = 0.0  # of each replica, up to now
@@ -90,6 +96,7 @@ class Trainer:
         self.total_updates = {replica: job.total_updates(replica) for replica in job.replicas}
         self.points = {replica: job.points(replica) for replica in job.replicas}
         self.refreshes = {replica: job.refreshes(replica) for replica in job.replicas}
+        self.updates_per_step = job.online_schedule(job.replicas[0]).updates_per_step  # online
         self._pending: PendingRows | None = None
         self._row_seconds = dict.fromkeys(job.datasets, 0.0)  # `train_seconds` at the last row
         self._data_evaluation = DataEvaluation(job, datasets)
@@ -162,14 +169,12 @@ class Trainer:
             self.device,
             self.study.online.steps if self.job.continues_online else 0,
             len(self.job.replicas),
-            episodes=sampling.kind != "transitions" or sampling.next_actions,
+            episodes=sampling.kind != "transitions" or sampling.next_actions or sampling.times,
         )
         first_rows = dict(zip(names, buffer.offsets, strict=True))
         seeds = {(replica.dataset, replica.seed) for replica in self.job.replicas}
         arrivals = {
-            (name, seed): _arrival(
-                protocol, self.datasets[name], seed, self.job.sizes[name], first_rows[name]
-            )
+            (name, seed): arrival(protocol, self.datasets[name], seed, self.job.sizes[name], first_rows[name])
             for name, seed in seeds
         }
         return buffer, arrivals
@@ -191,6 +196,7 @@ class Trainer:
             ]
             env_ids = [str(self.datasets[replica.dataset].env_id) for replica in self.replicas]
             self.environments = TrainingEnvironments(env_ids, self.agents, self.buffer)
+            algorithm.start_online()
         self.indices = IndexSampler(
             self.device,
             schedules,
@@ -199,6 +205,7 @@ class Trainer:
             self.config.batch_size,
             algorithm.noise,
             ("online",) if online else (),
+            () if online else self._best_episodes(algorithm.sampling.best_episodes),
         )
         if states is not None and online == (states[0]["environment"] is not None):
             self.indices.load_states([state["indices"] for state in states])
@@ -213,6 +220,18 @@ class Trainer:
             self.buffer, algorithm.sampling, self._reward_scales, self.agents.normalizer, orders, datasets
         )
         self.updater = make_updater(algorithm, sampler, self.metrics)
+
+    def _best_episodes(self, share: float | None) -> list[BestEpisodes]:
+        """What draws the rows of replicas that learn from their best episodes; none for other algorithms."""
+        if share is None:
+            return []
+        first_rows = dict(zip(self.job.datasets, self.buffer.offsets, strict=True))
+        return [
+            BestEpisodes(
+                share, replica.schedule, order, self.datasets[replica.dataset], first_rows[replica.dataset]
+            )
+            for replica, order in zip(self.replicas, self._orders(self.replicas), strict=True)
+        ]
 
     def _is_online(self) -> bool:
         """Whether the next update belongs to the online phase."""
@@ -255,7 +274,7 @@ class Trainer:
     def _step_due(self) -> bool:
         """Whether an environment step comes before the next update."""
         made = self.updates - self.replicas[0].schedule.updates
-        return made % self.study.online.updates_per_step == 0
+        return made % self.updates_per_step == 0
 
     def _refresh_normalizer(self) -> None:
         """Recomputes the observation normalisers that are due, from what is visible, within the window."""
@@ -288,6 +307,15 @@ class Trainer:
         self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
         seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
         replicas, visible = self.replicas[group], self._visible(dataset, group, points)
+        if self.checkpoints.keeps_policies:
+            places = range(len(self.replicas))[group]
+            self.checkpoints.keep_policies(
+                {replica: point.samples for replica, point in zip(replicas, points, strict=True)},
+                {
+                    replica: self.agents.policy_of(place)
+                    for replica, place in zip(replicas, places, strict=True)
+                },
+            )
         agents = AgentGroup(self.agents, group, self.updater.sampler)
         self.runner.submit(dataset, agents, visible)
         self._pending = PendingRows(
@@ -364,7 +392,7 @@ def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> Reward
     return RewardScale.known_before_data(dataset)
 
 
-def _arrival(protocol: Protocol, dataset: Dataset, seed: int, size: int, offset: int) -> Arrival:
+def arrival(protocol: Protocol, dataset: Dataset, seed: int, size: int, offset: int = 0) -> Arrival:
     """How `size` transitions of a dataset that begins at a row `offset` arrive for a seed."""
     rng = stream(seed, "order")
     order = arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from seqeval import references
+from seqeval.analysis.provenance import with_studies
 
 FIGURES = ("fig1", "finetune", "mixed")
 START = 5000  # T0
@@ -51,7 +52,10 @@ def datasets(figure: str) -> dict[str, dict[str, Any]]:
 
 def runs(figure: str) -> pd.DataFrame:
     """The runs of a figure as rows: study, dataset, algorithm, variant (the same), seed, phase, regime,
-    samples (n, our x axis), updates, score, return_mean, status."""
+    samples (n, our x axis), updates, score, return_mean, status.
+
+    The study is called `published`; it has datasets only.
+    """
     table = _curves()[_curves()["figure"] == figure].rename(columns={"samples": "updates"})
     panels = pd.DataFrame(
         {"dataset": name, "panel": panel, "size": about["transitions"]} | about["reference"]
@@ -59,7 +63,7 @@ def runs(figure: str) -> pd.DataFrame:
     )
     table = table.merge(panels, on="dataset")
     table = table.sort_values(["panel", "algorithm", "seed", "updates"], ignore_index=True)
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "study": "published",
             "dataset": table["dataset"],
@@ -75,6 +79,7 @@ def runs(figure: str) -> pd.DataFrame:
             "status": "ok",
         }
     )
+    return with_studies(rows, {"published": {"datasets": datasets(figure)}})
 
 
 def samples_at(updates: np.ndarray, size: np.ndarray | int) -> np.ndarray:

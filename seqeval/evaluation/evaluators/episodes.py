@@ -37,10 +37,22 @@ class Episodes(Evaluator):
         """A replica's episodes depend only on its seed, its number of samples and its policy."""
         if self._environments is None:
             return {}
-        starts = start_seeds(self.seeds, visible.samples, self.settings.episodes)
-        observations = self._environments.reset(starts)
-        step = self._environments.step
-        return run_episodes(step, observations, agents.act, len(self.seeds), self.settings.episodes)
+        results = self._run(agents, visible, 0)
+        for target, wanted in enumerate(agents.target_returns[1:], 1):
+            returns = self._run(agents, visible, target)["episode_returns"]
+            results[f"return_mean at target {wanted:g}"] = [float(np.mean(values)) for values in returns]
+        return results
+
+    def _run(self, agents: Policies, visible: VisibleData, target: int) -> dict[str, list[Any]]:
+        """Episodes of policies that are asked for a target return, or for none."""
+        assert self._environments is not None
+        episodes, memory = self.settings.episodes, agents.start_episodes(self.settings.episodes, target)
+        observations = self._environments.reset(start_seeds(self.seeds, visible.samples, episodes))
+
+        def act(observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+            return agents.act_in_episodes(observations, rewards, memory)
+
+        return run_episodes(self._environments.step, observations, act, len(self.seeds), episodes)
 
     def close(self) -> None:
         if self._environments is not None:
@@ -59,7 +71,7 @@ def start_seeds(seeds: Sequence[int], samples: Sequence[int], episodes: int) -> 
 def run_episodes(
     step: Callable[[np.ndarray], tuple[Any, ...]],
     observations: np.ndarray,
-    act: Callable[[np.ndarray], np.ndarray],
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     replicas: int,
     episodes: int,
 ) -> dict[str, list[Any]]:
@@ -67,14 +79,19 @@ def run_episodes(
 
     `step` accepts actions (R·E, action) or (R·E,) and returns what a vectorised Gymnasium environment
     returns. An environment whose episode has ended resets itself at the next step and continues; what follows
-    is not counted. The returns of a replica that took an action that is not finite are NaN.
+    is not counted. `act` gets observations and the rewards of the previous step, 0 at the first. The returns
+    of a replica that took an action that is not finite are NaN.
     """
     count = replicas * episodes
+    rewards = np.zeros(count)
     returns, lengths = np.zeros(count), np.zeros(count, np.int64)
     running, finite, successes = np.ones(count, bool), np.ones(count, bool), None
 
     while running.any():
-        actions = act(observations.reshape(replicas, episodes, *observations.shape[1:]))
+        actions = act(
+            observations.reshape(replicas, episodes, *observations.shape[1:]),
+            rewards.reshape(replicas, episodes),
+        )
         actions = actions.reshape(count, *actions.shape[2:])
         finite &= np.isfinite(actions).reshape(count, -1).all(axis=1) | ~running
         actions = np.nan_to_num(actions, posinf=0.0, neginf=0.0)

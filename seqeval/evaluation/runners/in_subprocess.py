@@ -23,9 +23,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, BinaryIO, Protocol
 
 from seqeval import signals
-from seqeval.errors import UserError
+from seqeval.errors import PluginError, UserError
 from seqeval.evaluation import Evaluator, Policies, VisibleData
 from seqeval.evaluation.runners import Outcome, SavablePolicies, timed
+from seqeval.faults import plugin_error
 
 COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -91,7 +92,7 @@ class SubprocessRunner:
 
     def collect(self, seconds: float) -> Outcome | None:
         """See `EvaluationRunner`. Raises UserError for what the user can fix, for example if the process was
-        killed, otherwise EvaluationFailed."""
+        killed, PluginError for a fault of an evaluator or environment, otherwise EvaluationFailed."""
         self._thread.join(seconds)
         if self._thread.is_alive():
             return None
@@ -100,6 +101,8 @@ class SubprocessRunner:
         kind, content = self._reply
         if kind == "outcome":
             return Outcome(*content)
+        if kind == "plugin error":
+            raise PluginError(*content)
         raise UserError(content) if kind == "user error" else EvaluationFailed(content)
 
     def close(self) -> None:
@@ -163,8 +166,9 @@ def serve() -> None:
             _send(replies, ("outcome", tuple(outcome)))
     except UserError as error:
         _send(replies, ("user error", str(error)))
-    except Exception:
-        _send(replies, ("bug", traceback.format_exc()))
+    except Exception as error:
+        found = plugin_error(error)
+        _send(replies, ("plugin error", found.args) if found else ("bug", traceback.format_exc()))
     os._exit(0)  # the receiving thread would keep the process alive
 
 

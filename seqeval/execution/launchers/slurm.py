@@ -4,7 +4,7 @@ Shortly before its time limit a job receives SIGUSR2 from Slurm, saves itself an
 requeue`; one that is preempted or cancelled receives SIGTERM, saves itself and ends, and is resumed if the
 cluster requeues preempted jobs. It resumes from its last checkpoints, so the study directory must be on
 storage that every machine sees. Rows and progress reach the driver through that storage too; submitit's files
-and what the jobs print are in DIR/slurm.
+and what the jobs print are in a new folder of DIR/slurm for each submission.
 
 The tests use submitit's local executor, which starts processes of this machine: they show that a job that is
 signalled saves itself, is restarted and ends with the same rows, and what squeue and scancel are asked. They
@@ -18,6 +18,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,7 @@ class Slurm(Launcher):
         self._tasks: dict[int, submitit.Job[Failure | None]] = {}  # that have not ended
         self._ids: tuple[str, ...] = ()
         self._queried, self._gone = time.monotonic(), dict[str, float]()
+        self._results: dict[str, float] = {}  # when the result of a task was first seen
         self._stopping = False
 
     def slots(self, device: str) -> int:
@@ -110,7 +112,7 @@ class Slurm(Launcher):
         options = dict(option.strip("-").partition("=")[::2] for option in self.settings.more)
         try:
             executor = submitit.AutoExecutor(
-                self.out.absolute() / "slurm", cluster=CLUSTER, slurm_max_num_timeout=REQUEUES
+                _new_folder(self.out), cluster=CLUSTER, slurm_max_num_timeout=REQUEUES
             )
             executor.update_parameters(
                 name="seqeval",
@@ -135,31 +137,48 @@ class Slurm(Launcher):
             self._stopping = True
             self._cancel("--state=PENDING")
         self._query(POLL if self._stopping else QUERY_EVERY)
-        patience = 0.0 if self._stopping else LAG
-        ended = [
-            place
-            for place, task in self._tasks.items()
-            if task.paths.result_pickle.exists() or self._seconds_gone(task.job_id) > patience
-        ]
+        ended = [place for place, task in self._tasks.items() if self._has_ended(place, task)]
         if not ended:
             time.sleep(POLL)
-        return {place: self._failure(self._tasks.pop(place), self._payloads[place]) for place in ended}
+        return {place: self._failure(place, self._tasks.pop(place)) for place in ended}
 
-    def _failure(self, task: submitit.Job[Failure | None], payload: JobPayload) -> Failure | None:
+    def _has_ended(self, place: int, task: submitit.Job[Failure | None]) -> bool:
+        """Whether a task has left a failure, has finished its runs and left a result, or has gone for a
+        while."""
+        if not task.paths.result_pickle.exists():
+            return self._seconds_gone(task.job_id) > (0.0 if self._stopping else LAG)
+        first_seen = self._results.setdefault(task.job_id, time.monotonic())
+        return (
+            self._stopping
+            or self._runs_finished(place)
+            or self._reported(place, task) is not None
+            or time.monotonic() - first_seen > LAG
+        )
+
+    def _failure(self, place: int, task: submitit.Job[Failure | None]) -> Failure | None:
         """Why a task that has ended failed, if it did."""
-        directory = StudyDirectory(payload.out)
-        if task.paths.result_pickle.exists():
-            try:
-                return task.result()
-            except submitit.core.utils.UncompletedJobError as error:
-                return Failure(f"{payload.title}:\n{error}")
-        if self._stopping or all(directory.run(*key).finished for key in payload.runs):
-            return None
+        has_result = task.paths.result_pickle.exists()
+        reported = self._reported(place, task) if has_result else None
+        if reported is not None or self._stopping or self._runs_finished(place):
+            return reported
+        end = "reported its end, but its runs have not finished" if has_result else "ended without a result"
         return Failure(
-            f"{payload.title}: its Slurm job {task.job_id} ended without a result; see {task.paths.stderr}, "
+            f"{self._payloads[place].title}: its Slurm job {task.job_id} {end}; see {task.paths.stderr}, "
             "and run the same command again to resume",
             fixable=True,
         )
+
+    def _runs_finished(self, place: int) -> bool:
+        payload = self._payloads[place]
+        directory = StudyDirectory(payload.out)
+        return all(directory.run(*key).finished for key in payload.runs)
+
+    def _reported(self, place: int, task: submitit.Job[Failure | None]) -> Failure | None:
+        """The failure in the result of a task, if it has one."""
+        try:
+            return task.result()
+        except submitit.core.utils.UncompletedJobError as error:
+            return Failure(f"{self._payloads[place].title}:\n{error}")
 
     def _query(self, every: float) -> None:
         """Asks Slurm which tasks are left, unless it did so less than so many seconds ago."""
@@ -184,3 +203,14 @@ class Slurm(Launcher):
 
     def _cancel(self, *options: str) -> None:
         subprocess.run(["scancel", *options, *arrays(self._ids)], check=False)
+
+
+def _new_folder(out: Path) -> Path:
+    """A new folder for submitit's files, which only this user may enter.
+
+    Results are pickles, named after job ids that a cluster uses again once it is set up anew: a result in a
+    folder of an earlier submission may be of another job, or anybody's.
+    """
+    parent = out.absolute() / "slurm"
+    parent.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=parent))

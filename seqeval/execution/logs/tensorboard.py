@@ -5,13 +5,13 @@ An event file is opened only while a row is appended, since a study may have hun
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from seqeval.errors import UserError
+from seqeval.execution.logs import RowLog, finite_numbers
 from seqeval.execution.storage import StudyDirectory
 
 try:
@@ -24,21 +24,20 @@ except ImportError as error:
     ) from error
 
 
-class Scalars:
+class Log(RowLog):
     """The event files of a study directory. They are written anew from the stored rows, so that rows of
     earlier calls without logging are included, and none is there twice."""
 
     def __init__(self, out: StudyDirectory) -> None:
-        self._out, self._folder = out, out.path / "tensorboard"
+        super().__init__(out)
+        self._folder = out.path / "tensorboard"
         self._file = f"events.out.tfevents.{time.time_ns()}.seqeval"  # TensorBoard reads the newest
         self._last: dict[str, int] = {}  # samples of the last row, by run
         shutil.rmtree(self._folder, ignore_errors=True)
-        for row in out.rows():
-            self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Writes the numbers of a row, which has the fields of `Row`. A row of a run that resumed from a
-        checkpoint invalidates what was written from its step on."""
+        """Writes a row. One of a run that resumed from a checkpoint invalidates what was written from its
+        step on."""
         run = self._out.run(row["dataset"], row["variant"], row["seed"])
         name, x = str(run.folder.relative_to(self._out.path / "runs")), row["samples"]
         events = []
@@ -48,16 +47,7 @@ class Scalars:
         elif x <= self._last[name]:
             events.append(_start(x))
         self._last[name] = x
-        numbers = (
-            {"score": row["score"], "return_mean": row["return_mean"]}
-            | {f"train/{key}": value for key, value in row["metrics"].items()}
-            | {f"eval/{key}": value for key, value in row["evaluations"].items()}
-        )
-        values = [
-            Summary.Value(tag=tag, simple_value=number)
-            for tag, number in numbers.items()
-            if number is not None and math.isfinite(number)
-        ]
+        values = [Summary.Value(tag=tag, simple_value=number) for tag, number in finite_numbers(row).items()]
         events.append(Event(step=x, summary=Summary(value=values)))
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,108 @@
+"""`seqeval run --config`: the settings in a TOML file, or those of an earlier study, as flags."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from seqeval import loading
+from seqeval.config import Execution, Study
+from seqeval.errors import UserError, nearest
+
+
+def expanded(arguments: list[str]) -> list[str]:
+    """The arguments of `run`, after the flags that --config stands for: the last value of a flag counts."""
+    paths = [value for flag, value in pairwise(arguments) if flag == "--config"]
+    paths += [value.removeprefix("--config=") for value in arguments if value.startswith("--config=")]
+    return [*(flag for path in paths for flag in flags(Path(path))), *arguments]
+
+
+def flags(path: Path) -> Iterator[str]:
+    """The flags of a file. Raises UserError if it cannot be read or has an unknown key."""
+    known = dict(_settings(Study)) | dict(_settings(Execution)) | {"out": Path, "preset": str}
+    for key, value in _flat(_read(path)):
+        if key not in known:
+            raise UserError(f"{path}: {_unknown(key, list(known))}")
+        group, _, name = f"--{key.replace('_', '-')}".rpartition(".")
+        prefix = f"{group}." if group else "--"
+        name = name.removeprefix("--")
+        if known[key] is bool and isinstance(value, bool):
+            yield prefix + name if value else f"{prefix}no-{name}"
+        else:
+            yield prefix + name
+            yield from map(str, value if isinstance(value, list) else [value])
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    """What is wrong with a key that is not a setting."""
+    groups = {name.partition(".")[0] for name in known if "." in name}
+    group, _, name = key.rpartition(".")
+    if key in groups:
+        return f"{key} is a group of settings; write them below [{key}]"
+    if group and group not in groups:
+        return f"[{group}] is not a group of settings{nearest(group, groups)}"
+    if not group and (elsewhere := [other for other in known if other.endswith(f".{key}")]):
+        return f"{key} is not a setting; did you mean {' or '.join(map(repr, elsewhere))}?"
+    names = [other.removeprefix(f"{group}.") for other in known if other.rpartition(".")[0] == group]
+    return f"{key} is not a setting{nearest(name, names)}"
+
+
+def _settings(group: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The names and types of all settings, with a dot where they are in a group."""
+    for name, hint in get_type_hints(group).items():
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            yield from _settings(hint, f"{name}.")
+        else:
+            yield prefix + name, hint
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = prefix + key.replace("-", "_")
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text()
+        return _of_study(path, json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(
+            f"{path}: {reason}; --config takes a TOML file or the study.json of a study"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _of_study(path: Path, study: Any) -> dict[str, Any]:
+    """The settings of a study, from its study.json."""
+    if not isinstance(study, dict) or "invocations" not in study:
+        raise UserError(f"{path}: not the study.json of a study; other settings go into a TOML file")
+    last = study["invocations"][-1]
+    settings = {group: study[group] for group in ("protocol", "online", "evaluation", "precision")}
+    return settings | {
+        "datasets": [dataset["given"] for dataset in study["datasets"].values()],
+        "algorithms": [_variant(name, entry) for name, entry in study["algorithms"].items()],
+        "seeds": sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]}),
+        **{key: last[key] for key in ("env", "trust_pickle") if key in last},
+    }
+
+
+def _variant(name: str, settings: Mapping[str, Any]) -> str:
+    """A variant as `--algorithms` takes it."""
+    if re.search(r",(?![^(]*\))", name):  # only a name that is the given text has a comma outside of brackets
+        file = loading.split_path(settings["algorithm"])
+        return f"{file[0]}:{name}" if file else name
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
+    return f"{settings['algorithm']}:" + ",".join(f"{k}={v}" for k, v in (config | {"name": name}).items())

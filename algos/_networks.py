@@ -227,9 +227,10 @@ class GaussianActor(nn.Module):
         seeds: Sequence[int],
         device: torch.device,
         log_std_range: tuple[float, float],
+        last_gain: float = math.sqrt(2),
     ) -> None:
         super().__init__()
-        self.net = MLP("actor", sizes, seeds, device, "orthogonal")
+        self.net = MLP("actor", sizes, seeds, device, "orthogonal", last_gain=last_gain)
         self.log_std = nn.Parameter(torch.zeros(len(seeds), 1, sizes[-1], device=device))
         self.log_std_range = log_std_range
 

@@ -1,11 +1,19 @@
 """AWAC: Nair, Gupta, Dalal, Levine, *Accelerating Online Reinforcement Learning with Offline Datasets* (arXiv
 2006.09359).
 
-An off-policy critic, and an actor that imitates the data's actions, weighted by the exponential of their
-advantage. As in the authors' code, the weights are normalized over the minibatch, and the value of a state is
-that of one sampled action. Departures: the losses of the twin critics are summed, not averaged; samples of
-the policy are not squashed (its mean is); the actor's weight decay is decoupled (AdamW). Online, as in the
-paper, actions are sampled from the policy, and clipped to [-1, 1].
+An off-policy critic, and an actor that imitates the data's actions, weighted by their advantage:
+
+- critics: y = r + γ min Q'(s', a′), a′ ~ π(s');
+- actor: -Σ w log π(a|s), w = softmax(A/λ) over the minibatch, A = min Q(s, a) - min Q(s, a″), a″ ~ π(s).
+
+The values and the architecture are those of jaxrl, which the paper on sequential evaluation runs: four hidden
+layers in the actor, whose last layer starts orthogonal with gain 1 (all other layers √2), λ = 2. The authors'
+rlkit differs: minibatches of 1024, pre-training, an initial std of 0.05.
+
+Departures: minibatches of 256, as in all algorithms of that paper; the losses of the twin critics are summed,
+not averaged; samples of the policy are not squashed (its mean is); the actor's weight decay is decoupled
+(AdamW). Online, as in the paper, actions are sampled from the policy, and clipped to [-1, 1]. `strict`
+withholds nothing: all that is used arrives with its transition.
 """
 
 from __future__ import annotations
@@ -62,7 +70,7 @@ class AWAC(Algorithm):
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = (spec.observation_size, spec.action_size)
         self.actor = GaussianActor(
-            [sizes[0], *config.actor_hidden, sizes[1]], seeds, device, config.log_std_range
+            [sizes[0], *config.actor_hidden, sizes[1]], seeds, device, config.log_std_range, last_gain=1.0
         )
         self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
         self.target_critics = target_copy(self.critics)

@@ -1,10 +1,14 @@
 """Behavioral cloning: a deterministic policy by regression on the data's actions; for discrete actions, a
 classifier.
 
-Pomerleau, *ALVINN* (NeurIPS 1988). Learning rate 1e-3 and dropout 0.1 are those of the BC baseline in the
-code of IQL (arXiv 2110.06169), which maximizes a likelihood; here the loss is the mean squared error, or the
-cross-entropy for discrete actions. BC does not learn online, where it would imitate itself: its online points
-re-evaluate the policy learned offline.
+Pomerleau, *ALVINN* (NeurIPS 1988). The loss is the mean squared error of tanh π(s), or the cross-entropy for
+discrete actions.
+
+Learning rate 1e-3 and dropout 0.1 are those of the BC baseline in the code of IQL (arXiv 2110.06169), which
+the paper on sequential evaluation runs. Departures from it: that baseline maximises a likelihood; its
+learning rate decays by a cosine, here with `protocol.learning_rate_decay` only, since `strict` keeps the rate
+constant: a curve must not depend on how much data is still to come. BC does not learn online, where it would
+imitate itself: its online points re-evaluate the policy learned offline.
 """
 
 from __future__ import annotations

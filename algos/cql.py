@@ -1,11 +1,22 @@
 """CQL: Kumar, Zhou, Tucker, Levine, *Conservative Q-Learning for Offline RL* (arXiv 2006.04779).
 
-CQL(H) on soft actor-critic (Haarnoja et al., arXiv 1812.05905), with importance sampling as in the paper's
-appendix F: Q is lowered at random actions and at the policy's, and raised at the data's actions. As in the
-implementation that most papers run: the policy's actions at s' are evaluated at s, the target has no entropy
-term, the policy's log std is scaled and shifted by two learned numbers, and all losses use the weights before
-the update. Departures: actor and critics share one learning rate; no Lagrange multiplier. Online, actions are
-sampled from the policy as in soft actor-critic, and the conservative term stays.
+CQL(H) on soft actor-critic (Haarnoja et al., arXiv 1812.05905): Q is lowered at random actions and at the
+policy's, and raised at the data's actions. The critics' loss is
+
+    Σᵢ mean (Qᵢ(s, a) - y)² + w · Σᵢ mean (log Σⱼ exp(Qᵢ(s, aⱼ) - log pⱼ) - Qᵢ(s, a)),
+
+with y = r + γ min Q'(s', a′), a′ ~ π(s'), and aⱼ from the uniform distribution, π(s) and π(s'), ten each, of
+density pⱼ (importance sampling, the paper's appendix F). The actor maximises min Q(s, a) - α log π(a|s).
+
+As in the implementation that most papers run (young-geng/CQL): the policy's actions at s' are evaluated at s,
+the target has no entropy term, the policy's log std is scaled and shifted by two learned numbers, and all
+losses use the weights before the update. Initial weights are the framework's default, as the scripts of the
+paper on sequential evaluation run it; `orthogonal_init` is that implementation's other choice.
+
+Departures from Kumar et al.: two hidden layers, not three of 256; actor and critics share the learning rate
+3e-4, theirs is 1e-4 for the actor; no start with imitation alone (their warm start); no Lagrange multiplier.
+Online, actions are sampled from the policy as in soft actor-critic, and the conservative term stays.
+`strict` withholds nothing: all that is used arrives with its transition.
 """
 
 from __future__ import annotations
@@ -22,7 +33,7 @@ from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
 
 from ._losses import ensemble_loss, td_target
-from ._networks import Critics, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
+from ._networks import Critics, Init, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
 from ._optim import Adam, polyak_update, target_copy
 
 
@@ -45,6 +56,7 @@ class Config(algorithm.Config):
     weight: float = 5.0  # of the conservative term
     sampled_actions: int = 10  # per state from each of: uniform, policy at s, policy at s'
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of the policy
+    orthogonal_init: bool = False  # orthogonal initial weights, those of the last layers scaled by 0.01
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
@@ -58,16 +70,17 @@ class CQL(Algorithm):
     ) -> None:
         super().__init__(spec, config, seeds, total_updates, device)
         sizes = (spec.observation_size, spec.action_size)
+        init: Init = "orthogonal" if config.orthogonal_init else "uniform"
         self.actor = TanhGaussianActor(
             [sizes[0], *config.hidden, sizes[1]],
             seeds,
             device,
             config.log_std_range,
-            "orthogonal",
+            init,
             learned_scale=True,
             last_gain=1e-2,
         )
-        self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal", last_gain=1e-2)
+        self.critics = Critics(sizes, config.hidden, seeds, device, init, last_gain=1e-2)
         self.target_critics = target_copy(self.critics)
         self.log_temperature = Scalar(0.0, seeds, device)
         self.actor_optimizer = Adam(self.actor, config.learning_rate)

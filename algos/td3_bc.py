@@ -1,9 +1,18 @@
 """TD3+BC: Fujimoto, Gu, *A Minimalist Approach to Offline Reinforcement Learning* (arXiv 2106.06860).
 
-TD3 whose actor also imitates the data. Where the paper and the authors' code differ, this follows the code:
-Q is normalized by the minibatch's mean |Q₁| at the policy's actions, not at the data's. Online, the same
-updates continue, imitation included; it explores as TD3 does (Fujimoto, van Hoof, Meger, arXiv 1802.09477),
-with normal noise of std 0.1 on the policy's action.
+TD3 (Fujimoto, van Hoof, Meger, arXiv 1802.09477) whose actor also imitates the data:
+
+- critics: y = r + γ min Q'(s', a′), a′ the target policy's action with clipped noise;
+- actor, at every second update: mean (π(s) - a)² - λ mean Q₁(s, π(s)), λ = α/mean|Q₁|.
+
+Where the paper and the authors' code differ, this follows the code: Q is normalised by the minibatch's mean
+|Q₁| at the policy's actions, not at the data's. Online, the same updates continue, imitation included, with
+normal noise of std 0.1 on the policy's action, as in TD3.
+
+Observations are normalised: under `strict` by mean and std of what is visible, refreshed at 20 even steps of
+n, so early ones are estimates from little data; the authors, and `--preset paper`, take the full dataset.
+Departure from the runs of the paper on sequential evaluation: their target noise is N(0, 1), ours N(0, 0.2²)
+as in TD3, both clipped at 0.5.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 All processes of the study are killed with SIGKILL at random times of the offline and the online phase.
 OUT/uninterrupted and OUT/killed are the two study directories. Their rows, except for the columns of seconds,
-and their policies must be the same to the last bit; if not, the exit code is 1.
+and their policies must be the same to the last bit, and there must be as many kills as asked for, in every
+phase of the study; if not, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -129,7 +130,19 @@ def main(
     for line in found[:20]:
         console.print(line, markup=False)
     console.print("not the same" if found else "the same rows and policies, bit for bit")
-    return int(bool(found))
+    if missing := too_few(phases, kills, online=study.online.steps > 0):
+        console.print(missing)
+    return int(bool(found or missing))
+
+
+def too_few(phases: Counter[str], kills: int, online: bool) -> str | None:
+    """Why the kills prove less than was asked for; None if they do not."""
+    if phases.total() < kills:
+        return f"only {phases.total()} of {kills} kills before the study ended; give it more updates"
+    for phase in ("offline", "online") if online else ("offline",):
+        if kills and not phases[phase]:
+            return f"no kill in the {phase} phase; ask for more kills, or make the phase longer"
+    return None
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ class Protocol:
     hold_out: float = 0.0
     """h: at least this fraction of the transitions, whole episodes by seed, never arrives. N and the x axis
     are those of the rest."""
+    recipes: bool = True
+    """Take the settings that an algorithm's authors publish for a dataset, where they do; settings given with
+    the algorithm take precedence."""
     data_rules: DataRules = "strict"
     """strict: a transition at which an episode was cut is kept if its next observation is known. qlearning:
     D4RL's qlearning_dataset, which drops every timeout and the last transition."""
@@ -288,6 +291,7 @@ PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
             normalizer="full",
             reward_scale="full",
             learning_rate_decay=True,
+            recipes=False,
             data_rules="qlearning",
         ),
         Evaluation(every=5000),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
@@ -56,6 +59,30 @@ def make(env_id: str) -> gymnasium.Env:
         env.close()
         raise UserError(f"environment {env_id!r}: use its full name, {made!r}")
     return env
+
+
+@cache
+def known_packages() -> frozenset[str]:
+    """The packages of environments that data may name: those of the suite's own datasets, and installed
+    plug-ins of Gymnasium, which Gymnasium imports anyway."""
+    points = entry_points(group="gymnasium.envs")
+    return frozenset(
+        {"gymnasium", "gymnasium_robotics", *(point.module.partition(".")[0] for point in points)}
+    )
+
+
+def refuse_import(source: str, env_id: str) -> None:
+    """Raises UserError if making an environment that data names would import a module.
+
+    Data may come from anybody. `module:Name` imports the module, which runs its code; only the user may ask
+    for that, except for `known_packages` and for what is imported already.
+    """
+    module = env_id.partition("?")[0].rpartition(":")[0]
+    if module and module not in sys.modules and module.partition(".")[0] not in known_packages():
+        raise UserError(
+            f"{source}: its environment {env_id!r} would import the module {module!r}; if you trust that "
+            f"module, add --env {shlex.quote(env_id) if env_id.isprintable() else repr(env_id)}"
+        )
 
 
 def with_options(env_id: str, options: Mapping[str, Any]) -> str:

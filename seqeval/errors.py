@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST_LINE = 2000  # characters that are printed of a line with text from files
 
 
 class UserError(Exception):
@@ -12,6 +15,17 @@ class UserError(Exception):
     The command line prints the line and exits with code 2. Every exception other than this and `PluginError`
     is a bug and keeps its traceback.
     """
+
+    several_lines = False  # whether the message has a line for each of several errors
+
+
+def printable(text: str) -> str:
+    """A line that a terminal shows as it is: control characters, which names and attributes of files may
+    hold, are written as escapes, and a long line is shortened."""
+    shown = text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in shown)
 
 
 class PluginError(Exception):

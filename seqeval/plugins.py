@@ -9,6 +9,7 @@ registers in the entry-point group `seqeval.algorithms`. A variant adds settings
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import chain
@@ -17,6 +18,7 @@ from typing import Any, get_type_hints
 from seqeval import loading, sweeps
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest
+from seqeval.recipes import Recipe
 from seqeval.replicated import replicate
 from seqeval.validation import convert
 
@@ -35,6 +37,9 @@ class Variant:
     algorithm: str
     config: Config
     sweep: str | None = None  # the name of the sweep that it belongs to
+    given: frozenset[str] = dataclasses.field(
+        default=frozenset(), compare=False
+    )  # settings that the user gave
 
     def settings(self) -> dict[str, Any]:
         """As plain values, for the study directory; for a class in a file also the sha256 of its code."""
@@ -139,7 +144,7 @@ def parse(text: str) -> Variant:
     name = _checked_name(text, values.pop("name", path[1].removesuffix(":") if path else text))
     try:
         changes = {key: parse_value(key, value, types[key]) for key, value in values.items()}
-        return Variant(name, algorithm, replace(config, **changes))
+        return Variant(name, algorithm, replace(config, **changes), given=frozenset(changes))
     except UserError as error:
         raise UserError(f"algorithm {text!r}: {error}") from None
 
@@ -185,6 +190,13 @@ def parse_all(texts: Sequence[str]) -> list[Variant]:
             raise UserError(f"algorithms: two variants are named {variant.name!r}; rename one with name=…")
         variants[variant.name] = variant
     return list(variants.values())
+
+
+def with_recipe(variant: Variant, recipe: Recipe) -> Variant:
+    """The variant with the settings of a recipe; those that the user gave stay."""
+    hints, given = get_type_hints(type(variant.config)), variant.given
+    changes = {key: convert(value, hints[key]) for key, value in recipe.settings.items() if key not in given}
+    return replace(variant, config=replace(variant.config, **changes))
 
 
 def refuse_changed(name: str, settings: dict[str, Any]) -> None:

@@ -114,7 +114,10 @@ class _Saved:
             if entry["logged_in"]
             else environments.describe(entry["env_id"])
         )
-        self._variant = plugins.restore(algorithm, study["algorithms"][algorithm])
+        settings = study["algorithms"][algorithm]
+        if recipe := study.get("recipes", {}).get(dataset, {}).get(algorithm):
+            settings = settings | {"config": recipe["config"]}
+        self._variant = plugins.restore(algorithm, settings)
 
     def load(self, path: Path, whole_agent: bool) -> Policy:
         """The policy in a file, which holds all that an agent has learned or the policy alone."""

@@ -255,7 +255,8 @@ class Interaction:
 
     Positions from `size` on are the transitions that the replica has collected, in order. `share` of a
     minibatch is sampled from them and the rest from the dataset; if None, both are sampled as one. Only the
-    newest `window` of the visible transitions may be sampled.
+    newest `window` of all these transitions may be sampled: once none of the dataset is among them,
+    minibatches hold online data alone.
     """
 
     size: int  # N
@@ -290,8 +291,8 @@ class Interaction:
         if self.share is None:
             return draw(rng, low, visible, shape).astype(np.int32)
         online = min(max(1, round(self.share * batch_size)), batch_size - 1)  # at least one of each kind
-        offline = np.arange(batch_size) < batch_size - online
-        low = np.where(offline, window_start(self.size, self.window), np.maximum(self.size, low))
+        offline = (np.arange(batch_size) < batch_size - online) & (low < self.size)
+        low = np.where(offline, low, np.maximum(self.size, low))
         return draw(rng, low, np.where(offline, self.size, visible), shape).astype(np.int32)
 
 

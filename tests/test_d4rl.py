@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
+import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import requests
+import urllib3
 
 from seqeval import cli, datasets, environments, references
 from seqeval.config import Evaluation
@@ -96,6 +100,8 @@ class Response:
     endless: bool = False  # no Content-Length
     cut: int | None = None  # bytes after which it closes the connection
     before: Callable[[], Any] = lambda: None  # called before the response
+    location: str | None = None  # of a redirection
+    drip: float | None = None  # seconds between two single bytes of the body, which has no end
 
 
 @dataclass
@@ -143,9 +149,14 @@ class Handler(BaseHTTPRequestHandler):
         if response.modified:
             self.send_header("Last-Modified", response.modified)
         rest = body[begin:]
-        if not response.endless:
+        if response.location:
+            self.send_header("Location", response.location)
+        if not response.endless and response.drip is None:
             self.send_header("Content-Length", str(response.length or len(rest)))
         self.end_headers()
+        while response.drip is not None:
+            self.wfile.write(b"x")
+            time.sleep(response.drip)
         self.wfile.write(rest[: response.cut])
 
 
@@ -197,8 +208,9 @@ def put(folder: Path, content: bytes = CONTENT, name: str = FILE) -> Path:
 
 
 def left_over(home: Path) -> set[str]:
-    """Names of the files beside the dataset, except the empty lock file."""
-    return {path.name for path in cached(home).parent.iterdir() if path.suffix != ".lock"} - {FILE}
+    """Names of the files beside the dataset, except the record of the download and the lock file."""
+    names = {path.name for path in cached(home).parent.iterdir() if path.suffix != ".lock"}
+    return names - {FILE, f"{FILE}.sha256.json"}
 
 
 def refusal(name: str = HOPPER, env_id: str | None = None) -> str:
@@ -230,7 +242,8 @@ def test_a_dataset_is_downloaded_once_with_environment_and_references(
     assert dataset.behaviour_return == 100  # of the 30 episodes of 100 rows
     assert dataset.card == {"url": f"{server.address}/gym_mujoco/{FILE}"}
     assert cached(home).read_bytes() == CONTENT
-    assert [path.name for path in cached(home).parent.iterdir()] == [FILE]  # no part, no lock
+    files = {FILE, f"{FILE}.sha256.json"}  # no part, no lock
+    assert {path.name for path in cached(home).parent.iterdir()} == files
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"downloading {server.address}/gym_mujoco/{FILE} to {cached(home)}"
     assert lines[-1] == f"{FILE}: {len(CONTENT) / 1e6:.1f} MB of {len(CONTENT) / 1e6:.1f}"
@@ -435,7 +448,7 @@ def test_folders_are_searched_in_order(
     assert server.requests == []
 
     assert is_content(datasets.load(HOPPER))
-    assert [path.name for path in own.iterdir()] == [FILE]  # downloaded to SEQEVAL_DATA
+    assert {path.name for path in own.iterdir()} == {FILE, f"{FILE}.sha256.json"}  # SEQEVAL_DATA
     assert len(server.requests) == 1
 
 
@@ -534,12 +547,15 @@ def test_a_stopped_download_is_resumed_only_if_the_file_can_be_identified(
     if not known:
         server.responses = [Response(etag=None, endless=True)]
 
-    def interrupted(response: requests.Response, size: int) -> Iterator[bytes]:
-        yield response.raw.read(HALF)
+    sizes = iter([HALF])
+
+    def interrupted(response: urllib3.HTTPResponse, *_: Any, **__: Any) -> bytes:
+        if size := next(sizes, None):
+            return response.read(size)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests.Response, "iter_content", interrupted)
+        patch.setattr(urllib3.HTTPResponse, "read1", interrupted)
         with pytest.raises(KeyboardInterrupt):
             datasets.load(HOPPER)
     assert cached(home).with_name(f"{FILE}.part").read_bytes() == CONTENT[:HALF]
@@ -607,7 +623,7 @@ def test_without_a_strong_etag_versions_are_distinguished_by_date(
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert server.requests[1]["If-Range"] == MONDAY
 
-    cached(home).unlink()
+    shutil.rmtree(cached(home).parent)
     server.requests.clear()
     server.responses[1] = Response(OTHER, etag=etag, modified=FRIDAY, if_range=if_range)
     assert is_content(datasets.load(HOPPER), seed=1)
@@ -701,6 +717,66 @@ def test_server_errors_are_retried(server: Server) -> None:
     assert len(server.requests) == 3
 
 
+@pytest.mark.timeout(30)
+def test_a_body_that_hardly_arrives_counts_as_a_broken_connection(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_download, "INTERVAL", 0.2)
+    monkeypatch.setattr(_download, "TRIES", 2)
+    server.responses = [Response(drip=0.01, etag=None, ranges=False)]
+    assert "fewer than 1000 bytes per second arrive" in refusal()
+    assert len(server.requests) == 2
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("response", [Response(drip=0.0), Response(length=10**12)])
+def test_a_body_without_an_end_is_refused_and_deleted(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, response: Response
+) -> None:
+    monkeypatch.setattr(_download, "MOST_BYTES", 200 if response.drip == 0 else 10**9)
+    server.responses = [response]
+    assert "GB, so it is not a dataset" in refusal()
+    assert len(server.requests) == 1
+    assert left_over(home) == set()
+
+
+@pytest.mark.parametrize("location", ["ftp://127.0.0.1/file.hdf5", "file:///etc/passwd"])
+def test_a_redirection_to_another_protocol_is_refused(server: Server, home: Path, location: str) -> None:
+    server.responses = [Response(b"", status=302, location=location)]
+    assert "it leads to an address that cannot be used" in refusal()
+    assert left_over(home) == set()
+
+
+def test_a_changed_download_is_refused(server: Server, home: Path) -> None:
+    datasets.load(HOPPER)
+    cached(home).write_bytes(OTHER)
+    assert f"{FILE}: has changed since it was downloaded; remove it to have it downloaded again" in refusal()
+    cached(home).unlink()
+    server.responses = [Response(OTHER)]
+    message = refusal()
+    assert "not the one that was downloaded earlier and was deleted; remove " in message
+    assert not cached(home).exists()
+    record = cached(home).with_name(f"{FILE}.sha256.json")
+    assert json.loads(record.read_text()) == {
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+    }
+    record.write_text("{")
+    assert f"{record}: damaged" in refusal()
+    record.unlink()
+    assert is_content(datasets.load(HOPPER), seed=1)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"length": 1}', "3"])
+def test_a_damaged_record_of_a_part_starts_the_download_again(
+    server: Server, home: Path, content: str
+) -> None:
+    put(cached(home).parent, b"part", f"{FILE}.part")
+    put(cached(home).parent, content.encode(), f"{FILE}.part.json")
+    assert is_content(datasets.load(HOPPER))
+    assert server.ranges == [None]
+
+
 def test_without_a_network_the_download_fails_at_once(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -742,12 +818,15 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
 def test_a_full_disk_is_reported_and_the_partial_file_kept(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(response: requests.Response, size: int) -> Iterator[bytes]:
-        yield response.raw.read(HALF)
+    sizes = iter([HALF])
+
+    def full(response: urllib3.HTTPResponse, *_: Any, **__: Any) -> bytes:
+        if size := next(sizes, None):
+            return response.read(size)
         raise OSError(28, "No space left on device")  # as writing the next chunk would
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests.Response, "iter_content", full)
+        patch.setattr(urllib3.HTTPResponse, "read1", full)
         assert "cannot be written (No space left on device)" in refusal()
     assert is_content(datasets.load(HOPPER))
     assert server.ranges == [None, f"bytes={HALF}-"]
@@ -782,7 +861,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server: Server, home
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(line.split()[0] for line in firsts) == ["downloading", f"{FILE}:"]
     assert len(server.requests) == 1
-    assert [path.name for path in cached(home).parent.iterdir()] == [FILE]
+    assert {path.name for path in cached(home).parent.iterdir()} == {FILE, f"{FILE}.sha256.json"}
     assert cached(home).read_bytes() == CONTENT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from importlib.resources import files as resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from conftest import PER_TRANSITION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqeval import datasets, environments
+from seqeval import cli, datasets, environments
 from seqeval.datasets import _rules, embedded
 from seqeval.errors import UserError
 from seqeval.types import DataRules, Dataset
@@ -793,3 +794,129 @@ def test_an_environment_may_have_options(file: Path) -> None:
 @pytest.mark.parametrize("options", ["g", "g=fast", "gravity=1", "g=1&&", "=3"])
 def test_invalid_environment_options_are_refused(file: Path, options: str) -> None:
     assert f"'Pendulum-v1?{options}'" in refusal(write(file, fields_of(4)), f"Pendulum-v1?{options}")
+
+
+# --- files that lead elsewhere ---
+
+
+def hdf5_with(path: Path, **instead: Any) -> Path:
+    """A log of Pendulum-v1 in which some fields are replaced: by links, or by what a function creates."""
+    size = 4
+    fields: dict[str, Any] = {
+        "observations": np.zeros((size, 3), np.float32),
+        "actions": np.zeros((size, 1), np.float32),
+        "rewards": np.arange(size, dtype=np.float32),
+        "terminals": np.zeros(size, bool),
+    }
+    with h5py.File(path, "w") as file:
+        file.attrs["env_id"] = "Pendulum-v1"
+        for name, value in (fields | instead).items():
+            if callable(value):
+                value(file, name)
+            else:
+                file[name] = value
+    return path
+
+
+def external_storage(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, (4,), "f4", external=[("/etc/passwd", 0, 16)])
+
+
+def virtual(file: h5py.File, name: str) -> None:
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("pipe.hdf5", "rewards", (4,))
+    file.create_virtual_dataset(name, layout)
+
+
+def through_a_group(file: h5py.File, name: str) -> None:
+    file["elsewhere"] = h5py.ExternalLink("pipe.hdf5", "/")
+    file[name] = h5py.SoftLink("/elsewhere/rewards")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "instead", [h5py.ExternalLink("pipe.hdf5", "/rewards"), external_storage, virtual, through_a_group]
+)
+def test_a_file_that_reads_others_is_refused_without_opening_them(tmp_path: Path, instead: Any) -> None:
+    os.mkfifo(tmp_path / "pipe.hdf5")  # opening it waits for ever
+    path = hdf5_with(tmp_path / "mine.hdf5", rewards=instead)
+    with pytest.raises(UserError, match=r"'rewards' is (a link to another|stored in other) file"):
+        datasets.load(str(path))
+
+
+def test_links_within_a_file_are_followed_unless_they_lead_back(tmp_path: Path) -> None:
+    def linked(file: h5py.File, name: str) -> None:
+        file["group/numbers"] = np.arange(4, dtype=np.float32)
+        file["group/second"] = h5py.SoftLink("./numbers")
+        file[name] = h5py.SoftLink("/group/second")
+
+    def loop(file: h5py.File, name: str) -> None:
+        file["other"] = h5py.SoftLink(f"/{name}")
+        file[name] = h5py.SoftLink("/other")
+
+    loaded = datasets.load(str(hdf5_with(tmp_path / "linked.hdf5", rewards=linked)))
+    assert loaded.rewards.tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match=r"loop\.hdf5: 'rewards' is a link that leads back to itself"):
+        datasets.load(str(hdf5_with(tmp_path / "loop.hdf5", rewards=loop)))
+
+
+def test_a_large_attribute_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.hdf5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["behaviour"] = np.zeros(200_000)
+    with pytest.raises(UserError, match=r"mine\.hdf5: attribute 'behaviour' is larger than 1 MiB"):
+        datasets.load(str(path))
+
+
+@pytest.mark.parametrize("ending", ["hdf5", "npz"])
+def test_an_environment_that_a_file_names_imports_no_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    (tmp_path / f"evil_{ending}.py").write_text("import os\nos.mkdir('made')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = hdf5_with(tmp_path / "mine.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["env_id"] = f"evil_{ending}:Evil-v0"
+        fields = {name: values[...] for name, values in file.items()}
+    if ending == "npz":
+        path = tmp_path / "mine.npz"
+        np.savez(path, **fields, env_id=f"evil_{ending}:Evil-v0")
+    with pytest.raises(UserError, match=r"if you trust that module, add --env evil_(hdf5|npz):Evil-v0$"):
+        datasets.load(str(path))
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(UserError, match="cannot be made"):  # the user may import it
+        datasets.load(str(path), f"evil_{ending}:Evil-v0")
+    assert (tmp_path / "made").exists()
+
+
+def test_packages_that_the_suite_knows_may_be_named() -> None:
+    environments.refuse_import("mine", "gymnasium_robotics:AdroitHandPen-v1")
+    environments.refuse_import("mine", "Ant-v4?contact_force_range=(0,0)&x='a:b'")
+
+
+@pytest.mark.parametrize("kind", ["good", "unknown", "missing"])
+def test_text_from_files_reaches_the_terminal_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """A name and attributes that would clear the screen, forge lines, or fill it."""
+    path = hdf5_with(tmp_path / "\x1b[2Jx\nseqeval: done\u202e.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["behaviour"] = "\x1b]0;title\x07\rfine\nnot" + "y" * 10_000
+        if kind == "unknown":
+            file.attrs["env_id"] = "\x1b[31m" + "z" * 20_000
+        if kind == "missing":
+            del file.attrs["env_id"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["datasets", "show", str(path)])
+    out, err = capsys.readouterr()
+    assert caught.value.code == (0 if kind == "good" else 2)
+    assert not {"\x1b", "\x07", "\r", "\u202e"} & set(out + err)
+    assert "\nseqeval: done" not in out + err
+    shown = {
+        "good": "\\x07\\rfine\\nnot",
+        "unknown": "'\\x1b[31m",
+        "missing": "[2Jx\\nseqeval: done\\u202e.hdf5: no ",
+    }
+    assert shown[kind] in out + err
+    assert all(len(line) < 2100 for line in (out + err).splitlines())

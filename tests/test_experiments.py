@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -314,3 +317,65 @@ def test_compare_checkouts_refuses_unknown_studies_and_checkouts_without_environ
     assert empty.stderr == (
         f"compare_checkouts: {tmp_path}: no virtual environment; run `make install` in it\n"
     )
+
+
+# --- proofs of reliability ---
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_few_malformed_files_of_every_format_reveal_no_fault(tmp_path: Path) -> None:
+    done = script("fuzz.py", "--files", "60", "--seed", "1", "--out", str(tmp_path / "faults"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "60 malformed files: 0 faults (tracebacks, crashes, hangs, memory)"
+    assert {line.split(":")[0] for line in done.stdout.splitlines()} >= {".hdf5", ".npz", ".pkl"}
+    assert not (tmp_path / "faults").exists()
+
+
+@pytest.fixture
+def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    return importlib.import_module("fuzz")
+
+
+def test_the_reader_of_malformed_files_reports_each_fault(
+    fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that it starts is replaced by one that does what the name of the file says."""
+    monkeypatch.setattr(fuzz, "SECONDS", 0.5)
+    monkeypatch.setattr(fuzz, "serve", misbehave)
+    reader = fuzz.Reader()
+    reader._warm = True
+    for name, outcome in (("crash", "crash"), ("traceback", "traceback"), ("memory", "memory")):
+        assert reader.read(tmp_path / name, True)[0] == outcome
+    reader._warm = True
+    assert reader.read(tmp_path / "hang", True)[0] == "hang"
+    assert reader.process is None
+
+
+def misbehave(requests: Any) -> None:
+    while True:
+        path, _ = requests.recv()
+        if path.name == "crash":
+            os._exit(3)
+        if path.name == "hang":
+            time.sleep(60)
+        requests.send((path.name, "", 2 * 10**9 if path.name == "memory" else 0))
+
+
+@pytest.mark.parametrize(
+    ("phases", "online", "reason"),
+    [
+        ({"offline": 2, "online": 2}, True, None),
+        ({"offline": 4}, False, None),
+        ({"offline": 4}, True, "no kill in the online phase"),
+        ({"between": 1, "online": 3}, True, "no kill in the offline phase"),
+        ({"offline": 1, "online": 2}, True, "only 3 of 4 kills"),
+        ({}, False, "only 0 of 4 kills"),
+    ],
+)
+def test_chaos_fails_if_it_proves_less_than_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, phases: dict[str, int], online: bool, reason: str | None
+) -> None:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    found = importlib.import_module("chaos").too_few(Counter(phases), 4, online)
+    assert found is None if reason is None else reason in found

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import seqeval
 from seqeval import Evaluation, Execution, Protocol, Study, cli, datasets, environments
 from seqeval.collect.log import LoggingEnv, TransitionLog
+from seqeval.datasets import _memory
 from seqeval.errors import UserError
 from seqeval.execution import jobs
 from seqeval.types import Dataset
@@ -645,3 +647,104 @@ def test_a_trusted_pickle_whose_code_fails_is_refused(tmp_path: Path) -> None:
     assert "ModuleNotFoundError" in message
     assert "gym_of_old" in message
     assert "gym_of_old" not in sys.modules
+
+
+# --- files that claim, share or nest more than they hold ---
+
+
+def archive_of(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def npy(values: Any, **changes: Any) -> bytes:
+    """An array as NumPy stores it, or with another header."""
+    content = io.BytesIO()
+    values = np.asarray(values)
+    header = {"descr": values.dtype.str, "fortran_order": False, "shape": values.shape} | changes
+    np.lib.format.write_array_header_1_0(content, header)
+    return content.getvalue() + values.tobytes()
+
+
+def members_of(**instead: bytes) -> dict[str, bytes]:
+    return {f"{key}.npy": npy(values) for key, values in steps(3).items()} | instead
+
+
+def test_an_array_in_an_npz_file_without_its_ending_counts_as_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {name.removesuffix(".npy"): content for name, content in members_of().items()}
+    path = archive_of(tmp_path / "mine.npz", members)
+    assert len(datasets.load(str(path), PENDULUM)) == 3
+    monkeypatch.setattr(_memory, "free_memory", lambda: 0)
+    assert "of memory" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(np.zeros(3), shape=(10**10,)),
+        npy(np.zeros(3), shape=(2,)),
+        npy(np.zeros(3), shape=(-1,)),
+        npy(np.zeros(0), shape=(10**12, 0)),
+        b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 10_000,
+        b"\x93NUMPY\x01\x00\x10\x27" + b"-" * 10_000,
+        b"\x93NUMPY\x09\x00\x10\x27",
+        b"",
+    ],
+    ids=lambda content: str(len(content)),
+)
+def test_a_header_that_does_not_fit_its_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    refusal(archive_of(tmp_path / "mine.npz", members_of(**{"rewards.npy": content})))
+
+
+def test_a_huge_string_in_an_npz_file_is_refused(tmp_path: Path) -> None:
+    members = members_of(**{"behaviour.npy": npy(np.array("x" * 10**6))})
+    path = archive_of(tmp_path / "mine.npz", members)
+    assert path.stat().st_size < 10_000
+    assert "'behaviour.npy' is larger than 1 MiB" in refusal(path)
+
+
+def test_compression_that_python_undoes_in_one_piece_is_refused(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "mine.npz", members_of(), zipfile.ZIP_LZMA)
+    assert "compressed in another way" in refusal(path)
+
+
+def test_trajectories_that_share_arrays_count_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pickled(tmp_path, [steps(100)] * 50)
+    assert path.stat().st_size < 10_000
+    assert len(datasets.load(str(path), PENDULUM)) == 5000
+    monkeypatch.setattr(_memory, "free_memory", lambda: 100_000)
+    assert "of memory, " in refusal(path)
+
+
+def test_arrays_without_content_are_refused(tmp_path: Path) -> None:
+    empty = np.zeros((10**12, 0), np.float32)
+    path = pickled(tmp_path, [dict.fromkeys(steps(3), empty)])
+    assert "must be a NumPy array with one row per step" in refusal(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("place", ["key", "set", "dtype", "value"])
+def test_a_tuple_doubled_many_times_takes_no_time(tmp_path: Path, protocol: int, place: str) -> None:
+    """Each level holds the one below it twice, so that hashing or printing it takes 2 ** 60 steps."""
+    doubled = b"(" + b"I1\nI2\n" + b"t" + b"".join(b"p%d\n(g%d\ng%d\nt" % (i, i, i) for i in range(60))
+    content = {
+        "key": b"(" + doubled + b"I1\nd",
+        "set": b"\x8f(" + doubled + b"\x90",
+        "dtype": b"cnumpy\ndtype\n(" + doubled + b"tR",
+        "value": b"(lp99\n" + b"(dS'observations'\n" + doubled + b"sa",
+    }[place]
+    path = tmp_path / "mine.pkl"
+    path.write_bytes((b"\x80%c" % protocol if protocol else b"") + content + b".")
+    refusal(path)
+
+
+def test_keys_that_are_tuples_of_numbers_are_read(tmp_path: Path) -> None:
+    trajectory = steps(3) | {"infos": {(1, "a"): {1, 2}, "b": frozenset({("c", 1)})}}
+    assert len(datasets.load(str(pickled(tmp_path, [trajectory])), PENDULUM)) == 3

@@ -14,7 +14,7 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"durations", "errors", "signals", "seeding"},
     {"atomic_io", "loading", "slicing", "sweeps", "validation", "faults"},
     {"types"},
-    {"algorithm", "config", "figure_options", "references", "environments"},
+    {"algorithm", "config", "figure_options", "references", "environments", "recipes"},
     {"replay", "analysis", "datasets", "replicated"},
     {"plugins"},
     {"evaluation", "collect"},

@@ -15,7 +15,7 @@ import pytest
 from minari import MinariDataset
 
 from seqeval import datasets
-from seqeval.datasets import _rules, _write, pickles
+from seqeval.datasets import _memory, _rules, _write, pickles
 from seqeval.errors import UserError
 
 SIZE = 1_000_000
@@ -132,9 +132,9 @@ def test_hdf5_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     path = tmp_path / "large.hdf5"
     write(path, 10_000, without)
     needed = _rules.HEADROOM * 10_000 * 4 * (11 + 11 + 3 + 1 + 1 + 1)
-    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed))
+    monkeypatch.setattr(_memory, "free_memory", lambda: int(needed))
     assert len(datasets.load(str(path))) >= 9_990
-    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed) - 1)
+    monkeypatch.setattr(_memory, "free_memory", lambda: int(needed) - 1)
     read = []
     monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *arguments: read.append(arguments))
     with pytest.raises(UserError, match=r"needs about 0\.00 GB of memory, 0\.00 GB are free") as caught:
@@ -154,9 +154,9 @@ FIELDS = {
 
 def refused_just_below(name: str, needed: float, monkeypatch: pytest.MonkeyPatch) -> str:
     """The refusal where one byte less is free than is needed; with that byte it loads."""
-    monkeypatch.setattr(_rules, "_free_memory", lambda: math.ceil(needed))
+    monkeypatch.setattr(_memory, "free_memory", lambda: math.ceil(needed))
     assert len(datasets.load(name, "Hopper-v4")) == 490
-    monkeypatch.setattr(_rules, "_free_memory", lambda: math.ceil(needed) - 1)
+    monkeypatch.setattr(_memory, "free_memory", lambda: math.ceil(needed) - 1)
     with pytest.raises(UserError, match=r"needs about 0\.00 GB of memory") as caught:
         datasets.load(name, "Hopper-v4")
     message = str(caught.value)
@@ -173,7 +173,7 @@ def test_npz_that_does_not_fit_into_memory_is_refused_before_it_is_read(
     path = tmp_path / "data.npz"
     save(path, **FIELDS, qpos=np.zeros((500, 100)))  # what is not read does not count
     refused_just_below(str(path), _rules.HEADROOM * 500 * (2 * 8 * 11 + 4 * (3 + 1 + 1 + 1)), monkeypatch)
-    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(UserError, match="free some memory"):
         datasets.load(str(path), "Hopper-v4")
 
@@ -201,9 +201,9 @@ def test_a_minari_dataset_that_does_not_fit_into_memory_is_refused_by_its_metada
     _write.write(datasets.load("pendulum-replay"), "minari:pendulum-v0")
     size = len(datasets.load("minari:pendulum-v0"))
     needed = _rules.HEADROOM * 4 * size * (3 + 3 + 1 + 1 + 1 + 1)
-    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed))
+    monkeypatch.setattr(_memory, "free_memory", lambda: int(needed))
     assert len(datasets.load("minari:pendulum-v0")) == size
-    monkeypatch.setattr(_rules, "_free_memory", lambda: int(needed) - 1)
+    monkeypatch.setattr(_memory, "free_memory", lambda: int(needed) - 1)
     monkeypatch.setattr(MinariDataset, "iterate_episodes", lambda *_: pytest.fail("it was read"))
     with pytest.raises(
         UserError, match=r"^minari:pendulum-v0: loading needs about 0\.00 GB of memory, 0\.00 GB"
@@ -218,19 +218,82 @@ def test_a_huge_declared_size_is_refused_with_the_numbers(
     write(path, 2000, without="rewards")
     with h5py.File(path, "a") as file:
         file.create_dataset("rewards", (10**12,), "f4", chunks=(8,))
-    monkeypatch.setattr(_rules, "_free_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 16 * 10**9)
     with pytest.raises(UserError, match=r"about 6000\.00 GB of memory, 16\.00 GB are free"):
         datasets.load(str(path))
 
 
-def test_free_memory_is_read_from_meminfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    meminfo = tmp_path / "meminfo"
-    monkeypatch.setattr(_rules, "Path", lambda _: meminfo)
-    assert _rules._free_memory() is None
-    meminfo.write_text("MemTotal:  9 kB\nMemFree:  1 kB\n")
-    assert _rules._free_memory() is None
-    meminfo.write_text("MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:    7 kB\n")
-    assert _rules._free_memory() == 7 * 1024
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of /proc and /sys/fs/cgroup, with no limits yet."""
+    for name in ("MEMINFO", "STATM", "GROUPS", "GROUP_ROOT"):
+        monkeypatch.setattr(_memory, name, tmp_path / name)
+    (tmp_path / "GROUP_ROOT").mkdir()
+    return tmp_path
+
+
+def test_free_memory_is_read_from_meminfo(system: Path) -> None:
+    assert _memory.free_memory() is None
+    (system / "MEMINFO").write_text("MemTotal:  9 kB\nMemFree:  1 kB\n")
+    assert _memory.free_memory() is None
+    (system / "MEMINFO").write_text("MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:    7 kB\n")
+    assert _memory.free_memory() == 7 * 1024
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "names", "unlimited"),
+    [
+        ("0::/a/b", "a", _memory.VERSION_2, "max"),
+        ("0::/a/b", "a/b", _memory.VERSION_2, "max"),
+        ("0::/", "", _memory.VERSION_2, "max"),
+        ("4:cpu,memory:/a", "memory/a", _memory.VERSION_1, str(1 << 62)),
+        ("4:memory:/on/the/host", "memory", _memory.VERSION_1, str(1 << 62)),
+    ],
+)
+def test_limits_of_control_groups_count(
+    system: Path, line: str, folder: str, names: tuple[str, ...], unlimited: str
+) -> None:
+    (system / "MEMINFO").write_text("MemAvailable: 1000 kB\n")
+    (system / "GROUPS").write_text(f"7:pids:/x\n{line}\n")
+    group = system / "GROUP_ROOT" / folder
+    group.mkdir(parents=True, exist_ok=True)
+    limit, usage, reclaimable = names
+    (group / limit).write_text(f"{unlimited}\n")
+    (group / usage).write_text("300000\n")
+    (group / "memory.stat").write_text(f"anon 1\n{reclaimable} 5000\n")
+    assert _memory.free_memory() == 1000 * 1024
+    (group / limit).write_text("400000\n")
+    assert _memory.free_memory() == 105_000
+    (group / limit).write_text("100000\n")
+    assert _memory.free_memory() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_limits_of_the_process_count_and_what_exceeds_them_is_one_line(tmp_path: Path, limit: str) -> None:
+    """The file holds few bytes, since nothing is written of the 2 GB that it declares."""
+    path = tmp_path / "large.hdf5"
+    write(path, 2000, without="rewards")
+    with h5py.File(path, "a") as file:
+        file.create_dataset("rewards", (500_000_000,), "f4", chunks=(1000,))
+    script = f"""
+import resource, sys
+from seqeval import cli
+resource.setrlimit(resource.{limit}, (3 * 10**9, resource.RLIM_INFINITY))
+cli.main(["datasets", "show", sys.argv[1]])
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "loading needs about 3.00 GB of memory" in done.stderr
+
+
+def test_running_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_rules, "assemble", fail)
+    with pytest.raises(UserError, match="pendulum-replay: does not fit into the memory that is free"):
+        datasets.load("pendulum-replay")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -203,13 +203,21 @@ def test_a_share_of_each_minibatch_is_online_data(
     batch, share = 16, data.draw(st.floats(0.01, 0.99))
     schedule = Interaction(size, steps, each, window, share)
     drawn = schedule.positions(0, schedule.updates, np.random.default_rng(1), batch)
-    online = drawn >= size
-    assert (online.sum(1) == min(max(1, round(share * batch)), batch - 1)).all()
     visible = size + 1 + np.arange(schedule.updates)[:, None] // each
+    some_data = visible[:, 0] - (window or visible[:, 0]) < size  # of the dataset is in the window
+    online = (drawn >= size).sum(1)
+    assert (online[some_data] == min(max(1, round(share * batch)), batch - 1)).all()
+    assert (online[~some_data] == batch).all()
     assert (drawn < visible).all()
-    if window is not None:
-        assert (drawn[online] >= np.broadcast_to(visible - window, drawn.shape)[online]).all()
-        assert (drawn[~online] >= size - window).all()
+    assert (drawn >= visible - (window or visible)).all()
+
+
+def test_a_share_and_a_window_by_hand() -> None:
+    # N = 10, window 3: positions 8 to 10 at the first update, 9 to 11, then 10 to 12 and so on.
+    schedule = Interaction(10, 5, 1, window=3, share=0.25)
+    drawn = schedule.positions(0, 5, np.random.default_rng(0), 400)
+    assert [(row.min(), row.max()) for row in drawn] == [(8, 10), (9, 11), (10, 12), (11, 13), (12, 14)]
+    assert (drawn >= 10).sum(1).tolist() == [100, 100, 400, 400, 400]
 
 
 @given(st.integers(0, 20), st.integers(1, 30), st.integers(1, 9), st.integers(0, 200))

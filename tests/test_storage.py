@@ -73,6 +73,7 @@ STUDY: dict[str, Any] = {
             "notes": [],
         }
     },
+    "recipes": {},
     "algorithms": {"bc": {"algorithm": "bc", "config": {"hidden": (8, 8), "dropout": 0.1}}},
     "invocations": [{"began": "first"}],
 }
@@ -538,6 +539,18 @@ def test_export_refuses_another_ending_and_writes_nothing(tmp_path: Path, name: 
     with pytest.raises(UserError, match=r"\.csv or \.parquet"):
         export_table(path, tmp_path / name)
     assert not (tmp_path / name).exists()
+
+
+def test_texts_of_a_csv_table_are_never_formulas(directory: StudyDirectory, tmp_path: Path) -> None:
+    names = ("=1+1", "+a", "-b", "@c", "\td", "e")
+    for name in names:
+        row = replace(ROW, variant=name, score=-1.5, metrics={"=loss": -2.0})
+        fill(directory, [row])
+    export_table(directory.path, tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table["variant"]) == {f"'{name}" if name != "e" else "e" for name in names}
+    assert set(table["score"]) == {-1.5}
+    assert not any(column.startswith(("=", "-")) for column in table)
 
 
 # --- damage ---

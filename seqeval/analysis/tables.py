@@ -24,6 +24,7 @@ from .summaries import aggregate, means_over_seeds
 
 ESTIMATORS = {"mean": "mean", "median": "median", "iqm": "IQM"}  # over datasets, with their printed names
 LINE_WIDTH = 92  # characters in a line of a page, in LaTeX's \footnotesize
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with in spreadsheet programs
 INTERVAL_WIDTH = 10  # characters of that size that are as wide as an interval
 
 
@@ -89,7 +90,17 @@ def best(lines: pd.DataFrame) -> pd.Series:
 
 def csv(table: pd.DataFrame) -> str:
     """All numbers with all digits, one row each."""
-    return table.to_csv(index=False, lineterminator="\n")
+    return without_formulas(table).to_csv(index=False, lineterminator="\n")
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a `'` before texts that spreadsheet programs would run as formulas."""
+
+    def as_text(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+
+    texts = table.select_dtypes(exclude=["number", "bool"]).columns
+    return table.assign(**{column: table[column].map(as_text) for column in texts}).rename(columns=as_text)
 
 
 def markdown(table: pd.DataFrame) -> str:

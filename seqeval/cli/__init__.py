@@ -17,7 +17,7 @@ from typing import Annotated
 import tyro
 
 from seqeval.config import Execution, Study
-from seqeval.errors import PluginError, UserError
+from seqeval.errors import PluginError, UserError, printable
 
 from . import (
     _exit_codes,
@@ -98,10 +98,11 @@ def handle_errors(name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        lines = str(error).split("\n") if error.several_lines else [str(error)]
+        print(f"{name}: " + "\n".join(map(printable, lines)), file=sys.stderr)
         sys.exit(_exit_codes.USER_ERROR)
     except PluginError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: " + "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)
         sys.exit(_exit_codes.FAILED_RUNS)
     except BrokenPipeError:  # the reader of the output is gone, as with `seqeval ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -112,7 +113,10 @@ def handle_errors(name: str) -> Iterator[None]:
             raise
         location = f"{error.filename}: " if error.filename else ""  # an error in an open file has no name
         advice = "; free some space and run the same command again" if full else ""
-        print(f"{name}: {location}{error.strerror}{advice}", file=sys.stderr)
+        print(f"{name}: {printable(location)}{error.strerror}{advice}", file=sys.stderr)
+        sys.exit(_exit_codes.USER_ERROR)
+    except MemoryError:
+        print(f"{name}: out of memory; free some, or run fewer jobs in parallel", file=sys.stderr)
         sys.exit(_exit_codes.USER_ERROR)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run the same command again to resume", file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from seqeval.errors import printable
+
 
 def plain_console(stderr: bool) -> Console:
     """A console that uses 200 columns instead of 80 if the output is piped or logged."""
@@ -19,7 +21,7 @@ def plain_console(stderr: bool) -> Console:
 def print_notes(notes: Iterable[str]) -> None:
     """Prints notes on a result to standard error, one per line."""
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def print_facts(facts: dict[str, Any]) -> None:
@@ -27,7 +29,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     width = max(map(len, facts))
     console = Console()
     for key, value in facts.items():
-        line = f"{key:{width}}  {value}"
+        line = printable(f"{key:{width}}  {value}")
         if console.is_terminal:
             line = textwrap.fill(line, console.width, subsequent_indent=" " * (width + 2))
         print(line)

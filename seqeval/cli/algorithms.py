@@ -31,14 +31,19 @@ def list_algorithms() -> None:
         print(f"{name:10} {description}")
 
 
-def show_algorithm(name: tyro.conf.Positional[str]) -> None:
+def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, online: bool = False) -> None:
     """Show what an algorithm does and its settings.
 
     Args:
-        name: Name of an algorithm, or path/to/file.py:Class.
+        name: Name of an algorithm, or path/to/file.py:Class; with `dataset` also settings, as in a study.
+        dataset: Show the settings that a study takes on this dataset, with their sources.
+        online: With an online phase; authors may publish other settings for it.
     """
     from seqeval import plugins
 
+    if dataset is not None:
+        _show_recipe(name, dataset, online)
+        return
     found = plugins.find(name)
     if fault := plugins.config_fault(found):
         raise UserError(f"algorithm {name!r}: {fault}")
@@ -58,6 +63,27 @@ def show_algorithm(name: tyro.conf.Positional[str]) -> None:
         default = repr(getattr(defaults, field.name))
         table.add_row(*map(escape, (f"  {field.name}", kind, default, comments.get(field.name, ""))))
     plain_console(stderr=False).print(table)
+
+
+def _show_recipe(name: str, dataset: str, online: bool) -> None:
+    """Prints the settings of an algorithm on a dataset, and where each comes from."""
+    from seqeval import plugins, recipes
+
+    variant = plugins.parse(name)
+    recipe = recipes.find(variant.algorithm, dataset, online)
+    if recipe is None:
+        print(f"{name} has no recipe for {dataset}: a study takes its defaults.")
+    else:
+        print(f"{name} on {dataset}: settings of {recipe.source}, phase {recipe.phase}.")
+        variant = plugins.with_recipe(variant, recipe)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for setting, value in dataclasses.asdict(variant.config).items():
+        origin = "default" if recipe is None else recipe.origins.get(setting, "default")
+        origin = "given" if setting in variant.given else origin
+        table.add_row(*map(escape, (f"  {setting}", repr(value), origin)))
+    plain_console(stderr=False).print(table)
+    for theirs, why in () if recipe is None else recipe.without.items():
+        print(f"not applied: {theirs}: {why}")
 
 
 def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:

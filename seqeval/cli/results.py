@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, printable
 from seqeval.figure_options import FigureOptions
 
 from . import _exit_codes
@@ -28,18 +29,25 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     console = plain_console(stderr=False)
     study = StudyDirectory(out).study()
     about, rows = study["datasets"], analysis.with_planned_end(rows, {out.resolve().name: study})
-    console.print(final_table(analysis.last_points(rows), about, analysis.frozen_lines(rows)))
+    points, recipes = analysis.last_points(rows), study.get("recipes", {})
+    console.print(final_table(points, about, analysis.frozen_lines(rows), recipes))
     shown, notes = curves.FIGURE.prepare(rows)
     for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {printable(note)}", highlight=False, markup=False)
     if len(shown):
         paths = style.save(curves.FIGURE.render(shown), figure)
         print(f"figure: {' and '.join(map(str, paths))}")
     return _exit_codes.FAILED_RUNS if (rows["status"] != "ok").any() else _exit_codes.SUCCESS
 
 
-def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[str, str, str]]) -> Table:
-    """A printable table of `analysis.last_points`; `frozen` are the lines that do not learn online."""
+def final_table(
+    points: pd.DataFrame,
+    about: dict[str, Any],
+    frozen: set[tuple[str, str, str]],
+    recipes: Mapping[str, Mapping[str, Any]],
+) -> Table:
+    """A printable table of `analysis.last_points`; `frozen` are the lines that do not learn online, `recipes`
+    those of a study."""
     from seqeval.types import Reference
 
     records = []
@@ -54,10 +62,13 @@ def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[s
         else:
             mean = f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if seeds > 1 else "")
             seed_range = f"{line['low']:.1f} … {line['high']:.1f}"
+        recipe = recipes.get(line["dataset"], {}).get(line["variant"])
+        settings = {"recipe": recipe["source"] if recipe else "none"} if any(recipes.values()) else {}
         records.append(
             {
                 "dataset": line["dataset"],
                 "algorithm": line["variant"],
+                **settings,
                 "phase": "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
                 "unit": line["unit"],
                 "mean ± std": mean,
@@ -67,7 +78,7 @@ def final_table(points: pd.DataFrame, about: dict[str, Any], frozen: set[tuple[s
                 "data's mean": "" if data is None else f"{data:.1f}",
             }
         )
-    return _table(records, 4)
+    return _table(records, 5 if any(recipes.values()) else 4)
 
 
 def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
@@ -76,7 +87,7 @@ def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     for place, heading in enumerate(records[0]):
         table.add_column(heading, justify="left" if place < text_columns else "right", no_wrap=True)
     for record in records:
-        table.add_row(*record.values())
+        table.add_row(*(Text(printable(cell)) for cell in record.values()))
     return table
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from seqeval import atomic_io
 from seqeval.durations import format_duration
-from seqeval.errors import UserError
+from seqeval.errors import UserError, printable
 from seqeval.execution.storage import Run, StudyDirectory
 
 from ._terminal import plain_console
@@ -140,10 +140,10 @@ def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
     for run in runs:
         groups.setdefault((run.dataset, run.variant), []).append(run)
     for (dataset, variant), group in groups.items():
-        table.add_row(dataset, variant, *_summary(group))
+        table.add_row(Text(printable(dataset)), Text(printable(variant)), *_summary(group))
     if len(groups) > 1:
         table.add_row("all", "", *_summary(runs), style="bold")
-    return Group(table, *(Text(line) for line in _notes(directory, runs)))
+    return Group(table, *(Text(printable(line)) for line in _notes(directory, runs)))
 
 
 def _summary(runs: Sequence[RunStatus]) -> list[str]:

@@ -110,4 +110,9 @@ def load(
     The options are those of `LoadOptions`. Raises UserError if no source owns the name or if the data
     cannot be loaded.
     """
-    return find(name).load(name, LoadOptions(env_id, rules, trust_pickle))
+    try:
+        return find(name).load(name, LoadOptions(env_id, rules, trust_pickle))
+    except MemoryError as error:
+        raise UserError(
+            f"{name}: does not fit into the memory that is free; save fewer transitions, or free some memory"
+        ) from error

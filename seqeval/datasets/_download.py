@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -25,6 +27,13 @@ TIMEOUT = 30.0  # seconds without data after which a connection counts as broken
 TRIES = 5
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 UNREACHABLE = (ConnectionRefusedError, socket.gaierror)  # no connection could be made
+MOST_BYTES = 5 * 10**9  # of a file; several times D4RL's largest
+SLOWEST = 1000  # bytes per second, on average over INTERVAL, below which a connection counts as broken
+INTERVAL = 60.0  # seconds
+REDIRECTED = (  # to another protocol than HTTP, or for ever; there is no second attempt
+    *(requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
+    *(requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects),
+)
 PROGRESS_INTERVAL = 10.0  # seconds between two lines of progress if stderr is not a terminal
 
 
@@ -41,7 +50,8 @@ def fetch(url: str, path: Path, check: Callable[[Path], object]) -> None:
 
     An interrupted download is kept beside `path` as `.part`, and `.part.json` records which version of the
     file it belongs to; the next call resumes it. `check` raises UserError if a file is not the expected one;
-    that file is deleted. Raises UserError if the download fails or cannot be written.
+    that file is deleted. The size and the sha256 of the first download are recorded beside `path`; a later
+    one must have the same. Raises UserError if the download fails or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +67,32 @@ def fetch(url: str, path: Path, check: Callable[[Path], object]) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); set SEQEVAL_DATA to a writable folder"
         ) from error
+
+
+def verify(path: Path) -> None:
+    """Raises UserError if a downloaded file is not what it was. Without a record any file is accepted."""
+    record = _download_record(path)
+    if record.exists() and _recorded(record) != _identity(path):
+        raise UserError(
+            f"{path}: has changed since it was downloaded; remove it to have it downloaded again, or remove "
+            f"{record.name} if you replaced it yourself"
+        )
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _download_record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256.json")
+
+
+def _recorded(record: Path) -> Any:
+    try:
+        return json.loads(record.read_text())
+    except ValueError as error:
+        raise UserError(f"{record}: damaged; remove it to accept the file that it describes") from error
 
 
 @contextmanager
@@ -99,6 +135,15 @@ def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:
         reason = "a web page" if is_page else str(error).removeprefix(f"{part}: ")
         _discard(part)
         raise _DownloadError(f"the downloaded file is not the dataset and was deleted: {reason}") from error
+    identity, record = _identity(part), _download_record(path)
+    if not record.exists():
+        record.write_text(json.dumps(identity))
+    elif _recorded(record) != identity:
+        _discard(part)
+        raise _DownloadError(
+            "the downloaded file is not the one that was downloaded earlier and was deleted; remove "
+            f"{record} to accept it"
+        )
     os.replace(part, path)
     _discard(part)
 
@@ -129,13 +174,10 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
             elif not (known and _continues(response, known, size)):
                 _discard(part)
                 raise _TemporaryError("the file has changed on the server")
-            response.raw.enforce_content_length = False  # keep all bytes of a short response, to resume there
-            with part.open("ab" if size else "wb") as file:
-                for chunk in response.iter_content(CHUNK):
-                    file.write(chunk)
-                    size += len(chunk)
-                    show(size, version["length"])
-    except requests.RequestException as error:
+            size = _receive(response, part, size, version["length"], show)
+    except REDIRECTED as error:
+        raise _DownloadError(f"it leads to an address that cannot be used ({error})") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         cause: BaseException = error
         while cause.__context__ is not None:  # requests and urllib3 wrap the system's error several times
             cause = cause.__context__
@@ -145,13 +187,45 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
         raise _TemporaryError(f"the connection ended after {size} of {version['length']} bytes")
 
 
+def _receive(
+    response: requests.Response,
+    part: Path,
+    size: int,
+    length: int | None,
+    show: Callable[[int, int | None], None],
+) -> int:
+    """Append the body of a response to the `size` bytes of `part`; return its new size.
+
+    Raises _DownloadError, and deletes `part`, if the body is larger than any dataset, and _TemporaryError if
+    it arrives too slowly.
+    """
+    response.raw.enforce_content_length = False  # keep all bytes of a short response, to resume there
+    began, before = time.monotonic(), size
+    with part.open("ab" if size else "wb") as file:
+        # Unlike iter_content, read1 returns what has arrived instead of waiting for a whole chunk.
+        while max(size, length or 0) <= MOST_BYTES and (
+            chunk := response.raw.read1(CHUNK, decode_content=True)
+        ):
+            file.write(chunk)
+            size += len(chunk)
+            show(size, length)
+            if (now := time.monotonic()) - began > INTERVAL:
+                if size - before < SLOWEST * (now - began):
+                    raise _TemporaryError(f"fewer than {SLOWEST} bytes per second arrive")
+                began, before = now, size
+    if max(size, length or 0) > MOST_BYTES:
+        _discard(part)
+        raise _DownloadError(f"it is larger than {MOST_BYTES / 1e9:g} GB, so it is not a dataset")
+    return size
+
+
 def _version(response: requests.Response) -> dict[str, Any]:
     """Identifies one version of the file at a URL, so that parts of two versions are never joined."""
     headers = response.headers
     total = headers.get("Content-Range", "").rpartition("/")[2]
     length = total if response.status_code == 206 else headers.get("Content-Length", "")
     return {
-        "length": int(length) if length.isdecimal() else None,
+        "length": int(length) if length.isdecimal() and len(length) < 20 else None,
         "etag": headers.get("ETag"),
         "modified": headers.get("Last-Modified"),
     }
@@ -179,6 +253,8 @@ def _recorded_version(part: Path) -> dict[str, Any] | None:
     try:
         version = json.loads(_record(part).read_text())
     except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(version, dict) or version.keys() != {"length", "etag", "modified"}:
         return None
     resumable = version["length"] is not None or _validator(version)
     return version if resumable and part.exists() else None

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from seqeval import references
+from seqeval import environments, references
 from seqeval.datasets import LoadOptions, _rules
 from seqeval.errors import UserError
 from seqeval.types import Dataset, Reference
 
+ATTRIBUTE_BYTES = 1 << 20  # of a file's attribute, at most
 REFERENCE_KEYS = ("reference_min", "reference_max", "reference_source")
 
 
@@ -33,9 +34,11 @@ def assemble(
     The environment is `options.env_id`, otherwise the attribute `env_id`. The attributes `reference_min`,
     `reference_max` and `reference_source` are the returns that are scored 0 and 100, used if D4RL publishes
     none for the environment. All attributes together are the dataset's card. Raises UserError if no
-    environment is named or the references are invalid.
+    environment is named, if the file's own would import a module, or if the references are invalid.
     """
     recorded = attributes.get("env_id")
+    if recorded and not options.env_id:
+        environments.refuse_import(str(path), str(recorded))
     env_id = options.env_id or recorded
     if not env_id:
         raise UserError(

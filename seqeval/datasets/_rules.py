@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from seqeval import environments
+from seqeval.datasets import _memory
 from seqeval.errors import UserError, one_line
 from seqeval.types import DataRules, Dataset, Environment, Reference
 
@@ -89,6 +89,9 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
             raise UserError(
                 f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}"
             )
+    for field, values in raw.items():
+        if values.dtype.kind not in "fiub":
+            raise UserError(f"{source}: field {field!r} holds {str(values.dtype)[:80]}, not numbers")
     widths = dict.fromkeys(("observations", "next_observations"), environment.observation_size)
     if not isinstance(environment.actions, environments.Discrete):
         widths["actions"] = environment.actions.size
@@ -98,8 +101,6 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
     if not length:
         raise UserError(f"{source}: field 'observations' is empty")
     for field, values in raw.items():
-        if values.dtype.kind not in "fiub":
-            raise UserError(f"{source}: field {field!r} holds {values.dtype}, not numbers")
         expected = (length, *([widths[field]] if field in widths else []))
         if values.shape != expected:
             raise UserError(
@@ -112,7 +113,7 @@ def read(source: str, field: str, values: Any) -> np.ndarray:
     """The array of a field. Raises UserError if it cannot be read completely."""
     try:
         return values if isinstance(values, np.ndarray) else values[...]
-    except OSError as error:
+    except Exception as error:  # h5py raises anything for damaged data
         raise UserError(f"{source}: field {field!r} cannot be read completely ({one_line(error)})") from error
 
 
@@ -151,21 +152,12 @@ def check_memory(source: str, size: int, basis: str = "") -> None:
 
     `basis` says what an estimated size is based on.
     """
-    needed, free = HEADROOM * size, _free_memory()
+    needed, free = HEADROOM * size, _memory.free_memory()
     if free is not None and needed > free:
         raise UserError(
             f"{source}: loading needs about {needed / 1e9:.2f} GB of memory{basis}, {free / 1e9:.2f} GB are "
             "free; save fewer transitions, or free some memory"
         )
-
-
-def _free_memory() -> int | None:
-    """Bytes available without swapping; None if the system does not say (Linux does)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:

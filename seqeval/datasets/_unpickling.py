@@ -9,6 +9,7 @@ arrays of plain numbers and build them with NumPy's checked constructor.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ class _Dtype:
     """Stands for a dtype of numbers. Raises UnsafePickleError for any other dtype."""
 
     def __init__(self, code: str, *_: Any) -> None:
-        self.dtype = np.dtype(str(code))
+        if type(code) is not str:
+            raise ValueError("a dtype without a name")
+        self.dtype = np.dtype(code)
         if self.dtype.kind not in "fiub":
             raise UnsafePickleError(f"holds an array of dtype {code!r}; only arrays of numbers are supported")
 
@@ -87,6 +90,29 @@ STAND_INS = {
 }
 
 
+HASHING = {  # opcodes that hash: where their keys are on the stack
+    pickle.SETITEM: slice(-2, -1),
+    pickle.SETITEMS: slice(None, None, 2),
+    pickle.DICT: slice(None, None, 2),
+    pickle.ADDITEMS: slice(None),
+    pickle.FROZENSET: slice(None),
+}
+
+
+def _with_checked_keys(opcode: bytes, keys: slice) -> Callable[[Any], None]:
+    """What an opcode does, unless a key is a tuple in a tuple: hashing tuples, each of which holds the one
+    before it twice, takes exponential time."""
+    load = pickle._Unpickler.dispatch[opcode[0]]
+
+    def checked(unpickler: Any) -> None:
+        for key in unpickler.stack[keys]:
+            if type(key) is tuple and any(type(item) is tuple for item in key):
+                raise ValueError("a key is a tuple of tuples")
+        load(unpickler)
+
+    return checked
+
+
 class _Unpickler(pickle._Unpickler):
     """The unpickler written in Python.
 
@@ -94,14 +120,16 @@ class _Unpickler(pickle._Unpickler):
     which is therefore read as bytes: both are written in the same way.
     """
 
-    dispatch = pickle._Unpickler.dispatch | {
-        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]
-    }
+    dispatch = (
+        pickle._Unpickler.dispatch
+        | {pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]}
+        | {opcode[0]: _with_checked_keys(opcode, keys) for opcode, keys in HASHING.items()}
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STAND_INS:
             raise UnsafePickleError(
-                f"holds {f'{module}.{name}'!r}; a pickle of anything but NumPy arrays in lists and dicts "
-                "runs code when it is loaded; if you trust its author, add --trust-pickle"
+                f"holds {f'{module}.{name}'!r:.200}; a pickle of anything but NumPy arrays in lists and "
+                "dicts runs code when it is loaded; if you trust its author, add --trust-pickle"
             )
         return STAND_INS[module, name]

@@ -128,7 +128,8 @@ def _spaces(environment: Environment) -> str:
 
 
 def _file(url: str) -> Path:
-    """The path of the file of a URL, downloaded if necessary. Raises UserError if the download fails."""
+    """The path of the file of a URL, downloaded if necessary. Raises UserError if the download fails, or
+    if a downloaded file has changed."""
     from seqeval.datasets import _download  # imports requests, which listing the names does not need
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "seqeval" / "datasets"
@@ -138,6 +139,7 @@ def _file(url: str) -> Path:
     paths = [folder.expanduser() / url.rpartition("/")[2] for folder in folders]
     for path in paths:
         if path.is_file():
+            _download.verify(path)
             return path
     path = paths[0] if chosen else paths[-1]
     _download.fetch(url, path, _check)

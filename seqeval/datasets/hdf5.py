@@ -8,6 +8,7 @@ collected; `reference_min`, `reference_max` and `reference_source` are the retur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy as np
 from seqeval.datasets import LoadOptions, Source, _files, _rules
 from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
+
+MOST_LINKS = 16  # from a field to its numbers
 
 
 def load(name: str, options: LoadOptions) -> Dataset:
@@ -41,17 +44,58 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         try:
             file = stack.enter_context(h5py.File(path, "r"))
             raw, attributes = _content(path, file)
-        except OSError as error:
+        except UserError:
+            raise
+        except Exception as error:  # h5py raises anything for damaged files
             raise UserError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
         yield raw, attributes
 
 
 def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any]]:
     known = (*_rules.REQUIRED, *_rules.OPTIONAL)
-    fields = {key: file[key] for key in known if isinstance(file.get(key), h5py.Dataset)}
+    found = {key: _followed(path, file, key) for key in known if file.id.links.exists(key.encode())}
+    fields = {key: item for key, item in found.items() if isinstance(item, h5py.Dataset)}
     for key in _rules.OPTIONAL:
-        if key in file.keys() - fields.keys():  # ignoring it silently would change the data
+        if key in found.keys() - fields.keys():  # ignoring it silently would change the data
             raise UserError(f"{path}: field {key!r} exists, but is not an array of numbers")
+    for key, field in fields.items():
+        if field.is_virtual or field.external:
+            raise UserError(f"{path}: field {key!r} is stored in other files; save its numbers in this file")
     raw = {key: np.zeros(0) if field.shape is None else field for key, field in fields.items()}
     _rules.check_memory(str(path), _rules.size_of({k: (v.shape, v.dtype) for k, v in raw.items()}))
-    return raw, {_files.plain(key): _files.plain(value) for key, value in file.attrs.items()}
+    return raw, dict(_attributes(path, file))
+
+
+def _followed(path: Path, file: h5py.File, key: str) -> Any:
+    """What a link within the file leads to; None if that does not exist.
+
+    h5py itself would follow links into other files, which may be pipes that never end, and does so even to
+    see whether a name exists. Raises UserError for such a link, and for links that lead to each other.
+    """
+    item, parts, links = file, [key.encode()], 0
+    while parts:
+        name = parts.pop(0)
+        if not isinstance(item, h5py.Group) or not item.id.links.exists(name):
+            return None
+        kind = item.id.links.get_info(name).type
+        if kind == h5py.h5l.TYPE_HARD:
+            item = item[name]
+            continue
+        links += 1
+        if kind != h5py.h5l.TYPE_SOFT:
+            raise UserError(f"{path}: {key!r} is a link to another file; copy its target into this file")
+        if links > MOST_LINKS:
+            raise UserError(f"{path}: {key!r} is a link that leads back to itself")
+        target = item.id.links.get_val(name)
+        item = file if target.startswith(b"/") else item
+        parts = [part for part in target.split(b"/") if part not in (b"", b".")] + parts
+    return item
+
+
+def _attributes(path: Path, file: h5py.File) -> Iterator[tuple[str, Any]]:
+    for key in file.attrs:
+        stored = file.attrs.get_id(key)
+        if math.prod(stored.shape or (0,)) * stored.dtype.itemsize > _files.ATTRIBUTE_BYTES:
+            limit = f"{_files.ATTRIBUTE_BYTES >> 20} MiB"
+            raise UserError(f"{path}: attribute {_files.plain(key)!r:.80} is larger than {limit}; remove it")
+        yield _files.plain(key), _files.plain(file.attrs[key])

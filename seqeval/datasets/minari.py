@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ METADATA_KEY = "seqeval"  # holds metadata that Minari has no key for
 # Raised by Minari and its storages for data that is not as they expect.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AssertionError, ImportError),
+    *(AttributeError, RuntimeError, ArithmeticError),
     gymnasium.error.Error,
 )
 
@@ -143,7 +145,9 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
     options cannot describe it.
     """
     if METADATA_KEY in metadata:
-        return metadata[METADATA_KEY]["env_id"]
+        if env_id := metadata[METADATA_KEY]["env_id"]:
+            environments.refuse_import(f"dataset {name!r}", str(env_id))
+        return env_id
     text = metadata.get("eval_env_spec") or metadata.get("env_spec")
     if text is None:
         return None
@@ -154,7 +158,9 @@ def _recorded(name: str, metadata: Mapping[str, Any], notes: list[str]) -> str |
     spec = json.loads(text)
 
     # The package that defines an environment registers it, unless Gymnasium does.
-    package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0]
+    package = (spec["entry_point"] or "gymnasium").partition(":")[0].partition(".")[0] or "gymnasium"
+    if find_spec(package) is not None:
+        environments.refuse_import(f"dataset {name!r}", f"{package}:{spec['id']}")
     with suppress(ImportError):
         importlib.import_module(package)
     registered = gymnasium.registry.get(spec["id"])

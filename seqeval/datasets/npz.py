@@ -16,9 +16,8 @@ taken to be OGBench's if it has
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,31 +67,47 @@ SOURCE = Source(load, endings=(".npz",))
 def _read(path: Path) -> tuple[dict[str, np.ndarray], set[str]]:
     """The known fields and attributes of a file, and the names of everything in it.
 
-    Raises UserError if it is not such a file and, before anything is read, if it does not fit into memory.
+    Raises UserError if it is not such a file and, before any array is read, if they do not fit into memory.
     """
     known = (*_rules.REQUIRED, *_rules.OPTIONAL, "masks", *ATTRIBUTES)
     try:
-        # Opened here, because np.load does not close a file that is not an archive.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            _rules.check_memory(str(path), _rules.size_of(_headers(path, known)))
-            return {key: np.asarray(file[key]) for key in known if key in file}, set(file)
-    # Raised by NumPy for damaged archives, damaged arrays in them, arrays of objects and a single array.
-    except (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            chosen = {key: members[key] for key in known if key in members}
+            _rules.check_memory(
+                str(path), _rules.size_of({key: _header(archive, info) for key, info in chosen.items()})
+            )
+            return {key: _array(archive, info) for key, info in chosen.items()}, set(members)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise anything for damaged files
         raise UserError(f"{path}: not a readable .npz file of numbers ({one_line(error)})") from error
 
 
-def _headers(path: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shapes and types of the arrays in an archive, without reading the arrays."""
-    found = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in {f"{key}.npy" for key in keys} & set(archive.namelist()):
-            with archive.open(name) as member:
-                # Versions 2 and 3 of NumPy's format differ in encoding only.
-                first = np.lib.format.read_magic(member) == (1, 0)
-                header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-                shape, _, dtype = header(member)
-            found[name.removesuffix(".npy")] = shape, dtype
-    return found
+def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and type of an array in an archive, without reading the array.
+
+    Raises ValueError if the member is not as large as an array of this shape and type.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Python decompresses the others in one piece, however much a few bytes may become.
+        raise ValueError(f"{info.filename!r:.80} is compressed in another way than NumPy does")
+    with archive.open(info) as member:
+        # Versions 2 and 3 of NumPy's format differ in encoding only.
+        first = np.lib.format.read_magic(member) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(member)
+        begin = member.tell()
+    if begin + math.prod(shape) * dtype.itemsize != info.file_size:
+        raise ValueError(f"{info.filename!r:.80} does not have the size that it declares")
+    if info.filename.removesuffix(".npy") in ATTRIBUTES and info.file_size > _files.ATTRIBUTE_BYTES:
+        raise ValueError(f"{info.filename!r} is larger than {_files.ATTRIBUTE_BYTES >> 20} MiB")
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _end_by_masks(path: Path, raw: dict[str, np.ndarray], masks: np.ndarray) -> str:

@@ -82,11 +82,11 @@ def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
         optional = ["next_observations"] if "next_observations" in trajectories[0] else []
         for key in (*_rules.REQUIRED, *optional):
             if key not in trajectory:
-                have = ", ".join(map(repr, trajectory)) or "no fields"
+                have = ", ".join(map(repr, list(trajectory)[:20])) or "no fields"
                 raise UserError(f"{location}: field {key!r} is missing; it has {have}")
             values = trajectory[key]
             values = values.values if isinstance(values, _unpickling.Array) else values
-            if not isinstance(values, np.ndarray) or not values.ndim or not len(values):
+            if not isinstance(values, np.ndarray) or not values.ndim or not values.size:
                 raise UserError(f"{location}: field {key!r} must be a NumPy array with one row per step")
             steps[key] = values
             first = parts[0][key] if parts else values
@@ -96,4 +96,8 @@ def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
         steps["timeouts"] = np.zeros(len(values), bool)
         steps["timeouts"][-1] = not np.any(steps["terminals"][-1])
         parts.append(steps)
+    # Trajectories of a pickle may share their arrays, so that they become larger than the file.
+    total = sum(len(part["rewards"]) for part in parts)
+    joined = {key: ((total, *values.shape[1:]), values.dtype) for key, values in parts[0].items()}
+    _rules.check_memory(str(path), _rules.size_of(joined))
     return {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from seqeval import faults
 from seqeval.config import Execution, Study
-from seqeval.errors import PluginError, UserError
+from seqeval.errors import PluginError, UserError, printable
 from seqeval.execution import launchers, logs
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.jobs import ResolvedStudy, files, resolve
@@ -41,6 +41,8 @@ class JobsFailed(Exception):
 
 class JobsIncomplete(UserError):
     """Raised instead of JobsFailed if every failure is a user error; the message has a line for each job."""
+
+    several_lines = True
 
 
 def run(
@@ -83,7 +85,7 @@ def rows(
         directory.admit(resolved.describe(), execution.redo)
         resolved = resolved.resumed(directory.study())
         for note in resolved.notes:
-            console.print(f"note: {note}", highlight=False, markup=False)
+            console.print(f"note: {printable(note)}", highlight=False, markup=False)
         if resolved.is_finished(directory):
             console.print(f"{directory.path}: every run is finished", highlight=False)
             yield from _logged(iter(()), directory, execution)
@@ -118,7 +120,7 @@ def _print_resumed(jobs: Sequence[Job], directory: StudyDirectory, console: Cons
             note = "its checkpoint cannot be used; it starts again"
         else:
             continue
-        console.print(f"note: {job.title}: {note}", highlight=False, markup=False)
+        console.print(f"note: {printable(job.title)}: {note}", highlight=False, markup=False)
 
 
 def _switch_after(execution: Execution, launcher: Launcher, device: str, jobs: int) -> float:

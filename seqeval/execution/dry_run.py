@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqeval.algorithm import structure
 from seqeval.config import Execution, Study
 from seqeval.errors import UserError
 from seqeval.evaluation import VisibleData
@@ -120,7 +121,8 @@ def estimate(
 def _kind(job: Job) -> Any:
     """Equal for jobs that take the same time for an update and for an evaluation."""
     environments = tuple(sorted({job.environments[name].name for name in job.datasets}))
-    return job.variant.name, environments, len(job.replicas), len(job.datasets)
+    settings = job.replicas[0].variant.algorithm, structure(job.config)
+    return settings, environments, len(job.replicas), len(job.datasets)
 
 
 def _estimate(job: Job, measured: Measurement, keep_policies: bool) -> JobEstimate:
@@ -131,7 +133,7 @@ def _estimate(job: Job, measured: Measurement, keep_policies: bool) -> JobEstima
         for updates, due in job.points(replica).items()
         if updates > job.done or not job.done
     )
-    online = job.study.online
+    online = job.online_schedule(job.replicas[0])
     steps = sum(
         min(online.steps, updates // online.updates_per_step)
         for updates, replica in zip(left, job.replicas, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from seqeval import datasets, environments, evaluation, plugins
+from seqeval import datasets, environments, evaluation, plugins, recipes
 from seqeval.algorithm import structure
 from seqeval.config import Protocol, Study
 from seqeval.errors import UserError
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
+from seqeval.recipes import Recipe
 from seqeval.replay.episodes import BestEpisodes
 from seqeval.slicing import arriving_size
 from seqeval.training.agents import spec_of
@@ -48,6 +49,7 @@ class ResolvedStudy:
     device: str
     backend: MatmulBackend
     data_notes: Sequence[str] = ()  # what algorithms note on datasets
+    recipes: Mapping[str, Mapping[str, Recipe]] = field(default_factory=dict)  # by dataset and variant
 
     @property
     def notes(self) -> list[str]:
@@ -55,6 +57,7 @@ class ResolvedStudy:
         described, protocol = self.descriptions.values(), self.study.protocol
         notes = [f"{entry['name']}: {note}" for entry in described for note in entry["notes"]]
         notes += self.data_notes
+        notes += self._recipe_notes()
         for variant in self.variants:
             if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
                 notes.append(
@@ -73,11 +76,43 @@ class ResolvedStudy:
                 f"{name}: has only one segment, so the order is the same as shuffled" for name in single
             ]
         for variant in self.variants:
-            notes += [f"{variant.name}: {note}" for note in protocol.warnings(variant.config.batch_size)]
+            sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
+            notes += [f"{variant.name}: {note}" for note in protocol.warnings(max(sizes))]
         if self.study.precision == "fast" and self.backend.operands == "float32":
             notes.append(
                 "precision: this processor does not support bfloat16, so fast is the same as full here"
             )
+        return notes
+
+    def variant_on(self, dataset: str, variant: Variant) -> Variant:
+        """A variant with its settings on a dataset."""
+        recipe = self.recipes.get(dataset, {}).get(variant.name)
+        return variant if recipe is None else plugins.with_recipe(variant, recipe)
+
+    def _recipe_notes(self) -> list[str]:
+        """What the recipes change, and where there is none."""
+        notes = []
+        for variant in self.variants:
+            if not self.study.protocol.recipes or not recipes.exists(variant.algorithm):
+                continue
+            for name in self.descriptions:
+                title, recipe = f"{name}, {variant.name}", self.recipes.get(name, {}).get(variant.name)
+                if recipe is None:
+                    notes.append(f"{title}: no recipe for this dataset, so the defaults are used")
+                    continue
+                settings = asdict(self.variant_on(name, variant).config)
+                changes = [
+                    f"{key} {value}"
+                    for key, value in settings.items()
+                    if key not in variant.given and value != getattr(variant.config, key)
+                ]
+                notes.append(
+                    f"{title}: recipe of {recipe.source} ({recipe.phase}): "
+                    f"{', '.join(changes) or 'the same as the defaults'}"
+                )
+                notes += [
+                    f"{title}: {theirs} is not applied: {why}" for theirs, why in recipe.without.items()
+                ]
         return notes
 
     def resumed(self, stored: Mapping[str, Any]) -> ResolvedStudy:
@@ -107,7 +142,7 @@ class ResolvedStudy:
         """
         batches: dict[Any, list[Job]] = {}
         for name, entry in self.descriptions.items():
-            for together in self._batchable_variants():
+            for together in self._batchable_variants(name):
                 job = self._job(name, entry["transitions"], together)
                 for number, part in enumerate(remaining(job, directory)):
                     key = (name, together[0].name, number)
@@ -125,10 +160,10 @@ class ResolvedStudy:
                     jobs.append(parts[0].with_replicas(chosen))
         return jobs
 
-    def _batchable_variants(self) -> list[list[Variant]]:
-        """The variants, those together that can be trained in one job."""
+    def _batchable_variants(self, dataset: str) -> list[list[Variant]]:
+        """The variants on a dataset, those together that can be trained in one job."""
         groups: dict[Any, list[Variant]] = {}
-        for variant in self.variants:
+        for variant in (self.variant_on(dataset, variant) for variant in self.variants):
             groups.setdefault((variant.algorithm, structure(variant.config)), []).append(variant)
         return list(groups.values())
 
@@ -163,6 +198,10 @@ class ResolvedStudy:
             "matmul": {self.device: asdict(self.backend)},
             "datasets": dict(self.descriptions),
             "algorithms": {v.name: v.settings() | self._online(v) for v in self.variants},
+            "recipes": {
+                dataset: {name: self._describe_recipe(dataset, name) for name in of_variants}
+                for dataset, of_variants in self.recipes.items()
+            },
             "invocations": [
                 {
                     "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -191,8 +230,15 @@ class ResolvedStudy:
             return {}
         return {"online": asdict(online.with_defaults(found.updates_per_step, found.mix))}
 
+    def _describe_recipe(self, dataset: str, name: str) -> dict[str, Any]:
+        """A recipe as plain values, with all settings of the variant on the dataset."""
+        variant = next(variant for variant in self.variants if variant.name == name)
+        config = asdict(self.variant_on(dataset, variant).config)
+        return {**asdict(self.recipes[dataset][name]), "given": sorted(variant.given), "config": config}
+
     def _updates(self, dataset: str, variant: Variant) -> int:
-        job = self._job(dataset, self.descriptions[dataset]["transitions"], [variant])
+        size, variant = self.descriptions[dataset]["transitions"], self.variant_on(dataset, variant)
+        job = self._job(dataset, size, [variant])
         return job.total_updates(job.replicas[0])
 
 
@@ -222,7 +268,8 @@ def _group_key(job: Job) -> tuple[Any, ...]:
     replica = job.replicas[0]
     total, offline = job.total_updates(replica), replica.schedule.updates
     return (
-        replica.variant.name,
+        replica.variant.algorithm,
+        structure(job.config),
         spec_of(job.environments[replica.dataset]),
         total if job.algorithm.depends_on_total_updates(job.config) else None,
         job.done,
@@ -245,20 +292,33 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
     descriptions: dict[str, dict[str, Any]] = {}
     logged_in: dict[str, Environment] = {}
     notes: list[str] = []
+    found: dict[str, dict[str, Recipe]] = {}
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(arriving_size(study.protocol.hold_out, dataset.episode_lengths))
         evaluation.check(dataset, study)
+        of_dataset = _recipes(study, dataset.name, variants)
         for variant in variants:
-            notes += [f"{variant.name}: {note}" for note in _check_fit(study, dataset, variant)]
+            recipe = of_dataset.get(variant.name)
+            on_dataset = plugins.with_recipe(variant, recipe) if recipe else variant
+            notes += [f"{variant.name}: {note}" for note in _check_fit(study, dataset, on_dataset)]
         if dataset.name in descriptions:
             raise UserError(f"datasets: two are called {dataset.name!r}; rename one file")
         descriptions[dataset.name] = _describe(given, dataset, study.protocol)
         logged_in[dataset.name] = environments.of(dataset)
+        found[dataset.name] = of_dataset
     backend = default_backend(device, study.precision)
     return ResolvedStudy(
-        study, descriptions, logged_in, variants, device, backend, list(dict.fromkeys(notes))
+        study, descriptions, logged_in, variants, device, backend, list(dict.fromkeys(notes)), found
     )
+
+
+def _recipes(study: Study, dataset: str, variants: Sequence[Variant]) -> dict[str, Recipe]:
+    """The recipe of each variant for a dataset, where there is one and the study takes recipes."""
+    if not study.protocol.recipes:
+        return {}
+    found = {v.name: recipes.find(v.algorithm, dataset, study.online.steps > 0) for v in variants}
+    return {name: recipe for name, recipe in found.items() if recipe is not None}
 
 
 def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:

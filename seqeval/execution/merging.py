@@ -17,8 +17,8 @@ def merge(
     """The resolved study of a command, merged with the one in the directory `path`.
 
     `protocol`, `online`, `evaluation`, `precision` and the code of evaluators must be the same, and so must
-    every dataset and algorithm of the same name, except the variants in `redo`; new ones are added. The
-    stored `matmul` backends are kept. Raises UserError that names the first value that differs.
+    every dataset, algorithm and recipe of the same name, except the variants in `redo`; new ones are added.
+    The stored `matmul` backends are kept. Raises UserError that names the first value that differs.
     """
     for group in ("protocol", "online", "evaluation", "evaluators"):
         _require_same(stored[group], study[group], path, group)
@@ -26,13 +26,26 @@ def merge(
     for kind, changed in (("datasets", ()), ("algorithms", redo)):
         for name in (stored[kind].keys() & study[kind].keys()).difference(changed):
             _require_same(_identity(stored[kind][name]), _identity(study[kind][name]), path, name)
+    recipes = _merged_recipes(stored.get("recipes", {}), study["recipes"], redo, path)
     return {
         **study,
+        "recipes": recipes,
         "datasets": stored["datasets"] | study["datasets"],
         "algorithms": stored["algorithms"] | study["algorithms"],
         "matmul": study["matmul"] | stored["matmul"],
         "invocations": stored["invocations"] + study["invocations"],
     }
+
+
+def _merged_recipes(
+    stored: Mapping[str, Any], given: Mapping[str, Any], redo: Sequence[str], path: Path
+) -> dict[str, Any]:
+    """The recipes of both, by dataset and variant. Raises UserError if one has changed."""
+    for dataset in stored.keys() & given.keys():
+        before, now = stored[dataset], given[dataset]
+        for name in (before.keys() & now.keys()).difference(redo):
+            _require_same(before[name]["config"], now[name]["config"], path, f"{name} on {dataset}")
+    return {name: stored.get(name, {}) | given.get(name, {}) for name in {**stored, **given}}
 
 
 def check_redo(

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from seqeval.durations import TimeLeft, format_duration
+from seqeval.errors import printable
 from seqeval.execution.jobs import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
@@ -70,7 +71,7 @@ class JobMonitor:
     """Follows one job."""
 
     def __init__(self, job: Job, directory: StudyDirectory) -> None:
-        self.job, self.title = job, job.title
+        self.job, self.title = job, printable(job.title)
         self.total = job.updates  # of all replicas together
         self.updates = self.resumed_at = job.done * len(job.replicas)
         self.score = ""  # the latest mean over the replicas of each dataset

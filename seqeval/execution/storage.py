@@ -366,6 +366,8 @@ def export_table(directory: Path, to: Path) -> int:
     """
     if to.suffix not in (".csv", ".parquet"):
         raise UserError(f"{to}: a table's name ends in .csv or .parquet")
+    from seqeval.analysis.tables import without_formulas
+
     rows = frame([directory])
     for column in ("episode_returns", "episode_lengths", "episode_successes"):
         rows[column] = rows[column].map(json.dumps)
@@ -374,7 +376,7 @@ def export_table(directory: Path, to: Path) -> int:
     to.parent.mkdir(parents=True, exist_ok=True)
     with atomic_io.replacing(to) as partial:
         if to.suffix == ".csv":
-            rows.to_csv(partial, index=False)
+            without_formulas(rows).to_csv(partial, index=False)
             return len(rows)
         try:
             rows.to_parquet(partial, index=False)

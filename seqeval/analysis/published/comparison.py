@@ -160,6 +160,7 @@ def protocol_differences(study: Mapping[str, Any], figure: str, algorithms: set[
         f"evaluations {every}, of {evaluation['episodes']} episodes (every 5000, CQL's 10000, of 5 episodes, "
         "IQL's 10)"
     )
+    different.append("initial weights from our own generator (other numbers of the same distributions)")
     bugs = [BUGS[name] for name in BUGS if name in algorithms] + [ONLINE_BUGS] * (figure == "finetune")
     lines = [f"{figure}: settings, the paper's in brackets: {', '.join(different)}"]
     return lines + [f"{figure}: in the paper's runs, and in no preset: {'; '.join(bugs)}"] * bool(bugs)

@@ -33,10 +33,15 @@ class FixedPolicies:
     discrete: bool
 
     @property
+    def discounts(self) -> tuple[float, ...]:
+        return (GAMMA,) * len(self.seeds)
+
+    @property
     def algorithm(self) -> Any:
         spec = Spec(Vector(STATES), 2 if self.discrete else 1, self.discrete)
         config = SimpleNamespace(batch_size=16)
-        return SimpleNamespace(discount=GAMMA, device=CPU, spec=spec, config=config, noise={})
+        sampling = SimpleNamespace(kind="transitions")
+        return SimpleNamespace(device=CPU, spec=spec, config=config, noise={}, sampling=sampling)
 
     def policy_actions(self, observations: Tensor) -> Tensor:
         return self.actions[observations.argmax(-1)]

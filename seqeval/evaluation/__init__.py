@@ -44,6 +44,7 @@ class Policies(Protocol):
     """R agents as evaluators see them; `training.agents.AgentGroup` in a study."""
 
     seeds: tuple[int, ...]
+    discounts: tuple[float, ...]  # (R,): of the algorithm
     algorithm: Algorithm  # its settings; call it through the methods below only
 
     def act(self, observations: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqeval.config import Evaluation, Study
 from seqeval.errors import UserError
 from seqeval.evaluation import Evaluator, Metric, Policies, Results, Rows, VisibleData
-from seqeval.evaluation.evaluators._means import complete_episodes, first_rows, mean
+from seqeval.evaluation.evaluators._means import column, complete_episodes, first_rows, mean
 from seqeval.replay.buffer import Buffer, upload
 from seqeval.seeding import stream
 from seqeval.types import Dataset
@@ -89,6 +89,8 @@ class FQE(Evaluator):
         assert dataset is not None
         if not min(len(rows(replica)) for replica in range(len(self.seeds))):
             return {}
+        if agents.algorithm.sampling.kind == "sequences":  # its actions depend on more than an observation
+            return {}
         self._train(agents, visible, rows)
         values: dict[str, list[float | None] | None] = {
             "fqe": self._initial_values(agents, visible, rows),
@@ -110,7 +112,7 @@ class FQE(Evaluator):
             drawn.append(chosen[stream(seed, "fqe", n).integers(0, len(chosen), shape)])
         places = upload(np.stack(drawn).astype(np.int64), buffer.device)  # (R, M, B)
         next_actions = _next_actions(agents, buffer, places)
-        discount = agents.algorithm.discount
+        discounts = column(agents.discounts, buffer.device)
         for replicas, critic in self._blocks():
             for update in range(shape[0]):
                 batch = places[replicas, update]
@@ -120,7 +122,7 @@ class FQE(Evaluator):
                     buffer.rewards[batch],
                     buffer.next_observations[batch],
                     next_actions[replicas, update],
-                    discount * (1 - buffer.terminated[batch]),
+                    discounts[replicas] * (1 - buffer.terminated[batch]),
                 )
 
     def _create(self, agents: Policies) -> None:
@@ -288,6 +290,6 @@ def _behaviour_returns(agents: Policies, visible: VisibleData, rows: Rows) -> li
         chosen = np.flatnonzero(complete[dataset.episode])
         episode = dataset.episode[chosen]
         step = chosen - np.searchsorted(dataset.episode, episode)
-        discounted = agents.algorithm.discount**step * dataset.rewards[chosen]
+        discounted = agents.discounts[replica] ** step * dataset.rewards[chosen]
         found.append(float(discounted.sum() / complete.sum()) if complete.any() else None)
     return found

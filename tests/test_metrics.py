@@ -24,8 +24,10 @@ from training_setup import (
 )
 
 from seqeval import environments
-from seqeval.config import Evaluation, Online, Protocol
+from seqeval import evaluation as evaluation_module
+from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.errors import UserError
+from seqeval.execution.jobs import resolve
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, arriving_size, held_out_episodes
 from seqeval.types import Dataset, Environment, Reference, Row
@@ -313,3 +315,56 @@ def test_held_out_transitions_are_never_drawn_and_not_in_the_normalizer() -> Non
             rows = trainer.indices.draw().rows
             for place, seed in enumerate((0, 1)):
                 assert not held_out[seed] & set(rows[place].tolist())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "hold_out", "why"),
+    [
+        (("held-out",), 0.0, r"held-out needs held-out episodes; set --protocol\.hold-out 0\.1"),
+        (("episodes",), 0.995, r"protocol\.hold_out: without 0\.995 of 20000 transitions, in whole episodes"),
+        (("fqe:update=5",), 0.0, r"fqe has no setting 'update'; did you mean 'updates'\?"),
+        (("fqe:updates=0",), 0.0, r"updates must be at least 1, not 0"),
+        (("fqe:updates=much",), 0.0, r"evaluation\.metrics: fqe: updates must be a whole number, not 'much'"),
+        (("fqe", "fqe:updates=5"), 0.0, r"evaluation\.metrics: fqe and fqe:updates=5 are the same evaluator"),
+    ],
+)
+def test_metrics_that_cannot_be_computed_are_refused(metrics: Any, hold_out: float, why: str) -> None:
+    study = Study(
+        ("pendulum-replay",),
+        ("bc",),
+        protocol=Protocol(start=20, hold_out=hold_out),
+        evaluation=Evaluation(metrics=metrics),
+    )
+    with pytest.raises(UserError, match=why) as error:
+        resolve(study)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_the_protocol_that_do_not_fit_held_out_episodes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"hold_out: must be at least 0 and below 1, not 1\.0"):
+        Protocol(hold_out=1.0)
+    with pytest.raises(UserError, match=r"hold_out: .*; use --protocol\.reward-scale reference"):
+        Protocol(hold_out=0.1, reward_scale="full")
+
+
+def test_fitted_q_evaluation_needs_ends_of_episodes() -> None:
+    dataset = replace(small_dataset(), episode_complete=np.zeros(12, bool))
+    study = Study(("tiny",), ("bc",), evaluation=Evaluation(metrics=("fqe",)))
+    with pytest.raises(UserError, match="tiny: fqe needs to know where episodes end and start, but the data"):
+        evaluation_module.check(dataset, study)
+
+
+def test_units_and_directions_are_declared_by_column() -> None:
+    declared = evaluation_module.declared(Evaluation(metrics=("prequential", "fqe")))
+    assert declared["eval/prequential_nll"] == {
+        "unit": "nats per transition, actions in [-1, 1]",
+        "better": "lower",
+    }
+    assert declared["eval/fqe"]["better"] == "higher"
+    assert "eval/prequential_code_length" in declared
+
+
+def test_n_is_that_of_the_transitions_that_arrive() -> None:
+    study = Study(("pendulum-replay",), ("bc",), protocol=Protocol(start=20, hold_out=0.2))
+    (entry,) = resolve(study).describe()["datasets"].values()
+    assert (entry["transitions"], entry["held_out"]) == (16_000, 4_000)

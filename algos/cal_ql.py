@@ -38,6 +38,7 @@ from .cql import CQL
 class Config(cql.Config):
     limits = {"weight_online": (0, inf)}
 
+    orthogonal_init: bool = True  # orthogonal initial weights, those of the last layers scaled by 0.01
     weight_online: float = 5.0  # of the conservative term in the online phase
     max_target_backup: bool = True  # the target uses the best of `sampled_actions` next actions
 

@@ -12,7 +12,7 @@ start at 0.1, last layers at U(±1e-3) in the actor and U(±3e-3) in the critics
 rates are tuned for each dataset: see its recipe; the defaults are those of the authors' configuration class.
 
 Online, as in the authors' code: β₂ is 0, β₁ decays linearly over the phase, normal noise of std
-`exploration_noise` is added to actions. They mix half online data into each minibatch: `--online.mix 0.5`.
+`exploration_noise` is added to actions. Half of each minibatch is online data.
 
 Departures: targets follow actor and critics after their updates, as in TD3 (the authors' target actor follows
 the actor of before); their `use_calibration` and `use_tanh`, switched off everywhere, do not exist. A
@@ -77,6 +77,7 @@ class Config(algorithm.Config):
 @final
 class ReBRAC(Algorithm):
     Config = Config
+    mix = 0.5
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device

@@ -93,6 +93,7 @@ class _SB3Algorithm(SingleAlgorithm):
         self.model._update_current_progress_remaining(self.updates, self.total_updates)
         with _without_validation():
             self.model.train(gradient_steps=1, batch_size=len(batch.rewards))
+        del self._buffer.samples
         self.model.policy.set_training_mode(False)
         self.model._on_step()
         recorded = {

@@ -182,7 +182,7 @@ class Ray:
     def __post_init__(self) -> None:
         check_fields(self, "ray")
         if self.gpus_per_job < 0 or (self.gpus_per_job > 1 and self.gpus_per_job % 1):
-            raise UserError(f"ray.gpus_per_job: a share up to 1 or a whole number, not {self.gpus_per_job}")
+            raise UserError(f"ray.gpus_per_job: a share up to 1 or a whole number, not {self.gpus_per_job:g}")
         if self.retries < 0:
             raise UserError(f"ray.retries: must be at least 0, not {self.retries}")
 

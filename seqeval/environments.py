@@ -18,6 +18,8 @@ import numpy as np
 from seqeval.errors import UserError, nearest
 from seqeval.types import Continuous, Dataset, Discrete, Environment
 
+Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # the lowest and the highest value of each action
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -117,31 +119,62 @@ def of(dataset: Dataset) -> Environment:
 
 
 @cache
-def describe(env_id: str) -> Environment:
+def describe(env_id: str, bounds: Bounds | None = None) -> Environment:
     """Describe an environment: its observation size, action space and time limit.
 
-    Raises UserError for an unknown environment and for unsupported spaces: observations must be flat vectors,
-    actions bounded vectors or discrete.
+    `bounds` are those of vector actions that the environment does not bound. Raises UserError for an unknown
+    environment and for unsupported spaces: observations must be flat vectors, actions bounded vectors or
+    discrete.
+    """
+    observation_size, space, limit = spaces(env_id)
+    return Environment(env_id, observation_size, _actions(env_id, space, bounds), limit)
+
+
+@cache
+def spaces(env_id: str) -> tuple[int, Any, int | None]:
+    """The observation size, the action space (Box, which may be unbounded, or Discrete) and the time limit of
+    an environment.
+
+    Raises UserError as `describe` does.
     """
     with closing(make(env_id)) as env:
         observation, action, spec = env.observation_space, env.action_space, env.spec
     if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
-        hint = "; add the option flatten_observation=True" * observation.is_np_flattenable
+        hint = "; add the option flatten_observation=True if the data holds them as vectors"
         raise UserError(
-            f"environment {env_id!r}: observations must be a flat vector, not {observation}{hint}"
+            f"environment {env_id!r}: observations must be a flat vector, not {observation}"
+            f"{hint * observation.is_np_flattenable}"
         )
     limit = spec.max_episode_steps if spec else None
-    return Environment(env_id, observation.shape[0], _actions(env_id, action), limit)
+    is_vector = isinstance(action, gymnasium.spaces.Box) and len(action.shape) == 1
+    if is_vector or isinstance(action, gymnasium.spaces.Discrete):
+        return observation.shape[0], action, limit
+    raise UserError(f"environment {env_id!r}: actions must be a flat vector or discrete, not {action}")
 
 
-def _actions(env_id: str, space: gymnasium.Space) -> Continuous | Discrete:
+def has_bounded_actions(env_id: str) -> bool:
+    """Whether the environment bounds its actions, or numbers them. Raises UserError as `describe` does."""
+    _, space, _ = spaces(env_id)
+    return isinstance(space, gymnasium.spaces.Discrete) or space.is_bounded()
+
+
+def _actions(
+    env_id: str, space: gymnasium.spaces.Box | gymnasium.spaces.Discrete, bounds: Bounds | None
+) -> Continuous | Discrete:
     if isinstance(space, gymnasium.spaces.Discrete):
         return Discrete(int(space.n), int(space.start))
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"environment {env_id!r}: actions must be a flat vector or discrete, not {space}")
-    if not space.is_bounded():
+    low, high = space.low, space.high
+    if bounds is not None and not space.is_bounded():
+        low, high = np.array(bounds[0]), np.array(bounds[1])
+        if low.shape != space.shape:
+            raise UserError(
+                f"environment {env_id!r}: has actions of {space.shape[0]} numbers, but the data gives bounds "
+                f"of {len(low)}"
+            )
+    elif not space.is_bounded():
         raise UserError(
-            f"environment {env_id!r}: its actions are unbounded, so they cannot be mapped to [-1, 1]; "
-            "wrap it in gymnasium.wrappers.ClipAction or RescaleAction"
+            f"environment {env_id!r}: its actions are unbounded, so they cannot be mapped to [-1, 1]; give "
+            "their bounds in the file of the data (attributes action_low and action_high, HDF5 or npz), or "
+            "name a registered environment with bounded actions with --env"
         )
-    return Continuous(space.low.astype(np.float32), space.high.astype(np.float32))
+    return Continuous(low.astype(np.float32), high.astype(np.float32))

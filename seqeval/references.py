@@ -40,8 +40,13 @@ def of_environment(env_id: str) -> Reference | None:
     They take precedence over a dataset's own, so that an environment has one scale. They do not hold for
     the same environment with other options, which change its returns.
     """
-    name, question, options = env_id.partition("?")
-    name = name.rpartition(":")[2] + question + options  # without the module that registers it
+    name = without_module(env_id)
     name = EQUAL_RETURNS.get(name, name)
     found = {of_row(row) for row in d4rl_table() if row["gymnasium_id"] == name}
     return found.pop() if len(found) == 1 else None
+
+
+def without_module(env_id: str) -> str:
+    """The environment's name without the module that registers it, as in `module:Name-v0`."""
+    name, question, options = env_id.partition("?")
+    return name.rpartition(":")[2] + question + options

@@ -95,7 +95,8 @@ class Dataset:
     segment_names: tuple[str, ...] = ()  # names of the joined datasets
     notes: tuple[str, ...] = ()  # what the data rules changed, for the user
     card: dict[str, Any] = field(default_factory=dict)  # how the data was collected, where the file says so
-    logged_in: Environment | None = None  # the environment of the log, where it is not `env_id`
+    # The environment of the log, where it is not `env_id`, or where the file bounds its actions.
+    logged_in: Environment | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)

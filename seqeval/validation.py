@@ -64,8 +64,12 @@ def describe(hint: Any) -> str:
                 several = ", ".join(describe(part) for part in (item, *others))
             texts.append(f"a tuple of {several}")
         else:
-            texts.append(_NAMES.get(kind) or (f"a {kind.__name__}" if isinstance(kind, type) else str(kind)))
+            texts.append(_NAMES.get(kind) or (_with_article(kind) if isinstance(kind, type) else str(kind)))
     return " or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+
+
+def _with_article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
 def _converted(value: Any, hint: Any) -> Any:

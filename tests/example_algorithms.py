@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, final
 
 import torch
@@ -66,17 +66,17 @@ class SamplingConfig(Config):
     next_actions: bool = False
     returns_to_go: bool = False
     rows: bool = False
+    times: bool = False
+    best_episodes: float | None = None
 
 
 def _declared(config: SamplingConfig) -> Sampling:
-    return Sampling(
-        config.kind, config.length, config.discount, config.next_actions, config.returns_to_go, config.rows
-    )
+    return Sampling(**{field.name: getattr(config, field.name) for field in fields(Sampling)})
 
 
 FIELDS = (
     "observations", "actions", "rewards", "next_observations", "terminated", "next_actions",
-    "next_actions_mask", "returns_to_go", "returns_to_go_mask", "rows", "steps", "mask",
+    "next_actions_mask", "returns_to_go", "returns_to_go_mask", "rows", "times", "steps", "mask",
 )  # fmt: skip
 
 

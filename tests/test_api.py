@@ -106,6 +106,14 @@ def test_classes_of_the_suite_stand_for_their_names() -> None:
     assert [variant.name for variant in plugins.parse_all(study.algorithms)] == list(study.algorithms)
 
 
+def test_a_study_and_an_execution_are_expected_in_this_order(tmp_path: Path) -> None:
+    study: Any = Study(("pendulum-replay",), ("bc",))
+    with pytest.raises(UserError, match=r"^study: must be of the type Study, not Execution\("):
+        seqeval.run(Execution(), tmp_path, study)
+    with pytest.raises(UserError, match=r"^execution: must be of the type Execution, not Protocol\("):
+        seqeval.run(study, tmp_path, Protocol())
+
+
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     (tmp_path / "my_algorithms.py").write_text(ALGORITHM)

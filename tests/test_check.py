@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from contract_examples import WORKING, make_examine
 from training_setup import SMALL
 
 from seqeval import check, cli, plugins
+from seqeval.check.subject import BATCH_SIZE, LONG, LONGEST_DELAY
 from seqeval.errors import UserError
 from seqeval.execution.storage import frame
 
 README = Path(__file__).parents[1] / "README.md"
 
-BROKEN = """
-class RandomAct(Good):
-    def act(self, observations):
-        mean = self.mean(observations)
-        return (mean + 0.1 * torch.randn_like(mean)).clamp(-1, 1)
-
-class RaisesWhenBuilt(Good):
-    def first_weights(self, rng):
-        raise ValueError("not for you")
-"""
+WORKING = Path(__file__).with_name("working_plugins.py")
 
 
 @pytest.mark.parametrize("name", [name for name in plugins.names() if ":" not in name])
@@ -35,17 +27,12 @@ def test_every_built_in_algorithm_passes(name: str) -> None:
     assert all(result.status == "ok" and not result.message for result in results), results
 
 
-@pytest.mark.parametrize("name", ["Good", "GoodSingle", "Replayable", "BothActionSpaces", "DiscreteSingle"])
-def test_an_algorithm_that_keeps_the_contract_passes(tmp_path: Path, name: str) -> None:
-    results = make_examine(tmp_path)(name)
-    assert {result.status for result in results.values()} == {"ok"}, results
-
-
-def test_an_exception_is_reported_with_its_line(tmp_path: Path) -> None:
-    code = WORKING + BROKEN
+def test_an_exception_is_reported_with_its_line() -> None:
+    file = Path(__file__).with_name("broken_interface.py")
+    code = file.read_text()
     line = code[: code.index('raise ValueError("not for you")')].count("\n") + 1
-    result = make_examine(tmp_path, BROKEN)("RaisesWhenBuilt")["can_be_built"]
-    assert f"examples.py, line {line})" in result.message
+    results = {result.name: result for result in check.examine(f"{file}:RaisesWhenBuilt")}
+    assert f"broken_interface.py, line {line})" in results["can_be_built"].message
 
 
 def seqeval(*arguments: object) -> int:
@@ -55,21 +42,41 @@ def seqeval(*arguments: object) -> int:
     return ended.value.code
 
 
-def test_the_command_prints_one_line_per_rule_and_exits_with_0_or_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "examples.py"
-    file.write_text(WORKING + BROKEN)
-    assert seqeval("check", f"{file}:Good:learning_rate=0.1") == 0
+def test_the_command_prints_a_line_for_each_rule_that_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert seqeval("check", f"{WORKING}:Good:learning_rate=0.1") == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(check.RULES)
-    assert all(line.startswith("ok ") for line in lines)
+    assert lines == [f"ok      {rule.title}" for rule in check.RULES.values()]
     assert last == f"{len(lines)} ok"
-    assert seqeval("check", f"{file}:RandomAct") == 1
-    *lines, last = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if line.startswith("failed ")]) == 1
-    skipped = len([line for line in lines if line.startswith("skipped ")])
-    assert last == f"{len(lines) - 1 - skipped} ok, 1 failed, {skipped} skipped"
+
+
+def test_the_command_prints_a_fault_once_and_one_line_for_what_it_keeps_from_being_tested(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = WORKING.with_name("broken_randomness.py")
+    assert seqeval("check", f"{file}:DrawsInUpdate") == 4
+    lines = capsys.readouterr().out.splitlines()
+    title = check.RULES["random_numbers_are_given"].title
+    place = lines.index(f"FAILED  {title}")
+    assert lines[place + 1] == "        expected  update to take its random numbers from `batch.noise`"
+    assert lines[place + 2].startswith("        got       others, drawn by aten.randn (")
+    assert "broken_randomness.py, line " in lines[place + 2]
+    assert lines[place + 3] == "        see       seqeval/algorithm.py, rule 4"
+    passed = sum(line.startswith("ok ") for line in lines)
+    skipped = len(check.RULES) - passed - 1
+    because = f'{skipped} rules were not tested because this one failed: "{title}"'
+    assert lines[-2:] == [because, f"{passed} ok, 1 failed, {skipped} not tested"]
+    assert len(lines) == passed + 4 + 2
+
+
+def test_delays_are_shortened_so_that_each_is_passed_three_times() -> None:
+    for name, settings in (("td3_bc", {"policy_delay": 100}), ("sb3:DQN", {"target_update_interval": 9})):
+        config = plugins.find(name).Config(**settings, batch_size=64)
+        short = check.shorten(config)
+        for setting, value in settings.items():
+            assert getattr(short, setting) == min(value, LONGEST_DELAY)
+        assert 3 * LONGEST_DELAY <= LONG
+        assert short.batch_size == BATCH_SIZE
+        assert replace(short, **settings, batch_size=64) == config
 
 
 @pytest.mark.parametrize(

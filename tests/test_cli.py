@@ -22,7 +22,6 @@ from conftest import CommandResult, Seqeval, refused
 
 from seqeval import Evaluation, Study, atomic_io, cli, datasets, load_policy, plugins
 from seqeval.errors import UserError
-from seqeval.execution.driver import JobsFailed
 from seqeval.execution.launchers import local
 from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure
@@ -340,7 +339,7 @@ def test_a_job_with_a_user_error_stores_it_and_the_other_jobs_finish(
 
 
 def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seqeval: Seqeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, calls = plugins.find("td3_bc"), iter(range(9))
     update = found.update
@@ -351,9 +350,12 @@ def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
         return update(*arguments)
 
     monkeypatch.setattr(found, "update", update_once)
-    with pytest.raises(JobsFailed, match=r"(?s)td3 · seed 0:\nTraceback.*ZeroDivisionError"):
-        cli.main([str(argument) for argument in study(tmp_path / "run", algorithms=(TD3, BC))])
-    _, *lines, note, figure = capsys.readouterr().out.splitlines()
+    ended = seqeval(*study(tmp_path / "run", algorithms=(TD3, BC)))
+    assert ended.code == 3
+    assert "td3 · seed 0: a plug-in or environment raised an exception\n" in ended.err
+    assert "in update_once" in ended.err
+    assert "ZeroDivisionError" in ended.err
+    _, *lines, note, figure = ended.out.splitlines()
     assert [line.split()[1] for line in lines] == ["bc", "td3"]
     assert ["20000" in line.split() for line in lines] == [True, False]
     assert note == "note: pendulum-replay, td3: ends at n = 19900 of 20000"
@@ -533,11 +535,16 @@ def test_export_writes_all_rows(seqeval: Seqeval, finished: Path, tmp_path: Path
 # --- seqeval datasets and algorithms ---
 
 
-def test_datasets_list_prints_one_name_per_line(seqeval: Seqeval) -> None:
+def test_datasets_list_has_a_line_for_each_name(seqeval: Seqeval) -> None:
     ended = seqeval("datasets", "list")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines() == datasets.names()
-    assert "pendulum-replay" in ended.out
+    header, *lines = ended.out.splitlines()
+    assert re.fullmatch(r"dataset +data +evaluated in", header)
+    assert [line.split()[0] for line in lines] == datasets.names()
+    assert re.search(r"^pendulum-replay +embedded +Pendulum-v1$", ended.out, re.MULTILINE)
+    assert re.search(r"^hopper-medium-v2 +(downloadable|on disk) +Hopper-v4$", ended.out, re.MULTILINE)
+    assert re.search(r"^antmaze-umaze-v2 .* no: no installed environment has its", ended.out, re.MULTILINE)
+    assert re.search(r"^none +no data +in the environment that --env names$", ended.out, re.MULTILINE)
 
 
 def test_datasets_show_describes_a_dataset(seqeval: Seqeval) -> None:

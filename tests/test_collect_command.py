@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from collect_setup import SAC, SMALL, read, snapshot
 from seqeval import cli, collect
 from seqeval.collect import agents
 from seqeval.collect.config import CollectConfig
+from seqeval.collect.levels import expert_fault
 from seqeval.collect.training import Training
 from seqeval.errors import UserError
 
@@ -127,6 +130,43 @@ def test_make_prints_its_progress_and_the_files(tmp_path: Path, capsys: pytest.C
     assert [len(read(path)["rewards"]) for path in paths] == [150, 150]
     assert "100%  training SAC in Push-v0: 150 of 150" in err
     assert "100%  rolling out random: 150 of 150" in err
+
+
+def test_make_warns_if_expert_is_not_better_than_medium(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"{key}={value!r}" for key, value in SMALL.items()]
+
+    def make(out: str, *levels: str, checkpoints: int) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(
+                [
+                    *("datasets", "make", "--env", "Push-v0", "--algorithm", "SAC", "--steps", "240"),
+                    *("--checkpoints", str(checkpoints), "--levels", *levels, "--out", str(tmp_path / out)),
+                    *("--settings", *settings),
+                ]
+            )
+        err = capsys.readouterr().err
+        assert ended.value.code == 0, err
+        return " ".join(err.split())
+
+    # With a single checkpoint, medium is the best one too.
+    warned = "warning: expert is not better than medium: both are the checkpoint at step 240; train longer"
+    assert warned in make("one", "medium", "expert", checkpoints=1)
+    assert warned in make("joined", "medium-expert", checkpoints=1)
+    assert "warning" not in make("alone", "expert", checkpoints=1)
+
+
+def test_expert_and_medium_are_compared_by_their_episodes(collected: dict[str, Path]) -> None:
+    training = SimpleNamespace(best_step=200)
+    references = SimpleNamespace(medium_step=100)
+    better = {"medium": collected["random"], "expert": collected["expert"]}
+    assert expert_fault(training, references, better) is None
+    worse = {"medium": collected["expert"], "expert": collected["random"]}
+    fault = expert_fault(training, references, worse)
+    assert fault is not None
+    assert re.match(r"expert is not better .*: its episodes have a mean return of -?\d+\.\d\d, those", fault)
+    assert expert_fault(training, references, {"expert": collected["random"]}) is None
 
 
 def test_the_command_on_a_card_reproduces_the_configuration() -> None:

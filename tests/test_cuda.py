@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Seqeval
 from test_graph_updater import CASES, ONLINE, SUMMING
-from training_setup import NO_ONLINE, ONE_POINT, Training, make_job, small_dataset, tensors_in
+from training_setup import NO_ONLINE, ONE_POINT, SMALL, Training, make_job, small_dataset, tensors_in
 
 from seqeval.algorithm import Noise
 from seqeval.config import Online, Protocol
@@ -31,7 +31,7 @@ def training(
     name: str, settings: dict[str, Any], online: Online = NO_ONLINE, device: str = "cuda"
 ) -> Training:
     """With rows after the first and after the last offline update."""
-    sizes = {} if name == SUMMING else {"hidden": (64, 64)}
+    sizes = {} if name == SUMMING or name in SMALL else {"hidden": (64, 64)}
     dataset = small_dataset()
     settings = {"batch_size": 32, **sizes, **settings}
     job = make_job(name, [(dataset, SEEDS)], STREAM, online, ONE_POINT, device, **settings)

@@ -11,7 +11,7 @@ from cluster import SMALL, checkpoints, differences, rows, run, run_partly
 from conftest import Seqeval, refused
 
 from seqeval import Evaluation, Online, Protocol, Study, UserError, loading
-from seqeval.execution.driver import JobsFailed
+from seqeval.errors import PluginError
 
 EVALUATORS = """
 import numpy as np
@@ -205,7 +205,7 @@ def test_an_evaluator_that_raises_fails_its_job(file: Path, tmp_path: Path) -> N
         EVALUATORS.replace("assert visible.buffer is None", "1 / 0; assert visible.buffer is None")
     )
     for overlap in ("off", "on"):
-        with pytest.raises(JobsFailed, match=r"(?s)td3_bc · seed 0, 1:\nTraceback.*ZeroDivisionError"):
+        with pytest.raises(PluginError, match=r"(?s)td3_bc · seed 0, 1: a plug-in.*ZeroDivisionError"):
             run(study(file, "AtZero", online=Online()), tmp_path / overlap, overlap=overlap)
 
 

@@ -101,7 +101,7 @@ def test_a_fault_of_an_algorithm_shows_the_frames_of_its_file(
     assert "Traceback" not in err
     for seed in (0, 1):
         error = (tmp_path / f"out/runs/pendulum-replay/{name}/seed-{seed}/error.txt").read_text()
-        assert error.startswith("Traceback (most recent call last):")
+        assert ":\nTraceback (most recent call last):" in error
         assert "in run_payload" in error
         assert last in error
     assert "seed-0/error.txt" in err

@@ -211,7 +211,7 @@ def without(field: str) -> dict[str, Any]:
         ({"observations": 1}, "not dict"),
         (7, "not int"),
         ([steps(3), 7], "trajectory 1: must be a dict of arrays, not a int"),
-        ([steps(3), without("rewards")], "trajectory 1: field 'rewards' is missing; it has 'observations'"),
+        ([steps(3), without("rewards")], "trajectory 1: field 'rewards' is missing; it has actions, "),
         ([{}], "trajectory 0: field 'observations' is missing; it has no fields"),
         ([steps(3), without("next_observations")], "trajectory 1: field 'next_observations' is missing"),
         ([steps(3), steps(0)], "trajectory 1: field 'observations' must be a NumPy array"),

@@ -124,7 +124,7 @@ def test_unusable_launchers_are_refused_in_one_line(
     [
         (lambda: Execution(jobs=0), "jobs: must be at least 1, not 0"),
         (lambda: Execution(save_every=-1.0), "save_every: must be a number of seconds, not -1.0"),
-        (lambda: Execution(save_every=float("nan")), "save_every: must be a number of seconds, not nan"),
+        (lambda: Execution(save_every=float("nan")), "save_every: must be a number, not nan"),
         (lambda: Execution(ray=Ray(retries=3)), "ray: these settings have no effect without --launcher ray"),
         (
             lambda: Execution(launcher="ray", slurm=Slurm(cpus=2)),

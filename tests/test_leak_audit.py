@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_setup import BUILT_IN, STREAM, Training, equal_tensors, make_job, small_dataset, without_seconds
+from training_setup import BUILT_IN, Training, equal_tensors, make_job, small_dataset, without_seconds
 
 from seqeval import plugins
 from seqeval.config import Evaluation, Protocol
@@ -23,7 +23,7 @@ from seqeval.types import Dataset, Row
 SEED = 3
 STEPS = Protocol(start=60, sizes=3, updates_per_size=6)
 PROTOCOLS = {
-    "stream": STREAM,
+    "stream": Protocol(start=60, grow_by=6, updates_per_growth=2),
     "retrain": replace(STEPS, regime="retrain"),
     "warm": replace(STEPS, regime="warm"),
 }
@@ -42,7 +42,7 @@ def outcomes(
     name: str, dataset: Dataset, protocol: Protocol, updates: int | None = None
 ) -> list[tuple[Row, dict]]:
     """The rows up to a number of updates, each with the agent's state after it."""
-    job = make_job(name, [(dataset, [SEED])], protocol, evaluation=Evaluation(points=3, episodes=1))
+    job = make_job(name, [(dataset, [SEED])], protocol, evaluation=Evaluation(points=2, episodes=1))
     found: list[tuple[Row, dict]] = []
     with Training(job, [dataset]).trainer() as trainer:
         for row in trainer.train():
@@ -108,6 +108,8 @@ def test_transitions_that_have_not_arrived_change_nothing(name: str, order, regi
             values = without_seconds if place < index else without_predictions
             assert values(other_row) == values(row)
             assert equal_tensors(other_state, state)
-    # The audit can fail: one row later the overwritten transitions have arrived.
-    last = len(found) - 1
-    assert without_predictions(found[last][0]) != without_predictions(expected[last][0])
+    # The audit can fail: one row later the overwritten transitions have arrived. (A return that is NaN ranks
+    # last, so algorithms that learn from the best episodes never see it.)
+    if np.isfinite(poison):
+        last = len(found) - 1
+        assert without_predictions(found[last][0]) != without_predictions(expected[last][0])

@@ -29,7 +29,7 @@ from cluster import (
 )
 
 from seqeval import Ray, UserError, cli
-from seqeval.execution.driver import JobsFailed
+from seqeval.errors import PluginError
 from seqeval.execution.storage import StudyDirectory
 
 WITH_FAILURES = replace(
@@ -53,8 +53,8 @@ def drive() -> dict[str, Any]:
     try:
         for row in rows(WITH_FAILURES, Path("killed"), **options):
             seen["rows"].append((row.variant, row.seed, row.samples))
-    except JobsFailed as error:
-        seen["raised"] = str(error)
+    except PluginError as error:
+        seen["raised"] = error.traceback
     ended.set()
     watcher.join()
 

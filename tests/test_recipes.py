@@ -18,7 +18,7 @@ from seqeval.config import PRESETS, Evaluation, Execution, Online, Protocol, Stu
 from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.storage import StudyDirectory
 
-WITH_RECIPES = ("edac", "iql", "rebrac", "sac_n")
+WITH_RECIPES = ("dt", "edac", "fql", "iql", "rebrac", "rlpd", "sac_n")
 
 
 # --- resolution ---
@@ -182,7 +182,7 @@ def test_a_recipe_applies_to_its_dataset_and_settings_by_hand_win(hopper: Path) 
 def test_jobs_of_datasets_with_other_recipes_are_apart(hopper: Path, tmp_path: Path) -> None:
     study = replace(make_study(hopper), algorithms=("rebrac", "td3_bc"))
     jobs = resolve(study).jobs(StudyDirectory(tmp_path / "out"), group=True)
-    configs = {tuple(job.datasets): job.variant.config for job in jobs if job.variant.name == "rebrac"}
+    configs = {tuple(job.datasets): job.config for job in jobs if job.runs[0].variant == "rebrac"}
     assert configs[("hopper_medium-v2",)].actor_penalty == 0.01
     assert configs[("pendulum-replay",)].actor_penalty == 1.0
 
@@ -199,11 +199,11 @@ def test_recipes_can_be_switched_off_and_are_off_in_the_papers_preset(
 def test_notes_name_the_settings_and_the_datasets_without_a_recipe(hopper: Path) -> None:
     notes = resolve(make_study(hopper)).notes
     assert (
-        "hopper_medium-v2, rebrac: recipe of DT6A/ReBRAC (offline): actor_penalty 0.01, critic_penalty 0.01"
+        "rebrac on hopper_medium-v2: recipe of DT6A/ReBRAC (offline): actor_penalty 0.01, critic_penalty 0.01"
         in notes
     )
-    assert "hopper_medium-v2, mine: recipe of DT6A/ReBRAC (offline): critic_penalty 0.01" in notes
-    assert "pendulum-replay, rebrac: no recipe for this dataset, so the defaults are used" in notes
+    assert "mine on hopper_medium-v2: recipe of DT6A/ReBRAC (offline): critic_penalty 0.01" in notes
+    assert "rebrac: no recipe for pendulum-replay, so the defaults are used" in notes
     assert not any("td3_bc" in note for note in notes)
 
 

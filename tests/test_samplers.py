@@ -35,7 +35,7 @@ from seqeval.types import Batch, Dataset
 
 CPU = torch.device("cpu")
 UNSCALED = RewardScale()
-EVERYTHING = {"next_actions": True, "returns_to_go": True, "rows": True}
+EVERYTHING = {"next_actions": True, "returns_to_go": True, "rows": True, "times": True}
 SUMMING, SINGLE = f"{EXAMPLES}:Summing", f"{EXAMPLES}:SingleSumming"
 
 
@@ -110,6 +110,11 @@ class SlowReference:
             return None
         return row + 1 if dataset.episode[place + 1] == dataset.episode[place] else None
 
+    def time(self, row: int) -> int:
+        """The steps of the episode that come before."""
+        dataset, place = self.transition(row)
+        return place - int(np.flatnonzero(dataset.episode == dataset.episode[place])[0])
+
     def reward(self, row: int) -> float:
         dataset, place = self.transition(row)
         return self.scale.factor * float(dataset.rewards[place]) + self.scale.offset
@@ -145,6 +150,7 @@ class SlowReference:
 def check_extras(reference: SlowReference, batch: Batch, at: tuple, row: int) -> None:
     """Compares the optional fields of one transition."""
     assert batch.rows[at].item() == reference.transition(row)[1]
+    assert batch.times[at].item() == reference.time(row)
     following = reference.following(row)
     assert batch.next_actions_mask[at].item() == (following is not None)
     source = row if following is None else following
@@ -318,7 +324,7 @@ def test_next_actions_by_hand(float64: None) -> None:
 
 def test_fields_that_are_not_asked_for_are_none() -> None:
     batch = build([by_hand()], Sampling(), [LOGGED], [[0, 1]], [8])
-    for name in ("next_actions", "next_actions_mask", "returns_to_go", "returns_to_go_mask", "rows"):
+    for name in ("next_actions", "next_actions_mask", "returns_to_go", "returns_to_go_mask", "rows", "times"):
         assert getattr(batch, name) is None
 
 
@@ -374,6 +380,7 @@ def test_online_transitions_are_extended_when_the_next_one_arrives() -> None:
         following = [pushes * (k + mask) for k, mask in enumerate(masks[-1])]
         np.testing.assert_allclose(batch.next_actions[0, :stored, 0], following)
         assert batch.steps[0, stored:].tolist() == [1] * (room - place)
+        assert batch.times[0, :stored].tolist() == [0, 1, 0, 1][:stored]
         # The return of an online episode is not known.
         assert not batch.returns_to_go_mask[:, :stored].any()
     assert steps == [[1], [2, 1], [2, 1, 1], [2, 1, 2, 1]]
@@ -385,7 +392,7 @@ def test_online_transitions_are_extended_when_the_next_one_arrives() -> None:
 SETTINGS = [
     {"next_actions": True},
     {"returns_to_go": True, "discount": 0.9},
-    {"rows": True},
+    {"rows": True, "times": True},
     {"kind": "n_step", "length": 3, "discount": 0.9, **EVERYTHING},
     {"kind": "sequences", "length": 4, **EVERYTHING},
 ]

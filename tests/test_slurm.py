@@ -31,7 +31,7 @@ from cluster import (
 )
 
 from seqeval import Slurm, UserError, cli
-from seqeval.execution.driver import JobsFailed
+from seqeval.errors import PluginError
 from seqeval.execution.driver_state import DriverState
 from seqeval.execution.slurm_queue import queued
 from seqeval.execution.storage import StudyDirectory
@@ -201,7 +201,7 @@ def test_a_job_that_raises_is_reported_and_the_other_finishes(
     out = tmp_path / "study"
     study = replace(STUDY, algorithms=(f"{tmp_path}/raises.py:Raises:name=raises", STUDY.algorithms[0]))
     with pytest.raises(
-        JobsFailed, match=r"(?s)raises · seed 0, 1:\nTraceback.*ZeroDivisionError: deliberate"
+        PluginError, match=r"(?s)raises · seed 0, 1: a plug-in.*in update.*ZeroDivisionError: deliberate"
     ):
         run(study, out, launcher="slurm")
     assert points(out) == points(expected)

@@ -21,7 +21,7 @@ from test_storage import FAILED, ROW
 from seqeval import atomic_io, cli
 from seqeval.cli import status as status_command
 from seqeval.cli.status import RunStatus, run_statuses
-from seqeval.execution.driver import JobsFailed
+from seqeval.errors import PluginError
 from seqeval.execution.jobs import resolve
 from seqeval.execution.storage import Run, StudyDirectory
 
@@ -243,7 +243,7 @@ def test_a_job_that_raises_stores_its_traceback(tmp_path: Path) -> None:
     plugin, out = tmp_path / "raises.py", tmp_path / "study"
     plugin.write_text(RAISES)
     study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=raises", f"bc:{SMALL},name=bc"))
-    with pytest.raises(JobsFailed, match=r"raises · seed 0"):
+    with pytest.raises(PluginError, match=r"raises · seed 0"):
         run(study, out)
     statuses = run_statuses(out)
     assert [status.state for status in statuses] == ["failed", "failed", "finished", "finished"]

@@ -101,15 +101,15 @@ def test_every_field_of_every_config_refuses_values_of_a_wrong_type(cls: Any, na
         (lambda: Protocol(window="all"), "protocol.window: must be a whole number or None, not 'all'"),
         (
             lambda: Online(steps=9, mix="unform"),
-            "online.mix: must be 'uniform' or a number, not 'unform'; did you mean 'uniform'?",
+            "online.mix: must be 'uniform', a number or None, not 'unform'; did you mean 'uniform'?",
         ),
         (
             lambda: Evaluation(backend="gym"),
             "evaluation.backend: must be 'gymnasium' or 'envpool', not 'gym'",
         ),
         (
-            lambda: Evaluation(evaluators="episodes"),
-            "evaluation.evaluators: must be a tuple of strings, not 'episodes'; write ('episodes',)",
+            lambda: Evaluation(metrics="episodes"),
+            "evaluation.metrics: must be a tuple of strings, not 'episodes'; write ('episodes',)",
         ),
         (lambda: Ray(gpus_per_job="half"), "ray.gpus_per_job: must be a number, not 'half'"),
         (lambda: Slurm(memory="4"), "slurm.memory: must be a number, not '4'; write 4"),
@@ -124,6 +124,7 @@ def test_every_field_of_every_config_refuses_values_of_a_wrong_type(cls: Any, na
             lambda: Study(("a",), ("bc",), seeds=0),
             "seeds: must be a tuple of whole numbers, not 0; write (0,)",
         ),
+        (lambda: Study(("a",), ("bc",), online={}), "online: must be an Online, not {}"),
         (lambda: Study(("a",), ("bc",), protocol=Protocol), "protocol: must be a Protocol, not <class "),
     ],
 )

@@ -40,6 +40,7 @@ def test_the_wheel_holds_all_that_is_needed_and_works_outside_of_the_checkout(tm
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"seqeval"}
+    assert (site / "seqeval" / "py.typed").is_file()
     page = {path.suffix for path in (site / "seqeval" / "plots" / "report").iterdir()}
     assert page == {".py", ".html", ".js", ".css"}
 

@@ -16,7 +16,9 @@ import torch
 from seqeval.algos._fast_cpu import onednn_linear
 
 from seqeval import environments, plugins
+from seqeval.algorithm import Sampling
 from seqeval.replay.buffer import Buffer
+from seqeval.replay.episodes import BestEpisodes
 from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
 from seqeval.replay.samplers import make_sampler
@@ -63,6 +65,8 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     """One update of R replicas as in a study, with minibatches from a random dataset, all of it visible."""
     rng = np.random.default_rng(0)
     normal = rng.standard_normal((2, transitions, SPEC.observation_size), np.float32)
+    ends = rng.random(transitions) < 0.01
+    episode = np.cumsum(np.concatenate([[0], ends[:-1]])).astype(np.int32)
     dataset = Dataset(
         name="random",
         env_id="Hopper-v4",
@@ -70,17 +74,17 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
         next_observations=normal[1],
         actions=2 * rng.random((transitions, SPEC.action_size), np.float32) - 1,
         rewards=rng.random(transitions, np.float32),
-        terminated=rng.random(transitions) < 0.01,
+        terminated=ends,
         truncated=np.zeros(transitions, bool),
-        episode=np.zeros(transitions, np.int32),
-        episode_returns=np.zeros(1),
-        episode_complete=np.ones(1, bool),
+        episode=episode,
+        episode_returns=rng.random(episode[-1] + 1),
+        episode_complete=np.ones(episode[-1] + 1, bool),
         segments=(transitions,),
         reference=None,
         digest="",
     )
     algorithm_class, seeds = plugins.find(name), list(range(replicas))
-    schedule = Steps((transitions,), 10**9, window=None)
+    schedule = Steps((transitions,), 10**6, window=None)
     environment, target = environments.of(dataset), torch.device(device)
     agents = Agents(
         algorithm_class,
@@ -91,13 +95,23 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
         target,
     )
     algorithm = agents.algorithm
-    buffer = Buffer([dataset], [action_mapping(environment.actions, target)], target)
+    sampling, mapping = algorithm.sampling, action_mapping(environment.actions, target)
+    buffer = Buffer([dataset], [mapping], target, episodes=sampling != Sampling())
     orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
+    share, episodes = sampling.best_episodes, []
+    if share is not None:
+        episodes = [BestEpisodes(share, schedule, order, dataset) for order in orders]
     indices = IndexSampler(
-        target, [schedule] * replicas, orders, seeds, algorithm.config.batch_size, algorithm.noise
+        target,
+        [schedule] * replicas,
+        orders,
+        seeds,
+        algorithm.config.batch_size,
+        algorithm.noise,
+        episodes=episodes,
     )
     rewards = [RewardScale()] * replicas
-    sampler = make_sampler(buffer, algorithm.sampling, rewards, agents.normalizer, orders, [dataset])
+    sampler = make_sampler(buffer, sampling, rewards, agents.normalizer, orders, [dataset])
     updater = make_updater(algorithm, sampler, MetricMeans(replicas))
     return lambda: updater.update(indices.draw())
 

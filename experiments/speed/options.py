@@ -9,7 +9,7 @@ from typing import Any, Literal
 from seqeval.types import Precision, Spec, Vector
 
 Part = Literal["a", "b", "c", "d", "e", "f", "g"]
-Algorithm = Literal["bc", "td3_bc", "iql", "awac", "cql"]
+PAPER = ("bc", "td3_bc", "iql", "awac", "cql")  # the algorithms of the paper's first figure
 Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
 SPEC, TRANSITIONS = Spec(Vector(11), 3), 100_000
@@ -19,8 +19,8 @@ EPISODES = 10  # per seed and evaluation
 @dataclass(frozen=True)
 class Options:
     parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "f", "g")
-    algorithms: tuple[Algorithm, ...] = ("bc", "td3_bc", "iql", "awac", "cql")
-    """In parts a, d and g."""
+    algorithms: tuple[str, ...] = PAPER
+    """In parts a, d and g: names of files in algos/, such as rlpd."""
     replicas: tuple[int, ...] = (1, 5, 20, 60)
     """R, in parts a, b and d."""
     precision: Precision = "full"

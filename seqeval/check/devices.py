@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from seqeval.algorithm import Algorithm
-from seqeval.check.interface import metrics_are_valid, updates_are_counted
-from seqeval.check.randomness import exploration_is_valid
+from seqeval.check.interface import exploration_is_valid, metrics_are_valid, updates_are_counted
 from seqeval.check.rules import ContractError, expect, expect_equal, rule
 from seqeval.check.subject import CPU, UPDATES, Subject
 from seqeval.check.tracing import Recorder, Trace, leaves
@@ -36,14 +35,14 @@ def updates_can_be_replayed(subject: Subject) -> None:
             for operator in recorder.operators:
                 if reason := operator.blocks_host():
                     got = f"{operator.overload}, which {reason}{subject.location(operator.line)}"
-                    raise ContractError(f"expected an update that does not block the host, got {got}")
+                    raise ContractError("an update that does not block the host", got)
             inputs = {name: value for name, value in leaves(vars(batch)).items() if value is not None}
             traces.append(Trace(recorder.operators, inputs))
             if len(traces) > period:
                 expected = f"update {update + 1} to repeat update {update + 1 - period}"
                 if found := traces.pop(0).difference(traces[-1]):
                     text, line = found
-                    raise ContractError(f"expected {expected}, got one that {text}{subject.location(line)}")
+                    raise ContractError(expected, f"one that {text}{subject.location(line)}")
                 earlier = names[-1 - period]
                 expect(names[-1] == earlier, f"{expected} with its metrics {earlier}", names[-1])
         expect_equal(numbers, _host_values(algorithm), "no number on the host to change, except updates")

@@ -1,90 +1,209 @@
-"""Rules on reproducibility, and on side effects of `act` and `explore`."""
+"""Rules on random numbers, reproducibility, and what agents must not share."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
+
 from seqeval.algorithm import Algorithm
-from seqeval.check.interface import actions_are_in_bounds, actions_have_shape, expect_actions, expect_bounds
-from seqeval.check.rules import difference, expect, expect_equal, rule
-from seqeval.check.subject import HALF, MANY_STATES, SEEDS, Subject
+from seqeval.check.attributes import parameters, shared_values
+from seqeval.check.interface import actions_have_shape, exploration_is_valid
+from seqeval.check.rules import ContractError, difference, differing, expect, expect_equal, rule
+from seqeval.check.subject import HALF, MANY_STATES, SEEDS, UPDATES, Subject
+from seqeval.check.tracing import DrawFinder
 from seqeval.replicated import Replicated
+
+UNUSUAL_SEED = 976431
 
 
 @rule("act is deterministic", "Algorithm.act", actions_have_shape)
 def act_is_deterministic(subject: Subject) -> None:
-    first, second = (subject.act(subject.untrained[-1]) for _ in range(2))
-    expect_equal(first, second, "two calls of act with the same observations to agree")
-
-
-@rule("the same seeds reproduce the same numbers", "rule 4, and SingleAlgorithm", actions_have_shape)
-def seeds_reproduce(subject: Subject) -> None:
-    one, other = subject.make(), subject.make()
-    expect_equal(subject.snapshot(one), subject.snapshot(other), "the same seeds to start in the same state")
-    expected = "the same seeds and batches to give the same updates"
-    expect_equal(subject.train(one), subject.train(other), expected)
-    expect_equal(subject.snapshot(one), subject.snapshot(other), expected)
-
-
-@rule("different seeds give different numbers", "Algorithm", actions_have_shape)
-def seeds_differ(subject: Subject) -> None:
-    one, other = (subject.make([seed]) for seed in SEEDS[:2])
-    for update in range(HALF):
-        for algorithm in (one, other):
-            algorithm.update(subject.batch(algorithm, update, data_seeds=SEEDS[:1]))
-    found = difference(subject.act(one, MANY_STATES), subject.act(other, MANY_STATES))
-    expect(found is not None, "two seeds to act differently, as their initial weights do", "the same actions")
-
-
-@rule("act changes nothing", "Algorithm.act", seeds_reproduce)
-def act_changes_nothing(subject: Subject) -> None:
-    plain, acting = _train_with_calls(subject, subject.act, lambda algorithm: algorithm.state_dict())
-    expect_equal(plain.state_dict(), acting.state_dict(), "the same updates with and without calls of act")
-
-
-@rule("explore returns actions as act does", "Algorithm.explore", actions_are_in_bounds)
-def exploration_is_valid(subject: Subject) -> None:
-    for algorithm in subject.make_all_sizes() + subject.trained:
-        actions = subject.explore(algorithm)
-        expect_actions(subject, algorithm, actions, MANY_STATES)
-        expect_bounds(algorithm, actions)
+    for algorithm in (subject.untrained[1], subject.trained[1]):
+        first = subject.act(algorithm)
+        kept = first.clone()
+        subject.act(algorithm, MANY_STATES)
+        expect_equal(kept, first, "the actions of act to stay as they are when act is called again")
+        again = subject.act(algorithm)
+        expect_equal(kept, again, "two calls of act with the same observations to agree")
 
 
 @rule(
-    "explore is reproducible",
-    "Algorithm.explore",
-    exploration_is_valid,
+    "random numbers come from the batch, or from explore's noise",
+    "rule 4",
     act_is_deterministic,
-    seeds_reproduce,
+    exploration_is_valid,
 )
-def exploration_is_reproducible(subject: Subject) -> None:
-    one, other = subject.make(), subject.make()
-    for first in (0, HALF):
-        expected = "the same noise and the same seeds to give the same exploration"
-        expect_equal(subject.explore(one), subject.explore(other), expected)
-        subject.train(one, first, first + HALF)
-        subject.train(other, first, first + HALF)
+def random_numbers_are_given(subject: Subject) -> None:
+    algorithm = subject.make()
+    if isinstance(algorithm, Replicated):
+        return  # torch's random state belongs to the agent
+    with torch.random.fork_rng([]):
+        for update in range(UPDATES):
+            batch = subject.batch(algorithm, update)
+            with DrawFinder(subject.file) as draws:
+                algorithm.update(batch)
+            _expect_no_draws(draws, "update to take its random numbers from `batch.noise`")
+        inputs = subject.observations(algorithm, MANY_STATES), subject.noise(algorithm, MANY_STATES)
+        with torch.no_grad(), DrawFinder(subject.file) as draws:
+            algorithm.explore(*inputs)
+        _expect_no_draws(draws, "explore to take its random numbers from `noise`")
 
 
-@rule("explore does not train the agent", "Algorithm.explore", exploration_is_valid, act_changes_nothing)
-def exploration_changes_nothing(subject: Subject) -> None:
-    plain, exploring = _train_with_calls(subject, subject.explore, subject.learned)
-    if not isinstance(plain, Replicated):  # a single agent uses one random state to explore and to update
-        expected = "the same updates with and without calls of explore"
-        expect_equal(subject.learned(plain), subject.learned(exploring), expected)
+@rule(
+    "global random generators and torch's settings are left alone",
+    "rule 4, and SingleAlgorithm",
+    random_numbers_are_given,
+)
+def globals_are_unchanged(subject: Subject) -> None:
+    with _restored_random_states():
+        algorithm = subject.make()
+        calls: dict[str, Callable[[], Any]] = {
+            "update": lambda: algorithm.update(subject.batch(algorithm, algorithm.updates)),
+            "act": lambda: subject.act(algorithm),
+            "explore": lambda: subject.explore(algorithm),
+        }
+        for method, call in calls.items():
+            for _ in range(HALF):
+                _set_globals()
+                before, seeds = _globals(), _torch_seeds(algorithm)
+                call()
+                after = _globals()
+                for name, value in before.items():
+                    unchanged = difference(value, after[name]) is None
+                    expect(unchanged, f"{method} to leave {name} alone", "a change of it")
+                expected = f"{method} to draw on from the agent's random state"
+                same = seeds == _torch_seeds(algorithm)
+                expect(same, expected, "one that it seeded again, as by torch.manual_seed")
 
 
-def _train_with_calls(
-    subject: Subject, call: Callable[[Algorithm], Any], state: Callable[[Algorithm], Any]
-) -> tuple[Algorithm, Algorithm]:
-    """Trains two of the same seeds, and calls a method of the second, which must not change its state."""
-    plain, called = subject.make(), subject.make()
+@rule("the same seeds reproduce the same numbers", "rule 4, and SingleAlgorithm", globals_are_unchanged)
+def seeds_reproduce(subject: Subject) -> None:
+    shared = _shared(subject)
+    one = subject.make()
+    first = copy.deepcopy(subject.snapshot(one))
+    metrics = subject.train(one)
+    last = subject.snapshot(one)
+    cause = _cause(shared, subject)
+    other = subject.make()
+    expect_equal(first, subject.snapshot(other), f"the same seeds to start in the same state{cause}")
+    expected = f"the same seeds and batches to give the same updates{cause}"
+    expect_equal(metrics, subject.train(other), expected)
+    expect_equal(last, subject.snapshot(other), expected)
+
+
+@rule("agents share nothing", "Algorithm, and SingleAlgorithm", seeds_reproduce)
+def agents_share_nothing(subject: Subject) -> None:
+    alone, among_others = subject.make(SEEDS[:1]), subject.make(SEEDS[:1])
+    metrics = subject.train(alone)
+    last = subject.snapshot(alone)
+    shared = _shared(subject)
+    others, interleaved = subject.make(SEEDS[1:]), []
+    for update in range(UPDATES):
+        others.update(subject.batch(others, update))
+        interleaved.append(among_others.update(subject.batch(among_others, update)))
+    expected = f"an agent to learn the same with and without others in its process{_cause(shared, subject)}"
+    expect_equal(metrics, interleaved, expected)
+    expect_equal(last, subject.snapshot(among_others), expected)
+
+
+@rule("different seeds start with different weights", "Algorithm", seeds_reproduce)
+def seeds_differ(subject: Subject) -> None:
+    one, other = (subject.make([seed]) for seed in SEEDS[:2])
+    weights = parameters(other)
+    for name, weight in parameters(one).items():
+        constant = weight.numel() == 1 or bool((weight == weight.flatten()[0]).all())
+        if not constant and name in weights and torch.equal(weight, weights[name]):
+            raise ContractError("two seeds to start with different weights", f"the same {name}")
     for update in range(HALF):
-        plain.update(subject.batch(plain, update))
-        called.update(subject.batch(called, update))
-        before = copy.deepcopy(state(called))
-        call(called)
-        expect_equal(before, state(called), f"the same state before and after {call.__name__}")
-    return plain, called
+        for algorithm in (one, other):
+            algorithm.update(subject.batch(algorithm, update, data_seeds=SEEDS[:1]))
+    observations = subject.observations(one, MANY_STATES)
+    with torch.no_grad():
+        found = difference(one.act(observations), other.act(observations))
+    expect(found is not None, "two seeds to act differently, as their initial weights do", "the same actions")
+
+
+@rule("different seeds draw different random numbers", "rule 4, and SingleAlgorithm", seeds_reproduce)
+def seeds_draw_differently(subject: Subject) -> None:
+    algorithm = subject.make()
+    if not isinstance(algorithm, Replicated):
+        return  # its random numbers come with the batch
+    batch = subject.batch(algorithm, 0)
+    with DrawFinder(subject.file) as draws:
+        algorithm.update(batch)
+    if not draws.private:
+        return  # torch's global random state is seeded by the agent's seed
+    state = algorithm.state_dict()
+    equal = state["replicas"][0]["agent"]
+    algorithm.load_state_dict(
+        state | {"replicas": [replica | {"agent": equal} for replica in state["replicas"]]}
+    )
+    for update in range(UPDATES):
+        algorithm.update(subject.batch(algorithm, update, data_seeds=SEEDS[:1] * len(SEEDS)))
+    first, second, *_ = (replica["agent"] for replica in algorithm.state_dict()["replicas"])
+    expected = "agents of two seeds to draw different random numbers in update"
+    got = f"the same; {draws.private[0]} depends on no seed"
+    expect(difference(first, second) is not None, expected, got)
+
+
+@contextmanager
+def _restored_random_states() -> Iterator[None]:
+    """Restores NumPy's, Python's and torch's global random states at the end."""
+    numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng([]):
+            yield
+    finally:
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
+
+
+def _set_globals() -> None:
+    """Sets what `_globals` returns as no algorithm does; earlier calls may have changed it already."""
+    np.random.seed(UNUSUAL_SEED)  # noqa: NPY002
+    random.seed(UNUSUAL_SEED)
+    torch.manual_seed(UNUSUAL_SEED)
+    torch.set_num_threads(1)
+
+
+def _globals() -> dict[str, Any]:
+    return {
+        "NumPy's global random state": np.random.get_state(),  # noqa: NPY002
+        "Python's global random state": random.getstate(),
+        "torch's global random state": torch.get_rng_state(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's recording of gradients": torch.is_grad_enabled(),
+        "torch's number of threads": torch.get_num_threads(),
+    }
+
+
+def _torch_seeds(algorithm: Algorithm) -> list[int]:
+    """The seed that the random state of each single agent started from."""
+    seeds = []
+    if isinstance(algorithm, Replicated):
+        with torch.random.fork_rng([]):
+            for state in algorithm._random:
+                torch.set_rng_state(state["cpu"])
+                seeds.append(torch.initial_seed())
+    return seeds
+
+
+def _expect_no_draws(draws: DrawFinder, expected: str) -> None:
+    expect(not draws.found, expected, f"others, drawn by {', '.join(draws.found[:1])}")
+
+
+def _shared(subject: Subject) -> dict[str, Any]:
+    """A copy of the values that all agents share."""
+    return copy.deepcopy(shared_values(subject.found))
+
+
+def _cause(shared: dict[str, Any], subject: Subject) -> str:
+    """Says which of the values that all agents share have changed; empty if none has."""
+    names = differing(shared, shared_values(subject.found))
+    return f" ({', '.join(names[:3])} changed)" if names else ""

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from seqeval.check.randomness import act_changes_nothing, act_is_deterministic, exploration_is_reproducible
-from seqeval.check.rules import FLOAT32, FLOAT64, expect_equal, rule
-from seqeval.check.subject import HALF, SEEDS, UPDATES, Subject
-from seqeval.replicated import Replicated
+from seqeval.check.acting import act_keeps_replicas_apart, exploration_keeps_replicas_apart
+from seqeval.check.interface import batch_is_unchanged, states_start_with_replicas
+from seqeval.check.randomness import agents_share_nothing
+from seqeval.check.rules import FLOAT32, FLOAT32_LONG, FLOAT64, expect_equal, rule
+from seqeval.check.subject import HALF, SEEDS, UPDATES, Subject, Trained
 
 
-@rule("replicas learn the same together and solo", "rules 1 to 4", act_is_deterministic, act_changes_nothing)
+@rule(
+    "replicas learn the same together and solo",
+    "rules 1 to 4",
+    act_keeps_replicas_apart,
+    agents_share_nothing,
+    batch_is_unchanged,
+    states_start_with_replicas,
+)
 def replicas_are_independent(subject: Subject) -> None:
-    _compare_with_solo(subject, FLOAT32)
-    if issubclass(subject.found, Replicated):
+    for replica, solo in enumerate(subject.solo):
+        _compare(subject, subject.together, solo, replica, FLOAT32, FLOAT32_LONG)
+    if subject.is_single:
         return
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         try:
-            subject.train(subject.make(), 0, 1)
+            together = _train(subject, SEEDS)
         except Exception:
             return  # it requires float32, which allows no closer comparison
-        _compare_with_solo(subject, FLOAT64)
+        for replica, seed in enumerate(SEEDS):
+            _compare(subject, together, _train(subject, [seed]), replica, FLOAT64, FLOAT64)
     finally:
         torch.set_default_dtype(default)
 
@@ -32,7 +44,7 @@ def replicas_are_independent(subject: Subject) -> None:
     "replicas explore the same together and solo",
     "rule 2",
     replicas_are_independent,
-    exploration_is_reproducible,
+    exploration_keeps_replicas_apart,
 )
 def exploration_is_independent(subject: Subject) -> None:
     together = subject.make()
@@ -45,11 +57,10 @@ def exploration_is_independent(subject: Subject) -> None:
         expect_equal(subject.explore(solo)[0], actions[replica], expected, FLOAT32)
 
 
-@rule("NaN in one replica does not change the others", "rules 2 and 3", act_changes_nothing)
+@rule("NaN in one replica does not change the others", "rules 2 and 3", replicas_are_independent)
 def nan_stays_in_its_replica(subject: Subject) -> None:
-    clean, poisoned = subject.make(), subject.make()
-    for update in range(UPDATES):
-        clean.update(subject.batch(clean, update))
+    clean, poisoned = subject.together.algorithm, subject.make()
+    for update in range(subject.long):
         batch = subject.batch(poisoned, update)
         if update == 1:
             batch.observations[1, 3] = batch.rewards[1, 3] = torch.nan
@@ -59,17 +70,28 @@ def nan_stays_in_its_replica(subject: Subject) -> None:
         expect_equal(subject.snapshot(clean, replica), subject.snapshot(poisoned, replica), expected)
 
 
-def _compare_with_solo(subject: Subject, tolerance: tuple[float, float]) -> None:
-    together = subject.make()
-    metrics = subject.train(together)
-    for replica, seed in enumerate(SEEDS):
-        solo = subject.make([seed])
-        expected = f"replica {replica} of 3 to equal its solo run"
-        solo_metrics = _metrics_of(subject.train(solo), 0)
-        expect_equal(solo_metrics, _metrics_of(metrics, replica), expected, tolerance)
-        expect_equal(subject.snapshot(solo, 0), subject.snapshot(together, replica), expected, tolerance)
+def _train(subject: Subject, seeds: Sequence[int]) -> Trained:
+    algorithm = subject.make(seeds)
+    return Trained(algorithm, subject.train(algorithm))
 
 
-def _metrics_of(updates: list[dict[str, Tensor]], replica: int) -> list[dict[str, Tensor]]:
-    """The metrics of one replica, without those of a wrong shape, which break another rule."""
-    return [{k: value[replica] for k, value in metrics.items() if value.dim() == 1} for metrics in updates]
+def _compare(
+    subject: Subject,
+    together: Trained,
+    solo: Trained,
+    replica: int,
+    short: tuple[float, float],
+    long: tuple[float, float],
+) -> None:
+    """Compares a replica with its solo run; `short` is the tolerance of the first `UPDATES` updates."""
+    expected = f"replica {replica} of 3 to equal its solo run"
+    for update, (one, three) in enumerate(zip(solo.metrics, together.metrics, strict=True)):
+        tolerance = short if update < UPDATES else long
+        metrics = _metrics_of(one, 0), _metrics_of(three, replica)
+        expect_equal(*metrics, f"{expected} in update {update + 1}", tolerance)
+    snapshots = subject.snapshot(solo.algorithm, 0), subject.snapshot(together.algorithm, replica)
+    expect_equal(*snapshots, f"{expected} after {len(solo.metrics)} updates", long)
+
+
+def _metrics_of(metrics: dict[str, Tensor], replica: int) -> dict[str, Tensor]:
+    return {name: value[replica] for name, value in metrics.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,11 +16,16 @@ from seqeval.check.tracing import leaves
 Status = Literal["ok", "failed", "skipped"]
 EXACT = (0.0, 0.0)  # rtol and atol
 FLOAT32 = (1e-4, 1e-5)  # for sums in another order
+FLOAT32_LONG = (1e-2, 1e-3)  # the same after a long training, in which such differences grow
 FLOAT64 = (0.0, 1e-9)  # shows even differences that Adam hides in float32
 
 
 class ContractError(Exception):
     """A breach of the contract: what was expected, and what the algorithm does instead."""
+
+    def __init__(self, expected: str, got: object) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+        self.expected, self.got = expected, str(got)
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,22 @@ class Rule:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one rule; `message` is empty if it holds."""
+    """The result of one rule."""
 
-    name: str
-    title: str
+    rule: Rule
     status: Status
-    message: str
+    expected: str = ""  # of a rule that failed
+    got: str = ""
+    cause: Rule | None = None  # of a rule that was skipped: the rule that failed before
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    @property
+    def message(self) -> str:
+        """Empty unless the rule failed."""
+        return f"expected {self.expected}, got {self.got}" if self.status == "failed" else ""
 
 
 def rule(title: str, contract: str, *needs: Rule) -> Callable[[Callable[[Subject], None]], Rule]:
@@ -52,7 +67,7 @@ def rule(title: str, contract: str, *needs: Rule) -> Callable[[Callable[[Subject
 def expect(condition: bool, expected: str, got: object) -> None:
     """Raises ContractError unless a condition holds."""
     if not condition:
-        raise ContractError(f"expected {expected}, got {got}")
+        raise ContractError(expected, got)
 
 
 def expect_equal(one: Any, other: Any, expected: str, tolerance: tuple[float, float] = EXACT) -> None:
@@ -64,15 +79,26 @@ def expect_equal(one: Any, other: Any, expected: str, tolerance: tuple[float, fl
 def difference(one: Any, other: Any, tolerance: tuple[float, float] = EXACT) -> str | None:
     """Describes the first value in which two nested values differ; None if they are equal."""
     left, right = leaves(one), leaves(other)
-    for path in left.keys() ^ right.keys():
-        return f"{path} in only one of them"
+    for path in left | right:
+        if path not in left or path not in right:
+            return f"{path} in only one of them"
     for path, a in left.items():
         b = right[path]
         if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-            if not np.array_equal(a, b):
+            if type(a) is not type(b) or not np.array_equal(a, b):
                 return f"{path} {a!r} and {b!r}"
         elif a.shape != b.shape:
             return f"{path or 'shapes'} {tuple(a.shape)} and {tuple(b.shape)}"
         elif not torch.allclose(a.double(), b.double(), *tolerance, equal_nan=True):
             return f"{path or 'values'} different by {(a.double() - b.double()).abs().max().item():.2g}"
     return None
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The paths of the values that differ, or that are in only one, sorted."""
+    absent = object()
+    return sorted(
+        path
+        for path in one.keys() | other.keys()
+        if difference({path: one.get(path, absent)}, {path: other.get(path, absent)}) is not None
+    )

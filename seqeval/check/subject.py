@@ -6,8 +6,8 @@ import copy
 import io
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import ActionSpace, Algorithm, Config
+from seqeval.check.batches import Batches, to_tensor
 from seqeval.loading import one_line
-from seqeval.replay.indices import draw_noise
 from seqeval.replicated import Replicated
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector
@@ -31,12 +31,22 @@ SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
 }
 SEEDS = (3, 0, 7)
 BATCH_SIZE = 16
-UPDATES = 8
+UPDATES = 8  # of a short training
 HALF = UPDATES // 2
+LONG = 53  # updates of a long training, at least: a prime, and enough for what begins late
+LONGEST_DELAY = LONG // 3  # of a setting such as `policy_delay`
 TOTAL_UPDATES = 100
 STATES = 4  # per call of `act`
 MANY_STATES = 64  # enough for two policies to differ in one, and for exploration to reach its bounds
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An algorithm after a training, and the metrics of each update. Rules leave it as it is."""
+
+    algorithm: Algorithm
+    metrics: list[dict[str, Tensor]]
 
 
 class Subject:
@@ -44,11 +54,16 @@ class Subject:
 
     def __init__(self, found: type[Algorithm], config: Config, space: ActionSpace) -> None:
         self.found, self.config, self.space = found, config, space
+        self._batches = Batches(config.batch_size)
 
     def make(
-        self, seeds: Sequence[int] = SEEDS, spec: Spec | None = None, device: torch.device = CPU
+        self,
+        seeds: Sequence[int] = SEEDS,
+        spec: Spec | None = None,
+        device: torch.device = CPU,
+        total_updates: int = TOTAL_UPDATES,
     ) -> Algorithm:
-        return self.found(spec or SPECS[self.space][0], self.config, seeds, TOTAL_UPDATES, device)
+        return self.found(spec or SPECS[self.space][0], self.config, seeds, total_updates, device)
 
     def make_all_sizes(self) -> list[Algorithm]:
         """One and three replicas, for two sizes of observations and actions."""
@@ -60,85 +75,71 @@ class Subject:
         return self.make_all_sizes()
 
     @cached_property
+    def short(self) -> list[Trained]:
+        """All sizes after a short training."""
+        return [Trained(algorithm, self.train(algorithm)) for algorithm in self.make_all_sizes()]
+
+    @property
     def trained(self) -> list[Algorithm]:
-        """All sizes, with `UPDATES` updates."""
-        algorithms = self.make_all_sizes()
-        for algorithm in algorithms:
-            self.train(algorithm)
-        return algorithms
+        return [trained.algorithm for trained in self.short]
+
+    @cached_property
+    def long(self) -> int:
+        """Updates of a long training: at least three periods, and not a multiple of the period."""
+        period = self.untrained[0].period
+        return max(LONG, 3 * period + 1) if isinstance(period, int) else LONG
+
+    @cached_property
+    def together(self) -> Trained:
+        """Three replicas after a long training."""
+        return self._train_long(SEEDS)
+
+    @cached_property
+    def solo(self) -> list[Trained]:
+        """Each seed's agent after a long training of its own."""
+        return [self._train_long([seed]) for seed in SEEDS]
+
+    def _train_long(self, seeds: Sequence[int]) -> Trained:
+        algorithm = self.make(seeds)
+        return Trained(algorithm, self.train(algorithm, 0, self.long))
+
+    @property
+    def is_single(self) -> bool:
+        return issubclass(self.found, Replicated)
 
     def batch(self, algorithm: Algorithm, update: int, data_seeds: Sequence[int] | None = None) -> Batch:
         """The batch of an update. A replica's part depends on its seed alone, not on the other replicas.
 
         `data_seeds` replace the seeds of the replicas.
         """
-        spec, sampling = algorithm.spec, algorithm.sampling
-        shape: tuple[int, ...] = (self.config.batch_size,)
-        if sampling.kind == "sequences":
-            shape = (*shape, sampling.length)
-        rngs = [stream(seed, "check", update) for seed in (data_seeds or algorithm.seeds)]
-
-        def tensor(draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
-            return _tensor([draw(rng) for rng in rngs], algorithm)
-
-        def observations(rng: np.random.Generator) -> np.ndarray:
-            return rng.standard_normal((*shape, spec.observation_size))
-
-        def actions(rng: np.random.Generator) -> np.ndarray:
-            if spec.discrete:
-                return rng.integers(spec.action_size, size=shape)
-            return rng.uniform(-1, 1, (*shape, spec.action_size))
-
-        batch = Batch(
-            observations=tensor(observations),
-            actions=tensor(actions),
-            rewards=tensor(lambda rng: rng.standard_normal(shape)),
-            next_observations=tensor(observations),
-            terminated=tensor(lambda rng: rng.random(shape) < 0.3),
-            noise={
-                name: _tensor([draw_noise(noise, 1, rng)[0] for rng in rngs], algorithm)
-                for name, noise in algorithm.noise.items()
-            },
-        )
-        optional: dict[str, Any] = {}
-        if sampling.next_actions:
-            optional["next_actions"] = tensor(actions)
-            optional["next_actions_mask"] = tensor(lambda rng: rng.random(shape) < 0.8)
-        if sampling.returns_to_go:
-            known = optional["returns_to_go_mask"] = tensor(lambda rng: rng.random(shape) < 0.8)
-            optional["returns_to_go"] = batch.rewards.where(known > 0, -torch.inf)
-        if sampling.rows:
-            optional["rows"] = tensor(lambda rng: rng.integers(1000, size=shape))
-        if sampling.times:
-            optional["times"] = tensor(lambda rng: rng.integers(1000, size=shape))
-        if sampling.kind == "n_step":
-            optional["steps"] = tensor(lambda rng: rng.integers(1, sampling.length + 1, shape))
-        if sampling.kind == "sequences":
-            lengths = tensor(lambda rng: rng.integers(1, sampling.length + 1, (shape[0], 1)))
-            places = torch.arange(sampling.length, device=lengths.device)
-            optional["mask"] = (places < lengths).to(batch.rewards.dtype)
-        return replace(batch, **optional)
+        return self._batches.make(algorithm, update, data_seeds or algorithm.seeds)
 
     def train(self, algorithm: Algorithm, first: int = 0, last: int = UPDATES) -> list[dict[str, Tensor]]:
         """Makes the updates from `first` up to `last`, and returns their metrics."""
         return [algorithm.update(self.batch(algorithm, update)) for update in range(first, last)]
 
-    def observations(self, algorithm: Algorithm, states: int) -> Tensor:
-        """Observations (R, states, observation) of sizes from 0.1 to 1000, the same for every replica."""
-        values = stream(0, "check", "act").standard_normal((states, algorithm.spec.observation_size))
-        values *= np.logspace(-1, 3, states)[:, None]
-        return _tensor([values] * len(algorithm.seeds), algorithm)
+    def observations(self, algorithm: Algorithm, states: int, largest: float = 1000) -> Tensor:
+        """Observations (R, states, observation) of sizes from 0.1 to `largest`, other ones for each seed."""
+        shape = (states, algorithm.spec.observation_size)
+        sizes = np.geomspace(0.1, largest, states)[:, None]
+        values = [sizes * stream(seed, "check", "act").standard_normal(shape) for seed in algorithm.seeds]
+        return to_tensor(values, algorithm)
+
+    def noise(self, algorithm: Algorithm, states: int) -> Tensor:
+        """The noise (R, states, exploration_size) of `explore`, other for each seed."""
+        shape = (states, algorithm.exploration_size)
+        values = [stream(seed, "check", "explore").standard_normal(shape) for seed in algorithm.seeds]
+        return to_tensor(values, algorithm)
 
     def act(self, algorithm: Algorithm, states: int = STATES) -> Tensor:
         with torch.no_grad():
             return algorithm.act(self.observations(algorithm, states))
 
     def explore(self, algorithm: Algorithm) -> Tensor:
-        """Exploration with the same observations for every replica, and with noise of its seed."""
-        shape = (MANY_STATES, algorithm.exploration_size)
-        noise = [stream(seed, "check", "explore").standard_normal(shape) for seed in algorithm.seeds]
+        """Exploration with observations and noise of each replica's seed."""
         with torch.no_grad():
-            return algorithm.explore(self.observations(algorithm, MANY_STATES), _tensor(noise, algorithm))
+            noise = self.noise(algorithm, MANY_STATES)
+            return algorithm.explore(self.observations(algorithm, MANY_STATES), noise)
 
     def learned(self, algorithm: Algorithm) -> Any:
         """A copy of the state of an algorithm, without the random state of single agents."""
@@ -149,10 +150,7 @@ class Subject:
 
     def snapshot(self, algorithm: Algorithm, replica: int | None = None) -> dict[str, Any]:
         """The state and the actions of an algorithm, or of one of its replicas."""
-        # A policy that acts at random breaks the rule on that, but not every rule that compares actions.
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            actions = self.act(algorithm)
+        actions = self.act(algorithm)
         if replica is None:
             return {"state_dict": algorithm.state_dict(), "act": actions}
         return {"state_dict": algorithm.state_of(replica), "act": actions[replica]}
@@ -178,9 +176,3 @@ def stored(state: dict[str, Any]) -> dict[str, Any]:
     torch.save(state, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
-
-
-def _tensor(replicas: Sequence[np.ndarray], algorithm: Algorithm) -> Tensor:
-    values = np.stack(replicas)
-    dtype = torch.int64 if values.dtype == np.int64 else torch.get_default_dtype()
-    return torch.from_numpy(values).to(algorithm.device, dtype)

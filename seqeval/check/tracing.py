@@ -10,8 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -75,6 +77,46 @@ class Recorder(TorchDispatchMode):
         while frame is not None and frame.f_code.co_filename != self._file:
             frame = frame.f_back
         return None if frame is None else frame.f_lineno
+
+
+class DrawFinder(Recorder):
+    """Finds what draws random numbers inside it: torch's operators, and new generators of NumPy."""
+
+    def __init__(self, file: str | None = None) -> None:
+        super().__init__(file)
+        self.found: list[str] = []  # each with its line
+        self.private: list[str] = []  # those among them that do not use torch's global random state
+
+    def __enter__(self) -> Self:
+        self._patch = mock.patch.object(np.random, "default_rng", self._make_generator)
+        self._patch.start()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._patch.stop()
+        super().__exit__(*error)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **(kwargs or {}))
+        before = torch.get_rng_state()  # attention and dropout draw nothing if their probability is 0
+        results = func(*args, **(kwargs or {}))
+        with_generator = any(isinstance(value, torch.Generator) for value in (kwargs or {}).values())
+        if with_generator or not torch.equal(before, torch.get_rng_state()):
+            self._add(str(func.overloadpacket), private=with_generator)
+        return results
+
+    def _make_generator(self, *args: Any, **kwargs: Any) -> np.random.Generator:
+        self._add("np.random.default_rng", private=True)
+        return np.random.Generator(np.random.PCG64(*args, **kwargs))
+
+    def _add(self, name: str, private: bool) -> None:
+        line = self._line()
+        self.found.append(name if line is None else f"{name} ({self._file}, line {line})")
+        if private:
+            self.private.append(self.found[-1])
 
 
 class Trace:

@@ -8,6 +8,7 @@ import re
 import textwrap
 
 import tyro
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -87,19 +88,37 @@ def _show_recipe(name: str, dataset: str, online: bool) -> None:
 
 
 def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
-    """Test an algorithm against the contract of seqeval.algorithm. Takes a few seconds and needs no data.
+    """Test an algorithm against the contract of seqeval.algorithm. Takes some seconds and needs no data.
+
+    Prints a line for each rule, and for a broken one what was expected and found. Exits with 0 if the
+    algorithm keeps all rules, with 1 if it breaks one.
 
     Args:
         algorithm: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.
     """
     from seqeval import check
 
-    results = []
+    console = Console(soft_wrap=True, highlight=False)
+    counts = {"ok": 0, "failed": 0, "skipped": 0}
+    untested: dict[str, int] = {}  # rules that could not be tested, by the title of the rule that failed
     for result in check.examine(algorithm):
-        results.append(result.status)
-        print(f"{result.status:8} {result.title}{result.message and ': '}{result.message}", flush=True)
-    print(", ".join(f"{results.count(status)} {status}" for status in dict.fromkeys(results)))
-    return _exit_codes.BROKEN_CONTRACT if "failed" in results else _exit_codes.SUCCESS
+        counts[result.status] += 1
+        title = escape(result.rule.title)
+        if result.cause is not None:
+            untested[result.cause.title] = untested.get(result.cause.title, 0) + 1
+        elif result.status == "ok":
+            console.print(f"[green]ok[/]      {title}")
+        else:
+            console.print(f"[bold red]FAILED[/]  [bold]{title}[/]")
+            contract = f"seqeval/algorithm.py, {result.rule.contract}"
+            for word, text in (("expected", result.expected), ("got", result.got), ("see", contract)):
+                console.print(f"        {word:9} {escape(text)}")
+    for title, count in untested.items():
+        rules = "1 rule was" if count == 1 else f"{count} rules were"
+        console.print(f'{rules} not tested because this one failed: "{escape(title)}"')
+    words = {"ok": "ok", "failed": "failed", "skipped": "not tested"}
+    console.print(", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status]))
+    return _exit_codes.BROKEN_CONTRACT if counts["failed"] else _exit_codes.SUCCESS
 
 
 def _describe(found: type) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,33 @@ from .results import check_figure
 
 
 def list_datasets() -> None:
-    """List the datasets known by name."""
+    """List the datasets known by name: where they are, and the environment that evaluates them here.
+
+    Other Minari datasets are listed by `minari list remote`.
+    """
     from seqeval import datasets
 
-    for name in datasets.names():
-        print(name)
+    rows = [("dataset", "data", "evaluated in")]
+    for name, listing in datasets.listings().items():
+        rows.append((name, listing.location, listing.reason or _evaluated_in(listing.env_id)))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, location, evaluated in rows:
+        print(f"{name:{widths[0]}}  {location:{widths[1]}}  {evaluated}".rstrip())
+
+
+def _evaluated_in(env_id: str | None) -> str:
+    """The environment, if it can be made here; otherwise why not."""
+    from seqeval import environments
+
+    if env_id is None:
+        return ""
+    try:
+        # A package of environments may print warnings about all of them.
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+            environments.spaces(env_id)
+    except UserError as error:
+        return f"no: {error}"
+    return env_id
 
 
 def show_dataset(

@@ -49,7 +49,7 @@ from rich.console import Console
 
 from seqeval.atomic_io import locked, save_json
 from seqeval.collect.config import CollectConfig, parse_settings
-from seqeval.collect.levels import measure_references, write_level
+from seqeval.collect.levels import expert_fault, measure_references, write_level
 from seqeval.collect.training import train
 from seqeval.collect.validation import check_output, validate
 
@@ -84,6 +84,8 @@ def make(
                 references = measure_references(training, console)
                 for level in missing:
                     write_level(training, references, level, paths[level], console)
+                if fault := expert_fault(training, references, paths):
+                    console.print(f"warning: {fault}", highlight=False, markup=False)
     finally:
         torch.set_num_threads(threads)
     # The configuration is removed last: until then, the same command recognises its files and cleans up.

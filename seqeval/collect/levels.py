@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 from rich.console import Console
 
-from seqeval import environments
+from seqeval import datasets, environments
 from seqeval.atomic_io import replacing, save_json
 from seqeval.collect import agents
 from seqeval.collect.config import CollectConfig
@@ -57,6 +58,28 @@ def measure_references(training: Training, console: Console) -> References:
         )
     reached = [s for s, value in training.returns.items() if value >= low + (high - low) / 3]
     return References(random, best, min(reached))
+
+
+def expert_fault(training: Training, references: References, files: Mapping[str, Path]) -> str | None:
+    """Why the level expert is not better than medium, by their checkpoints and by the episodes in `files`;
+    None if it is, or if the two have not been written."""
+    if not {"medium", "expert"} <= files.keys() and "medium-expert" not in files:
+        return None
+    advice = "train longer (--steps) or with other --settings, into another --out"
+    if references.medium_step == training.best_step:
+        step = training.best_step
+        return f"expert is not better than medium: both are the checkpoint at step {step}; {advice}"
+    if not {"medium", "expert"} <= files.keys():
+        return None
+    medium, expert = (
+        datasets.load(str(files[level])).behaviour_return or 0.0 for level in ("medium", "expert")
+    )
+    if expert > medium:
+        return None
+    return (
+        f"expert is not better than medium: its episodes have a mean return of {expert:.2f}, those of medium "
+        f"{medium:.2f}; {advice}"
+    )
 
 
 def rollout(

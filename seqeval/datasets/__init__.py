@@ -36,19 +36,29 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What `seqeval datasets list` says of a name."""
+
+    location: str  # embedded, on disk, downloadable, or what else the source calls it
+    env_id: str | None = None  # the environment of evaluation; None if no environment fits
+    reason: str = ""  # why there is none
+
+
+@dataclass(frozen=True)
 class Source:
     """A source of datasets, and the names that belong to it.
 
     A source owns every name that begins with its `prefix`; a source without one owns the paths that end in
     one of its `endings` (lower case, with the dot) and the names in `names()`. `names()` is what `seqeval
     datasets list` prints of the source, prefix included. `load` takes a name that the source owns and
-    raises UserError if it cannot be loaded.
+    raises UserError if it cannot be loaded. `listing` takes one of `names()` and neither loads nor downloads.
     """
 
     load: Callable[[str, LoadOptions], Dataset]
     names: Callable[[], Collection[str]] = tuple
     endings: tuple[str, ...] = ()
     prefix: str = ""
+    listing: Callable[[str], Listing] = lambda name: Listing("")
 
     def owns(self, name: str) -> bool:
         """Whether a name or path belongs to this source."""
@@ -84,6 +94,12 @@ def sources() -> tuple[Source, ...]:
 def names() -> list[str]:
     """Every dataset known by name."""
     return sorted(name for source in sources() for name in source.names())
+
+
+def listings() -> dict[str, Listing]:
+    """What is known of every dataset known by name, in the order of `names`."""
+    found = {name: source for source in sources() for name in source.names()}
+    return {name: found[name].listing(name) for name in sorted(found)}
 
 
 def file_endings() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 from seqeval import environments, references
 from seqeval.datasets import LoadOptions, _rules
 from seqeval.errors import UserError
+from seqeval.references import without_module
 from seqeval.types import Dataset, Reference
 
 ATTRIBUTE_BYTES = 1 << 20  # of a file's attribute, at most
 REFERENCE_KEYS = ("reference_min", "reference_max", "reference_source")
+BOUND_KEYS = ("action_low", "action_high")
+BOUNDS = f"attributes {' and '.join(BOUND_KEYS)}"
 
 
 def existing(name: str) -> Path:
@@ -33,8 +37,9 @@ def assemble(
 
     The environment is `options.env_id`, otherwise the attribute `env_id`. The attributes `reference_min`,
     `reference_max` and `reference_source` are the returns that are scored 0 and 100, used if D4RL publishes
-    none for the environment. All attributes together are the dataset's card. Raises UserError if no
-    environment is named, if the file's own would import a module, or if the references are invalid.
+    none for the environment. `action_low` and `action_high` are the bounds of actions that the environment
+    does not bound. All attributes together are the dataset's card. Raises UserError if no environment is
+    named, if the file's own would import a module, or if references or bounds are invalid.
     """
     recorded = attributes.get("env_id")
     if recorded and not options.env_id:
@@ -46,9 +51,40 @@ def assemble(
         )
     env_id = str(env_id)
     reference = references.of_environment(env_id)
-    if reference is None and env_id == str(recorded or env_id):  # references hold for one environment only
+    # References hold for one environment only.
+    if reference is None and without_module(env_id) == without_module(str(recorded or env_id)):
         reference = _reference(path, attributes)
-    return _rules.assemble(str(path), path.stem, raw, env_id, reference, attributes, options.rules)
+    logged_in, notes = None, []
+    if bounds := _bounds(path, attributes):
+        if environments.has_bounded_actions(env_id):
+            notes.append(
+                f"attributes {' and '.join(BOUND_KEYS)} are not used: {env_id} has bounds of its own"
+            )
+        else:
+            try:
+                logged_in = environments.describe(env_id, bounds)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
+    source = str(path)
+    dataset = _rules.assemble(source, path.stem, raw, env_id, reference, attributes, options.rules, logged_in)
+    return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def _bounds(path: Path, attributes: dict[str, Any]) -> environments.Bounds | None:
+    """The bounds of actions among a file's attributes, if any. Raises UserError if they are invalid."""
+    missing = [key for key in BOUND_KEYS if key not in attributes]
+    if len(missing) == len(BOUND_KEYS):
+        return None
+    if missing:
+        raise UserError(
+            f"{path}: attribute {missing[0]!r} is missing; {' and '.join(BOUND_KEYS)} belong together"
+        )
+    low, high = (np.atleast_1d(attributes[key]) for key in BOUND_KEYS)
+    if low.dtype.kind not in "fiu" or high.dtype.kind not in "fiu" or low.ndim > 1 or low.shape != high.shape:
+        raise UserError(f"{path}: {BOUNDS} must hold one number for each action")
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise UserError(f"{path}: {BOUNDS} must be finite, and each low below its high")
+    return tuple(low.tolist()), tuple(high.tolist())
 
 
 def plain(value: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,19 @@ import xxhash
 
 from seqeval import environments
 from seqeval.datasets import _memory
-from seqeval.errors import UserError, one_line
+from seqeval.errors import UserError, nearest, one_line
 from seqeval.types import DataRules, Dataset, Environment, Reference
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
+OTHER_NAMES = {  # of required fields in other layouts
+    "observations": ("obs", "observation", "states", "state"),
+    "actions": ("action", "acts", "act"),
+    "rewards": ("reward", "rews", "rew"),
+    "terminals": ("dones", "done", "terminal", "terminations", "terminated", "is_terminal"),
+    "next_observations": ("next_obs", "next_states"),
+}
+LISTED = 30  # fields of a source in a message
 FLAGS = ("terminals", "timeouts")
 
 CHUNK = 8_192  # rows moved together
@@ -72,7 +81,7 @@ def assemble(
         segments=(len(arrays["rewards"]),),
         segment_names=(name,),
         reference=reference,
-        digest=_digest(environment.name, arrays),
+        digest=_digest(_identity(environment, env_id, logged_in), arrays),
         notes=tuple(notes),
         card=card,
         logged_in=logged_in,
@@ -84,11 +93,7 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
 
     No field is read for it, except discrete actions stored as a column, which are replaced by a vector.
     """
-    for field in REQUIRED:
-        if field not in raw:
-            raise UserError(
-                f"{source}: field {field!r} is missing; it has {', '.join(sorted(raw)) or 'no fields'}"
-            )
+    require_fields(source, raw)
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {str(values.dtype)[:80]}, not numbers")
@@ -103,10 +108,32 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
     for field, values in raw.items():
         expected = (length, *([widths[field]] if field in widths else []))
         if values.shape != expected:
+            advice = "is this the right environment?"
+            if values.ndim > len(expected) and math.prod(values.shape) == math.prod(expected):
+                advice = "store each row as one vector"
             raise UserError(
                 f"{source}: field {field!r} has shape {values.shape}, expected {expected} for {length} "
-                f"'observations' of {environment.name}; is this the right environment?"
+                f"'observations' of {environment.name}; {advice}"
             )
+
+
+def require_fields(source: object, present: Collection[str]) -> None:
+    """Raises UserError if a required field is not among those that a source has."""
+    for field in REQUIRED:
+        if field not in present:
+            raise UserError(missing_field(source, field, present))
+
+
+def missing_field(source: object, field: str, present: Iterable[str]) -> str:
+    """The message that a field is missing: all fields that are there, and the one that may be it."""
+    names = sorted(present)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    message = f"{source}: field {field!r} is missing; it has {', '.join(names[:LISTED]) or 'no fields'}{more}"
+    likely = [name for name in names if name.lower() in OTHER_NAMES[field]]
+    if not likely:
+        return message + nearest(field, set(names).difference(REQUIRED, OPTIONAL))
+    meaning = " (ends without a future value, so no timeouts)" if field == "terminals" else ""
+    return f"{message}; if {likely[0]!r} holds the {field}{meaning}, rename it to {field!r}"
 
 
 def read(source: str, field: str, values: Any) -> np.ndarray:
@@ -168,6 +195,13 @@ def _kept(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
         values[count : count + len(part)] = part
         count += len(part)
     return values[:count]
+
+
+def _identity(environment: Environment, env_id: str | None, logged_in: Environment | None) -> str:
+    """What identifies the environment of a dataset: its name, and bounds of actions that the file gives."""
+    if logged_in is None or logged_in.name != env_id:
+        return environment.name
+    return json.dumps(logged_in.to_json())
 
 
 def _digest(environment: str, arrays: dict[str, np.ndarray]) -> str:

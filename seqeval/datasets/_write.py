@@ -23,7 +23,7 @@ from seqeval import environments, references
 from seqeval.atomic_io import replacing
 from seqeval.datasets import _files, hdf5, minari
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.types import Continuous, Dataset
 
 if TYPE_CHECKING:
     from minari.data_collector import EpisodeBuffer
@@ -43,10 +43,15 @@ def write(dataset: Dataset, to: str) -> tuple[Path, list[str]]:
         raise UserError(f"{path}: exists already; remove it or choose another name")
     if not len(dataset):
         raise UserError(f"{dataset.name}: has no data to write")
-    if dataset.logged_in is not None:
+    if dataset.logged_in is not None and dataset.logged_in.name != dataset.env_id:
         raise UserError(
             f"{dataset.name}: was collected in {dataset.environment}, which no file can name, so that the "
             "copy could not be loaded; keep D4RL's own file"
+        )
+    if dataset.logged_in is not None and for_minari:
+        raise UserError(
+            f"{dataset.name}: Minari cannot store the bounds of its actions, which {dataset.env_id} does not "
+            f"have; write a {hdf5.SOURCE.endings[0]} file"
         )
     last = np.r_[dataset.episode[1:] != dataset.episode[:-1], True]  # the rows at which episodes end
     notes = _losses(dataset, last)
@@ -96,6 +101,9 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
         attributes["behaviour"] = str(dataset.card["behaviour"])
     if reference := dataset.reference:
         attributes |= zip(_files.REFERENCE_KEYS, astuple(reference), strict=True)
+    if dataset.logged_in is not None and isinstance(dataset.logged_in.actions, Continuous):
+        actions = dataset.logged_in.actions
+        attributes |= zip(_files.BOUND_KEYS, (actions.low, actions.high), strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(attributes)

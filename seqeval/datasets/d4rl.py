@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from seqeval import environments, references
-from seqeval.datasets import LoadOptions, Source, _rules, hdf5
+from seqeval.datasets import Listing, LoadOptions, Source, _rules, hdf5
 from seqeval.errors import UserError
 from seqeval.types import Continuous, Dataset, Discrete, Environment
 
@@ -85,7 +85,18 @@ def load(name: str, options: LoadOptions) -> Dataset:
     return replace(dataset, notes=(*dataset.notes, *notes))
 
 
-SOURCE = Source(load, names)
+def listing(name: str) -> Listing:
+    row = next(row for row in references.d4rl_table() if row["dataset"] == name)
+    location = "on disk" if any(path.is_file() for path in _places(row["url"])) else "downloadable"
+    if _logged_in(row) is not None:
+        return Listing(location, reason="no: no installed environment has its observations")
+    try:
+        return Listing(location, _environment(row, None))
+    except UserError as error:
+        return Listing(location, reason=f"no: {str(error).partition('; ')[2]}")
+
+
+SOURCE = Source(load, names, listing=listing)
 
 
 def _environment(row: dict[str, str], requested: str | None) -> str:
@@ -132,18 +143,23 @@ def _file(url: str) -> Path:
     if a downloaded file has changed."""
     from seqeval.datasets import _download  # imports requests, which listing the names does not need
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "seqeval" / "datasets"
-    d4rl = Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets")
-    chosen = os.environ.get("SEQEVAL_DATA")
-    folders = [Path(chosen), d4rl, cache] if chosen else [d4rl, cache]
-    paths = [folder.expanduser() / url.rpartition("/")[2] for folder in folders]
+    paths = _places(url)
     for path in paths:
         if path.is_file():
             _download.verify(path)
             return path
-    path = paths[0] if chosen else paths[-1]
+    path = paths[0] if os.environ.get("SEQEVAL_DATA") else paths[-1]
     _download.fetch(url, path, _check)
     return path
+
+
+def _places(url: str) -> list[Path]:
+    """Where the file of a URL may be on this machine."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "seqeval" / "datasets"
+    d4rl = Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets")
+    chosen = os.environ.get("SEQEVAL_DATA")
+    folders = [Path(chosen), d4rl, cache] if chosen else [d4rl, cache]
+    return [folder.expanduser() / url.rpartition("/")[2] for folder in folders]
 
 
 @contextmanager
@@ -153,9 +169,6 @@ def _opened(path: Path) -> Iterator[dict[str, Any]]:
     Raises UserError if it is not an HDF5 file or lacks a field.
     """
     with hdf5.opened(path) as (raw, _):
-        for field in _rules.REQUIRED:
-            if field not in raw:
-                raise UserError(f"{path}: field {field!r} is missing")
         for field, values in raw.items():
             if field in ("rewards", *_rules.FLAGS) and values.shape[1:] == (1,):
                 raw[field] = _rules.read(str(path), field, values)[:, 0]

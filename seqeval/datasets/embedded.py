@@ -9,7 +9,7 @@ import json
 from importlib.resources import as_file, files
 from typing import Any
 
-from seqeval.datasets import LoadOptions, Source, _files, hdf5
+from seqeval.datasets import Listing, LoadOptions, Source, _files, hdf5
 from seqeval.errors import UserError
 from seqeval.types import Dataset
 
@@ -40,4 +40,8 @@ def load(name: str, options: LoadOptions) -> Dataset:
         return _files.assemble(path, raw, about, options)
 
 
-SOURCE = Source(load, names)
+def listing(name: str) -> Listing:
+    return Listing("embedded", card(name)["env_id"])
+
+
+SOURCE = Source(load, names, listing=listing)

@@ -3,7 +3,8 @@
 Fields: `observations`, `actions`, `rewards`, `terminals`; optional are `timeouts` and `next_observations`.
 Attributes, all optional: `env_id` is the Gymnasium environment; `behaviour` says how the data was
 collected; `reference_min`, `reference_max` and `reference_source` are the returns that are scored 0 and
-100, used if D4RL publishes none for the environment.
+100, used if D4RL publishes none for the environment; `action_low` and `action_high` are the bounds of actions
+that the environment does not bound.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any]]:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    _rules.require_fields(path, names)
     known = (*_rules.REQUIRED, *_rules.OPTIONAL)
     found = {key: _followed(path, file, key) for key in known if file.id.links.exists(key.encode())}
     fields = {key: item for key, item in found.items() if isinstance(item, h5py.Dataset)}

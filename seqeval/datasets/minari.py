@@ -24,8 +24,9 @@ import numpy as np
 from gymnasium import spaces
 
 from seqeval import environments, references
-from seqeval.datasets import LoadOptions, Source, _rules
+from seqeval.datasets import Listing, LoadOptions, Source, _rules
 from seqeval.errors import UserError, nearest, one_line
+from seqeval.references import without_module
 from seqeval.types import Dataset, Reference
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def load(name: str, options: LoadOptions) -> Dataset:
             raise
         recorded = None
     reference = None
-    if env_id in (None, recorded):  # the references hold for the recorded environment only
+    # The references hold for the recorded environment only.
+    if env_id is None or (recorded and without_module(env_id) == without_module(recorded)):
         reference = _reference(metadata, notes)
     else:
         notes.clear()  # they are about the recorded environment
@@ -93,7 +95,18 @@ def load(name: str, options: LoadOptions) -> Dataset:
     return replace(dataset, notes=(*dataset.notes, *notes))
 
 
-SOURCE = Source(load, names, prefix=PREFIX)
+def listing(name: str) -> Listing:
+    try:
+        stored = _open(name)
+        env_id = _recorded(name, stored.storage.metadata, [])
+        if env_id is None:
+            return Listing("on disk", reason="no: it records no environment; name one with --env")
+        return Listing("on disk", _flattened(name, env_id, stored.observation_space)[0])
+    except UserError as error:
+        return Listing("on disk", reason=f"no: {error}")
+
+
+SOURCE = Source(load, names, prefix=PREFIX, listing=listing)
 
 
 def path_of(name: str) -> Path:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from seqeval import datasets
+from seqeval import datasets, environments
 from seqeval.datasets import LoadOptions, Source
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.types import Continuous, Dataset
 
 PREFIX = "mix:"
 PER_EPISODE = ("episode_returns", "episode_complete")
@@ -33,6 +33,10 @@ def load(name: str, options: LoadOptions) -> Dataset:
             raise UserError(
                 f"dataset {name!r}: {first.name} was collected in {first.environment}, {part.name} in "
                 f"{part.environment}"
+            )
+        if part.logged_in != first.logged_in and not _same_bounds(part, first):
+            raise UserError(
+                f"dataset {name!r}: {first.name} and {part.name} give different bounds of their actions"
             )
     same_scale = all(part.reference == first.reference for part in parts)
     notes = []
@@ -62,6 +66,14 @@ def load(name: str, options: LoadOptions) -> Dataset:
 
 
 SOURCE = Source(load, prefix=PREFIX)
+
+
+def _same_bounds(one: Dataset, other: Dataset) -> bool:
+    """Whether the actions of two datasets of one environment have the same bounds."""
+    left, right = environments.of(one).actions, environments.of(other).actions
+    if not (isinstance(left, Continuous) and isinstance(right, Continuous)):
+        return True
+    return np.array_equal(left.low, right.low) and np.array_equal(left.high, right.high)
 
 
 def _part(item: str, mixture: str, options: LoadOptions) -> Dataset:

@@ -1,8 +1,9 @@
 """NumPy's .npz files, given by path, in one of two layouts that differ in their fields.
 
 D4RL's layout, as in HDF5 files: `observations`, `actions`, `rewards`, `terminals`, optionally `timeouts` and
-`next_observations`. Strings and numbers named `env_id`, `behaviour`, `reference_min`, `reference_max` and
-`reference_source` correspond to the attributes of an HDF5 file. They are allowed in both layouts.
+`next_observations`. Strings and numbers named `env_id`, `behaviour`, `reference_min`, `reference_max`,
+`reference_source`, `action_low` and `action_high` correspond to the attributes of an HDF5 file. They are
+allowed in both layouts.
 
 OGBench's layout (Park et al., arXiv 2410.20092; github.com/seohongpark/ogbench) has no `timeouts`. Its
 `terminals` mark the last row of a trajectory of fixed length: a truncation, not a termination. A file is
@@ -27,7 +28,7 @@ from seqeval.datasets import LoadOptions, Source, _files, _rules
 from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
-ATTRIBUTES = ("env_id", "behaviour", *_files.REFERENCE_KEYS)
+ATTRIBUTES = ("env_id", "behaviour", *_files.REFERENCE_KEYS, *_files.BOUND_KEYS)
 
 
 def load(name: str, options: LoadOptions) -> Dataset:
@@ -41,9 +42,10 @@ def load(name: str, options: LoadOptions) -> Dataset:
     masks, notes = raw.pop("masks", None), []
     if set(_rules.REQUIRED) - raw.keys() == {"rewards"}:
         raise UserError(
-            f"{path}: field 'rewards' is missing; if this is OGBench's data, save what its "
+            f"{_rules.missing_field(path, 'rewards', stored)}; if this is OGBench's data, save what its "
             "make_env_and_datasets returns for a single task (...-singletask-...)"
         )
+    _rules.require_fields(path, stored)
     if raw.keys() >= set(_rules.REQUIRED) and "timeouts" not in raw:
         if masks is not None:
             if "valids" in stored:

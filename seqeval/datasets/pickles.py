@@ -82,8 +82,7 @@ def _joined(path: Path, trajectories: list[Any]) -> dict[str, np.ndarray]:
         optional = ["next_observations"] if "next_observations" in trajectories[0] else []
         for key in (*_rules.REQUIRED, *optional):
             if key not in trajectory:
-                have = ", ".join(map(repr, list(trajectory)[:20])) or "no fields"
-                raise UserError(f"{location}: field {key!r} is missing; it has {have}")
+                raise UserError(_rules.missing_field(location, key, map(str, trajectory)))
             values = trajectory[key]
             values = values.values if isinstance(values, _unpickling.Array) else values
             if not isinstance(values, np.ndarray) or not values.ndim or not values.size:

@@ -77,6 +77,9 @@ def rows(
     study: Study, out: str | Path, execution: Execution = LOCAL, console: Console | None = None
 ) -> Generator[Row]:
     """As `run`, but yields each new row once it is stored."""
+    for name, value, kind in (("study", study, Study), ("execution", execution, Execution)):
+        if not isinstance(value, kind):
+            raise UserError(f"{name}: must be of the type {kind.__name__}, not {value!r}")
     console = console or default_console()
     launcher, resolved = prepare(study, out, execution)
     directory = StudyDirectory(Path(out))

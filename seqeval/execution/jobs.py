@@ -60,30 +60,33 @@ class ResolvedStudy:
         notes += self.data_notes
         notes += self._recipe_notes()
         for variant in self.variants:
-            if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
-                notes.append(
-                    f"{variant.name}: does not learn online; its online rows evaluate the same policy"
-                )
-            elif online := self._online(variant):
-                updates, mix = online["online"]["updates_per_step"], online["online"]["mix"]
-                if (updates, mix) != (1, "uniform"):
-                    notes.append(
-                        f"{variant.name}: online, {updates} updates after each step; minibatches are "
-                        + ("sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data")
-                    )
+            notes += self._online_notes(variant)
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
                 f"{name}: has only one segment, so the order is the same as shuffled" for name in single
             ]
         for variant in self.variants:
-            sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
-            notes += [f"{variant.name}: {note}" for note in protocol.warnings(max(sizes))]
+            if plugins.find(variant.algorithm).learns_offline:
+                sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
+                notes += [f"{variant.name}: {note}" for note in protocol.warnings(max(sizes))]
         if self.study.precision == "fast" and self.backend.operands == "float32":
             notes.append(
                 "precision: this processor does not support bfloat16, so fast is the same as full here"
             )
         return notes
+
+    def _online_notes(self, variant: Variant) -> list[str]:
+        """What a variant does in the online phase, where that is not the usual."""
+        if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
+            return [f"{variant.name}: does not learn online; its online rows evaluate the same policy"]
+        online = self._online(variant).get("online", {"updates_per_step": 1, "mix": "uniform"})
+        updates, mix = online["updates_per_step"], online["mix"]
+        if (updates, mix) == (1, "uniform"):
+            return []
+        source = "sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data"
+        after = f"{updates} update{'s' * (updates > 1)} after each step"
+        return [f"{variant.name}: online, {after}; minibatches are {source}"]
 
     def variant_on(self, dataset: str, variant: Variant) -> Variant:
         """A variant with its settings on a dataset."""
@@ -96,11 +99,14 @@ class ResolvedStudy:
         for variant in self.variants:
             if not self.study.protocol.recipes or not recipes.exists(variant.algorithm):
                 continue
-            for name in self.descriptions:
-                title, recipe = f"{name}, {variant.name}", self.recipes.get(name, {}).get(variant.name)
+            of_datasets = {name: self.recipes.get(name, {}).get(variant.name) for name in self.descriptions}
+            if without := [name for name, recipe in of_datasets.items() if recipe is None]:
+                names = ", ".join(without)
+                notes.append(f"{variant.name}: no recipe for {names}, so the defaults are used")
+            for name, recipe in of_datasets.items():
                 if recipe is None:
-                    notes.append(f"{title}: no recipe for this dataset, so the defaults are used")
                     continue
+                title = f"{variant.name} on {name}"
                 settings = asdict(self.variant_on(name, variant).config)
                 changes = [
                     f"{key} {value}"

@@ -117,7 +117,7 @@ def _failure(payload: JobPayload, error: Exception, directory: StudyDirectory) -
     if found := plugin_error(error):
         place = f"whole traceback: {directory.run(*payload.runs[0]).error}"
         text = f"{payload.title}: a plug-in or environment raised an exception\n{found}\n{place}"
-        return Failure(text, traceback=found.traceback)
+        return Failure(text, traceback=f"{payload.title}:\n{found.traceback}")
     return Failure(f"{payload.title}:\n{traceback.format_exc()}")
 
 

@@ -81,8 +81,13 @@ class BestEpisodes:
         keys = dict(zip(zip(*self._counts(visible), strict=True), visible.tolist(), strict=True))
         for n in keys.values():
             if not self._complete(n).any():
+                advice = (
+                    f"raise protocol.start above {n}"
+                    if self.schedule.window is None
+                    else "raise protocol.start or protocol.window"
+                )
+                if not len(self._last):
+                    advice = "no end of one is in the data, and data_rules qlearning drops those at a timeout"
                 raise UserError(
-                    f"{dataset.name}: no complete episode is visible at {n} transitions; raise protocol.start"
-                    f"{'' if self.schedule.window is None else ' or protocol.window'}"
-                    f"{'' if len(self._last) else ' (the data has no end of an episode)'}"
+                    f"{dataset.name}: no complete episode is visible at {n} transitions; {advice}"
                 )

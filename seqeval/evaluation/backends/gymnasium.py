@@ -20,7 +20,7 @@ class Environments:
 
     @staticmethod
     def check(env_id: str) -> None:
-        environments.describe(env_id)
+        environments.spaces(env_id)
 
     def reset(self, seeds: list[int]) -> np.ndarray:
         starts: list[int | None] = [*seeds]

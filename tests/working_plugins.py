@@ -1,27 +1,25 @@
-"""Algorithms that keep the contract, and what the tests of `seqeval check` do with broken ones."""
+"""Algorithms that keep the contract; broken ones of the tests extend them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
-from seqeval import check
-from seqeval.check import Result
-
-WORKING = '''
 from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
+
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Noise, SingleAlgorithm, stream
+from seqeval.algorithm import Algorithm, Noise, Sampling, SingleAlgorithm, stream
+
 
 @dataclass(frozen=True)
 class Config(algorithm.Config):
     learning_rate: float = 1e-2
     clip: float | None = None
 
+
 class Good(Algorithm):
     """Linear imitation of noisy actions."""
+
     Config = Config
 
     def __init__(self, spec, config, seeds, total_updates, device):
@@ -62,8 +60,10 @@ class Good(Algorithm):
     def act(self, observations):
         return self.mean(observations)
 
+
 class Replayable(Good):
     """Trains in every second update, and updates can be replayed on a GPU."""
+
     period = 2
 
     def __init__(self, *given):
@@ -85,8 +85,10 @@ class Replayable(Good):
     def keep(self):
         self.slow["weights"].lerp_(self.net["weights"].detach(), 0.1)
 
+
 class BothActionSpaces(Good):
     """Supports discrete actions too, and explores with noise."""
+
     action_spaces = ("continuous", "discrete")
 
     def errors(self, batch):
@@ -104,8 +106,10 @@ class BothActionSpaces(Good):
     def explore(self, observations, noise):
         return self.choose(observations @ self.net["weights"] + noise)
 
+
 class GoodSingle(SingleAlgorithm):
     """The same for one agent, with random numbers of torch."""
+
     Config = Config
 
     def __init__(self, spec, config, seed, total_updates, device):
@@ -125,8 +129,10 @@ class GoodSingle(SingleAlgorithm):
     def act(self, observations):
         return self.net(observations).tanh()
 
+
 class DiscreteSingle(GoodSingle):
     """Discrete actions only; explores with one random action in four."""
+
     action_spaces = ("discrete",)
     learns_online = False
 
@@ -139,26 +145,120 @@ class DiscreteSingle(GoodSingle):
     def explore(self, observations):
         greedy = self.act(observations)
         return torch.where(torch.rand(greedy.shape) < 0.25, torch.randint_like(greedy, 2), greedy)
-'''
-
-Examine = Callable[[str], dict[str, Result]]
 
 
-def make_examine(folder: Path, *codes: str) -> Examine:
-    """Writes the working algorithms and others to a file; the function returned checks one by its name."""
-    file = folder / "examples.py"
-    file.write_text(WORKING + "".join(codes))
-    return lambda name: {result.name: result for result in check.examine(f"{file}:{name}")}
+class Exploring(Good):
+    """Explores with its noise."""
+
+    def explore(self, observations, noise):
+        return (self.mean(observations) + 0.3 * noise).clamp(-1, 1)
 
 
-def assert_only_these_fail(results: Mapping[str, Result], expected: set[str]) -> None:
-    """Asserts which rules fail, that each says where the contract is, and why others are skipped."""
-    assert results.keys() == check.RULES.keys()
-    failed = {name: result.message for name, result in results.items() if result.status == "failed"}
-    assert failed.keys() == expected, failed
-    for name, message in failed.items():
-        assert "\n" not in message
-        assert message.endswith(f"; see seqeval/algorithm.py, {check.RULES[name].contract}")
-    skipped = {name for name, result in results.items() if result.status == "skipped"}
-    for name in skipped:
-        assert (skipped | failed.keys()) & {needed.name for needed in check.RULES[name].needs}
+class Bootstrapping(Good):
+    """Moves towards targets of temporal differences, and uses what else a batch of transitions may hold."""
+
+    sampling = Sampling(next_actions=True, returns_to_go=True, rows=True)
+
+    def next_values(self, batch):
+        """(R, B) from the next observations, 0 where no value follows."""
+        return (1 - batch.terminated) * self.mean(batch.next_observations).detach().mean(-1)
+
+    def repeated(self, batch):
+        """(R, B): how far the next logged action is, 0 where there is none."""
+        return batch.next_actions_mask * (batch.next_actions - batch.actions).square().mean(-1)
+
+    def returns(self, batch):
+        """(R, B): the return to go, 0 where it is unknown."""
+        return torch.where(batch.returns_to_go_mask > 0, batch.returns_to_go, 0)
+
+    def losses(self, batch):
+        target = batch.rewards + 0.9 * self.next_values(batch) + 0.1 * self.returns(batch)
+        weights = 1 + 0.1 * target.abs() + self.repeated(batch)
+        return (weights.unsqueeze(-1) * self.errors(batch)).mean((1, 2))
+
+
+class Sequential(Good):
+    """Learns from sequences, without what lies behind their ends."""
+
+    noise = {}
+    sampling = Sampling("sequences", 4, next_actions=True, returns_to_go=True)
+
+    def mask(self, batch):
+        return batch.mask
+
+    def errors(self, batch):
+        errors = (self.mean(batch.observations.flatten(1, 2)) - batch.actions.flatten(1, 2)).square()
+        repeated = (batch.next_actions - batch.actions).square() * batch.next_actions_mask.unsqueeze(-1)
+        return self.mask(batch).flatten(1, 2).unsqueeze(-1) * (errors + 0.1 * repeated.flatten(1, 2))
+
+
+class ManySteps(Good):
+    """Learns from sums of rewards over several steps, offline only."""
+
+    learns_online = False
+    sampling = Sampling("n_step", 3, 0.9)
+
+    def errors(self, batch):
+        kept = 0.9**batch.steps * (1 - batch.terminated)
+        value = kept * self.mean(batch.next_observations).detach().mean(-1)
+        return super().errors(replace(batch, rewards=batch.rewards + value))
+
+
+class Restored(Good):
+    """Keeps a parameter, a number and a list beside its networks, and saves them."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.temperature = torch.nn.Parameter(torch.ones(len(self.seeds)))
+        self.rate, self.recent = 1.0, [1.0]
+
+    def losses(self, batch):
+        with torch.no_grad():
+            self.temperature *= 0.99
+        self.rate *= 0.99
+        self.recent = [*self.recent[-3:], self.rate]
+        return super().losses(batch) * self.temperature.detach() * self.rate * sum(self.recent)
+
+    def state_dict(self):
+        kept = {"temperature": self.temperature.detach(), "rate": self.rate, "recent": self.recent}
+        return super().state_dict() | kept
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.temperature.data.copy_(state["temperature"])
+        self.rate, self.recent = state["rate"], list(state["recent"])
+
+
+class Normalizing(GoodSingle):
+    """Uses batch normalization: statistics of the batch in an update, running ones in `act`."""
+
+    def __init__(self, spec, *rest):
+        super().__init__(spec, *rest)
+        self.norm = torch.nn.BatchNorm1d(spec.observation_size).to(self.device)
+
+    def update(self, batch):
+        self.norm.train()
+        return super().update(replace(batch, observations=self.norm(batch.observations)))
+
+    def act(self, observations):
+        self.norm.eval()
+        return super().act(self.norm(observations))
+
+
+class ClippedWithin(Good):
+    """Clips the gradient of each replica by its own norm."""
+
+    def descend(self, losses):
+        self.optimizer.zero_grad()
+        losses.sum().backward()
+        gradient = self.net["weights"].grad
+        gradient /= gradient.norm(dim=(1, 2), keepdim=True).clamp(min=1e-3)
+        self.optimizer.step()
+
+
+class DrawsBySeed(GoodSingle):
+    """Draws random numbers of NumPy from its seed and the number of the update."""
+
+    def update(self, batch):
+        jitter = np.random.default_rng((self.seed, self.updates)).standard_normal()
+        return super().update(replace(batch, rewards=batch.rewards + jitter))

@@ -294,6 +294,12 @@ class TanhGaussianActor(nn.Module):
             log_std = self.log_std_scale * log_std + self.log_std_offset
         return mean, log_std.clamp(*self.log_std_range)
 
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Log-density of actions within (-1, 1): (R, B, observation), (R, B, action) -> (R, B)."""
+        mean, log_std = self(observations)
+        # The sample that is these actions; those of the data stay 1e-5 away from the bounds.
+        return squashed_sample(mean, log_std, (actions.atanh() - mean) / log_std.exp())[1]
+
 
 def squashed_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """tanh(mean + std · noise), of the shape of `noise` (..., action), and its log-density (...)."""

@@ -172,9 +172,7 @@ class CQL(Algorithm):
         return squashed_sample(*self.actor(observations), noise)[0]
 
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
-        mean, log_std = self.actor(observations)
-        # The sample that has these actions; the data's stay 1e-5 away from the bounds.
-        return squashed_sample(mean, log_std, (actions.atanh() - mean) / log_std.exp())[1]
+        return self.actor.log_prob(observations, actions)
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.critics(observations, actions).amin(1)

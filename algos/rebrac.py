@@ -173,6 +173,9 @@ class ReBRAC(Algorithm):
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
 
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1) / self.config.reward_scale
+
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "offline_updates": self.offline_updates}
 

@@ -138,6 +138,12 @@ class RLPD(Algorithm):
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return squashed_sample(*self.actor(observations), noise)[0]
 
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor.log_prob(observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
 
 def flops(spec: Spec, config: Config) -> float:
     """FLOPs of the matrix products in one update of one replica, averaged over the actor's delay."""

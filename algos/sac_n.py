@@ -131,6 +131,12 @@ class SACN(Algorithm):
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return squashed_sample(*self.actor(observations), noise)[0]
 
+    def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor.log_prob(observations, actions)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critics(observations, actions).amin(1)
+
 
 def value_metrics(q: Tensor) -> dict[str, Tensor]:
     """Mean of the critics' values (R, N, B), and their std over the critics, each (R,)."""

@@ -207,8 +207,9 @@ class _Contract:
         return Sampling()
 
     @property
-    def discount(self) -> float:
-        """Discount of future rewards: by default the config's `discount`, 0.99 if it has none."""
+    def discount(self) -> float | Tensor:
+        """Discount of future rewards, (R,) if replicas differ in it: by default the config's `discount`, 0.99
+        if it has none."""
         return getattr(self.config, "discount", 0.99)
 
     def state_dict(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Replicated(Algorithm):
         return {key: torch.stack([values[key] for values in metrics]) for key in metrics[0]}
 
     @property
-    def discount(self) -> float:
+    def discount(self) -> float | Tensor:
         return self._agents[0].discount
 
     def act(self, observations: Tensor) -> Tensor:

@@ -33,10 +33,15 @@ class FixedPolicies:
     discrete: bool
 
     @property
+    def discounts(self) -> tuple[float, ...]:
+        return (GAMMA,) * len(self.seeds)
+
+    @property
     def algorithm(self) -> Any:
         spec = Spec(Vector(STATES), 2 if self.discrete else 1, self.discrete)
         config = SimpleNamespace(batch_size=16)
-        return SimpleNamespace(discount=GAMMA, device=CPU, spec=spec, config=config, noise={})
+        sampling = SimpleNamespace(kind="transitions")
+        return SimpleNamespace(device=CPU, spec=spec, config=config, noise={}, sampling=sampling)
 
     def policy_actions(self, observations: Tensor) -> Tensor:
         return self.actions[observations.argmax(-1)]
@@ -121,7 +126,7 @@ def test_values_are_within_two_percent_of_the_exact_ones(discrete: bool) -> None
     expected = exact_values(following, reward, policy)[starts].mean()
     np.testing.assert_allclose(found["fqe"], expected, rtol=0.02)
     assert found["fqe"][0] != found["fqe"][1]  # weights and minibatches are of the replica's own seed
-    assert "held_out_fqe" not in found
+    assert found["held_out_fqe"] == [None, None]  # there are no held-out episodes
 
 
 def test_the_return_of_the_behaviour_by_hand() -> None:

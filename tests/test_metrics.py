@@ -24,8 +24,10 @@ from training_setup import (
 )
 
 from seqeval import environments
-from seqeval.config import Evaluation, Online, Protocol
+from seqeval import evaluation as evaluation_module
+from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.errors import UserError
+from seqeval.execution.jobs import resolve
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, arriving_size, held_out_episodes
 from seqeval.types import Dataset, Environment, Reference, Row
@@ -136,9 +138,11 @@ def test_initial_values_are_those_of_visible_first_observations(counting: str) -
         q = dataset.observations[:, 0] + row.updates
         assert row.evaluations["initial_value"] == pytest.approx(q[starts].mean(), rel=1e-5)
         successful = seen[dataset.episode_returns[dataset.episode[seen]] > 0.5]
-        expected = q[successful].mean() - q[seen].mean() if len(successful) else math.nan
-        found = row.evaluations.get("soft_opc", math.nan)
-        assert found == pytest.approx(expected, abs=1e-4, nan_ok=True)
+        if len(successful):
+            expected = q[successful].mean() - q[seen].mean()
+            assert row.evaluations["soft_opc"] == pytest.approx(expected, abs=1e-4)
+        else:
+            assert "soft_opc" not in row.evaluations
 
 
 def test_values_are_in_the_units_of_the_environment(tmp_path: Path) -> None:
@@ -249,6 +253,20 @@ def test_metrics_of_a_run_do_not_depend_on_the_others() -> None:
     assert found.outcome(run) == expected.outcome(run)
 
 
+def test_a_replica_without_a_value_has_no_metric_whatever_the_others_have(counting: str) -> None:
+    """Of the first transitions that arrive for seed 1, none starts an episode."""
+    evaluation = replace(CHEAP, metrics=("initial-value", "prequential"))
+    protocol = Protocol(start=6, grow_by=57)
+    alone, together = (
+        train(counting, seeds, protocol=protocol, evaluation=evaluation).rows for seeds in ([1], [0, 1])
+    )
+    found = [row.evaluations for row in together if row.seed == 1]
+    assert found == [row.evaluations for row in alone]
+    starts = [order_of(small_dataset(), protocol, seed)[:6] % 10 == 0 for seed in (0, 1)]
+    first = [row.evaluations for row in together if row.samples == 6]
+    assert ["initial_value" in of for of in first] == [of.any() for of in starts]
+
+
 def test_metrics_continue_online_without_predictions() -> None:
     evaluation = Evaluation(points=2, episodes=1, metrics=ALL)
     training = train("td3_bc", [0], online=Online(steps=20), evaluation=evaluation)
@@ -297,3 +315,56 @@ def test_held_out_transitions_are_never_drawn_and_not_in_the_normalizer() -> Non
             rows = trainer.indices.draw().rows
             for place, seed in enumerate((0, 1)):
                 assert not held_out[seed] & set(rows[place].tolist())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "hold_out", "why"),
+    [
+        (("held-out",), 0.0, r"held-out needs held-out episodes; set --protocol\.hold-out 0\.1"),
+        (("episodes",), 0.995, r"protocol\.hold_out: without 0\.995 of 20000 transitions, in whole episodes"),
+        (("fqe:update=5",), 0.0, r"fqe has no setting 'update'; did you mean 'updates'\?"),
+        (("fqe:updates=0",), 0.0, r"updates must be at least 1, not 0"),
+        (("fqe:updates=much",), 0.0, r"evaluation\.metrics: fqe: updates must be a whole number, not 'much'"),
+        (("fqe", "fqe:updates=5"), 0.0, r"evaluation\.metrics: fqe and fqe:updates=5 are the same evaluator"),
+    ],
+)
+def test_metrics_that_cannot_be_computed_are_refused(metrics: Any, hold_out: float, why: str) -> None:
+    study = Study(
+        ("pendulum-replay",),
+        ("bc",),
+        protocol=Protocol(start=20, hold_out=hold_out),
+        evaluation=Evaluation(metrics=metrics),
+    )
+    with pytest.raises(UserError, match=why) as error:
+        resolve(study)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_the_protocol_that_do_not_fit_held_out_episodes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"hold_out: must be at least 0 and below 1, not 1\.0"):
+        Protocol(hold_out=1.0)
+    with pytest.raises(UserError, match=r"hold_out: .*; use --protocol\.reward-scale reference"):
+        Protocol(hold_out=0.1, reward_scale="full")
+
+
+def test_fitted_q_evaluation_needs_ends_of_episodes() -> None:
+    dataset = replace(small_dataset(), episode_complete=np.zeros(12, bool))
+    study = Study(("tiny",), ("bc",), evaluation=Evaluation(metrics=("fqe",)))
+    with pytest.raises(UserError, match="tiny: fqe needs to know where episodes end and start, but the data"):
+        evaluation_module.check(dataset, study)
+
+
+def test_units_and_directions_are_declared_by_column() -> None:
+    declared = evaluation_module.declared(Evaluation(metrics=("prequential", "fqe")))
+    assert declared["eval/prequential_nll"] == {
+        "unit": "nats per transition, actions in [-1, 1]",
+        "better": "lower",
+    }
+    assert declared["eval/fqe"]["better"] == "higher"
+    assert "eval/prequential_code_length" in declared
+
+
+def test_n_is_that_of_the_transitions_that_arrive() -> None:
+    study = Study(("pendulum-replay",), ("bc",), protocol=Protocol(start=20, hold_out=0.2))
+    (entry,) = resolve(study).describe()["datasets"].values()
+    assert (entry["transitions"], entry["held_out"]) == (16_000, 4_000)

@@ -463,7 +463,7 @@ def test_frame_has_nan_for_metrics_of_other_algorithms(tmp_path: Path) -> None:
 def test_frame_has_a_column_for_each_evaluation(tmp_path: Path) -> None:
     path = study_of("one", tmp_path, [replace(ROW, evaluations={"q": 0.1}), FAILED])
     fill(StudyDirectory(path), [replace(ROW, seed=1, evaluations={"q": float("nan")})])
-    column = frame([path])["q"]
+    column = frame([path])["eval/q"]
     assert column[0] == 0.1
     assert column[1:].isna().all()
 
@@ -532,7 +532,7 @@ def test_csv_and_parquet_exports_agree_with_the_rows(tmp_path: Path, successes: 
         for record, row in zip(as_python(table), rows, strict=True):
             expected = asdict(replace(row, study="one"))
             expected |= {f"train/{key}": value for key, value in expected.pop("metrics").items()}
-            expected |= expected.pop("evaluations")
+            expected |= {f"eval/{key}": value for key, value in expected.pop("evaluations").items()}
             assert record == expected
 
 

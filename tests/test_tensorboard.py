@@ -43,7 +43,8 @@ def expected(stored: Iterable[dict]) -> Points:
     found: Points = {}
     for row in stored:
         name = f"{row['dataset']}/{row['variant']}/seed-{row['seed']}"
-        metrics = {f"train/{key}": value for key, value in row["metrics"].items()} | row["evaluations"]
+        metrics = {f"train/{key}": value for key, value in row["metrics"].items()}
+        metrics |= {f"eval/{key}": value for key, value in row["evaluations"].items()}
         for tag, value in {"score": row["score"], "return_mean": row["return_mean"], **metrics}.items():
             if value is not None:
                 found.setdefault((name, tag), []).append((row["samples"], single(value)))
@@ -108,7 +109,7 @@ def test_values_that_are_not_finite_have_no_point(tmp_path: Path) -> None:
     assert shown(tmp_path) == {
         (name, "return_mean"): [(100, single(ROW.return_mean))],
         (name, "train/loss"): [(100, 2.0)],
-        (name, "q"): [(100, 3.0)],
+        (name, "eval/q"): [(100, 3.0)],
     }
 
 

@@ -70,7 +70,8 @@ def shown(out: Path) -> dict[str, list[dict[str, float]]]:
 def expected(out: Path) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {}
     for row in StudyDirectory(out).rows():
-        metrics = {f"train/{key}": value for key, value in row["metrics"].items()} | row["evaluations"]
+        metrics = {f"train/{key}": value for key, value in row["metrics"].items()}
+        metrics |= {f"eval/{key}": value for key, value in row["evaluations"].items()}
         point = {
             "samples": row["samples"],
             "score": row["score"],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_type_hin
 
 import numpy as np
 
-from seqeval import loading, plugins
+from seqeval import loading
 from seqeval.config import Evaluation, Study
 from seqeval.errors import UserError, nearest
 from seqeval.types import Dataset
@@ -44,6 +44,7 @@ class Policies(Protocol):
     """R agents as evaluators see them; `training.agents.AgentGroup` in a study."""
 
     seeds: tuple[int, ...]
+    discounts: tuple[float, ...]  # (R,): of the algorithm
     algorithm: Algorithm  # its settings; call it through the methods below only
 
     def act(self, observations: np.ndarray) -> np.ndarray:
@@ -117,10 +118,10 @@ class Evaluator(ABC):
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         """Named metrics, a number for each replica; each becomes a column `eval/NAME` of the rows.
 
-        NaN is a missing number, and so is a metric that is left out. Must depend only on the agents, on
-        `visible`, and on streams of each replica's own seed, and must change nothing but the evaluator's own
-        state. (Only the built-in `episodes` returns the row's fields `episode_returns`, `episode_lengths` and
-        `episode_successes`, a list for each replica.)
+        A replica whose value is None lacks the metric, and so do all if it is left out. Must depend only on
+        the agents, on `visible`, and on streams of each replica's own seed, and must change nothing but the
+        evaluator's own state. (Only the built-in `episodes` returns the row's fields `episode_returns`,
+        `episode_lengths` and `episode_successes`, a list for each replica.)
         """
 
     def state_of(self, replica: int) -> dict[str, Any]:
@@ -201,6 +202,8 @@ def _split(text: str) -> tuple[str, str]:
 
 def _config(text: str) -> Any:
     """The settings that a text gives. Raises UserError if one is unknown or invalid."""
+    from seqeval import plugins  # imports torch, which an evaluating process needs seconds for
+
     found, (name, settings) = find(text), _split(text)
     types, values = get_type_hints(found.Config), {}
     for item in re.split(r",(?![^(]*\))", settings) if settings else []:

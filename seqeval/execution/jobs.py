@@ -24,9 +24,10 @@ from seqeval.recipes import Recipe
 from seqeval.replay.episodes import BestEpisodes
 from seqeval.slicing import arriving_size
 from seqeval.training.agents import spec_of
+from seqeval.training.arrival import arrival
 from seqeval.training.job import Job, Replica, RunKey
 from seqeval.training.matmul import MatmulBackend, default_backend
-from seqeval.training.trainer import arrival, reward_scale
+from seqeval.training.trainer import reward_scale
 from seqeval.types import Dataset, Environment
 
 RECORDED = (

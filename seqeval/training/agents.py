@@ -127,6 +127,8 @@ class AgentGroup:
         self.agents, self.replicas, self._sampler = agents, replicas, sampler
         self.seeds = agents.seeds[replicas]
         self.algorithm = agents.algorithm
+        discount = torch.as_tensor(self.algorithm.discount, dtype=torch.float64).expand(len(agents.seeds))
+        self.discounts = tuple(discount[replicas].tolist())
 
     @property
     def target_returns(self) -> tuple[float, ...]:

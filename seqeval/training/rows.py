@@ -60,7 +60,8 @@ def _results(
     found = {name: values[place] for name, values in results.items()}
     returns, lengths, successes = (found.pop(name, None) for name in EPISODES)
     mean = float(np.mean(returns)) if returns else None
-    row = {"metrics": dict(metrics), "evaluations": {name: float(value) for name, value in found.items()}}
+    evaluations = {name: float(value) for name, value in found.items() if value is not None}
+    row = {"metrics": dict(metrics), "evaluations": evaluations}
     if not all(map(math.isfinite, metrics.values())) or (mean is not None and not math.isfinite(mean)):
         nothing: dict[str, Any] = {"episode_returns": [], "episode_lengths": [], "episode_successes": None}
         return row | nothing | {"status": "failed", "return_mean": None, "score": None}

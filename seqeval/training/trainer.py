@@ -25,9 +25,9 @@ from seqeval.replay.episodes import BestEpisodes
 from seqeval.replay.indices import IndexSampler
 from seqeval.replay.normalization import RewardScale, action_mapping
 from seqeval.replay.samplers import make_sampler
-from seqeval.seeding import stream
-from seqeval.slicing import arrival_order, held_out_episodes, window_start
+from seqeval.slicing import window_start
 from seqeval.training.agents import AgentGroup, Agents
+from seqeval.training.arrival import Arrival, arrival
 from seqeval.training.data_evaluation import DataEvaluation
 from seqeval.training.job import Job, Point, Replica
 from seqeval.training.metrics import MetricMeans
@@ -63,13 +63,6 @@ class Checkpoints(typing.Protocol):
 
     def finish(self, updates: int, agents: Mapping[Replica, State]) -> None:
         """Stores the final agents of some runs, and marks the runs as finished."""
-
-
-class Arrival(typing.NamedTuple):
-    """How the data of a dataset arrives for one seed, as rows of the buffer."""
-
-    order: np.ndarray  # (N,) int32, in the order of arrival
-    held_out: np.ndarray  # int32, of the held-out episodes, in the order of the dataset
 
 
 class Trainer:
@@ -390,16 +383,3 @@ def reward_scale(config: Config, dataset: Dataset, protocol: Protocol) -> Reward
     if protocol.reward_scale == "full" and len(dataset):
         return RewardScale.known_from_all_data(dataset)
     return RewardScale.known_before_data(dataset)
-
-
-def arrival(protocol: Protocol, dataset: Dataset, seed: int, size: int, offset: int = 0) -> Arrival:
-    """How `size` transitions of a dataset that begins at a row `offset` arrive for a seed."""
-    rng = stream(seed, "order")
-    order = arrival_order(protocol.order, rng, dataset.episode, dataset.episode_returns, dataset.segments)
-    order = order + np.int32(offset) if offset else order
-    if not protocol.hold_out:
-        return Arrival(order, order[:0])
-    rng = stream(seed, "hold_out")
-    held_out = held_out_episodes(protocol.hold_out, rng, dataset.episode_lengths)[dataset.episode]
-    rows = np.flatnonzero(held_out).astype(np.int32) + np.int32(offset)
-    return Arrival(order[~held_out[order - offset]][:size], rows)

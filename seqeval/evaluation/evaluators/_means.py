@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -26,9 +25,9 @@ FIT = {
 
 def fit(
     agents: Policies, visible: VisibleData, rows: Rows, known: Sequence[int], purpose: str
-) -> dict[str, list[float]]:
-    """How well the agents predict some rows of the data; a measure that they lack, or without rows, is left
-    out.
+) -> dict[str, list[float | None]]:
+    """How well the agents predict some rows of the data; a measure that they lack is left out, and None for a
+    replica without rows.
 
     `nll`: negative log-likelihood of the logged actions under a stochastic policy. `squared_error`: of the
     deterministic policy's actions, |π(s) - a|²; where actions are discrete, 1 if they differ. `td_error`: of
@@ -66,9 +65,9 @@ def fit(
 
 def mean_q(
     agents: Policies, visible: VisibleData, rows: Rows, logged_actions: bool = False
-) -> list[float] | None:
+) -> list[float | None] | None:
     """Mean Q of the agents' critics at the observations of some rows and the policy's actions, or the logged
-    ones, in the units of the environment's rewards. None without critics, or without rows."""
+    ones, in the units of the environment's rewards. None without critics, and for a replica without rows."""
     buffer = visible.buffer
     assert buffer is not None
     factors = column(visible.reward_factors, buffer.device)
@@ -83,9 +82,12 @@ def mean_q(
     return mean(agents, rows, q)
 
 
-def mean(agents: Policies, rows: Rows, measure: Callable[[Tensor], Tensor | None]) -> list[float] | None:
-    """The mean of a measure, rows (R, B) -> (R, B) or None, over some rows of each replica: NaN where it has
-    none. None if the measure is None, or if no replica has a row.
+def mean(
+    agents: Policies, rows: Rows, measure: Callable[[Tensor], Tensor | None]
+) -> list[float | None] | None:
+    """The mean of a measure, rows (R, B) -> (R, B) or None, over some rows of each replica.
+
+    None for a replica without rows, and None altogether if the measure is None.
 
     All calls have the algorithm's batch size, so that a replica's numbers do not depend on the others.
     """
@@ -104,9 +106,7 @@ def mean(agents: Policies, rows: Rows, measure: Callable[[Tensor], Tensor | None
             return None
         counted = torch.from_numpy(first + np.arange(size) < counts[:, None]).to(device)
         total += torch.where(counted, found.double(), 0.0).sum(-1)
-    if not counts.any():
-        return None
-    return [t / n if n else math.nan for t, n in zip(total.tolist(), counts.tolist(), strict=True)]
+    return [t / n if n else None for t, n in zip(total.tolist(), counts.tolist(), strict=True)]
 
 
 def noise_of(agents: Policies, samples: Sequence[int], purpose: str) -> Iterator[dict[str, Tensor]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqeval.config import Evaluation, Study
 from seqeval.errors import UserError
 from seqeval.evaluation import Evaluator, Metric, Policies, Results, Rows, VisibleData
-from seqeval.evaluation.evaluators._means import complete_episodes, first_rows, mean
+from seqeval.evaluation.evaluators._means import column, complete_episodes, first_rows, mean
 from seqeval.replay.buffer import Buffer, upload
 from seqeval.seeding import stream
 from seqeval.types import Dataset
@@ -89,8 +89,10 @@ class FQE(Evaluator):
         assert dataset is not None
         if not min(len(rows(replica)) for replica in range(len(self.seeds))):
             return {}
+        if agents.algorithm.sampling.kind == "sequences":  # its actions depend on more than an observation
+            return {}
         self._train(agents, visible, rows)
-        values = {
+        values: dict[str, list[float | None] | None] = {
             "fqe": self._initial_values(agents, visible, rows),
             "held_out_fqe": self._initial_values(agents, visible, held_out),
             "behaviour_return": _behaviour_returns(agents, visible, rows),
@@ -110,7 +112,7 @@ class FQE(Evaluator):
             drawn.append(chosen[stream(seed, "fqe", n).integers(0, len(chosen), shape)])
         places = upload(np.stack(drawn).astype(np.int64), buffer.device)  # (R, M, B)
         next_actions = _next_actions(agents, buffer, places)
-        discount = agents.algorithm.discount
+        discounts = column(agents.discounts, buffer.device)
         for replicas, critic in self._blocks():
             for update in range(shape[0]):
                 batch = places[replicas, update]
@@ -120,7 +122,7 @@ class FQE(Evaluator):
                     buffer.rewards[batch],
                     buffer.next_observations[batch],
                     next_actions[replicas, update],
-                    discount * (1 - buffer.terminated[batch]),
+                    discounts[replicas] * (1 - buffer.terminated[batch]),
                 )
 
     def _create(self, agents: Policies) -> None:
@@ -141,7 +143,9 @@ class FQE(Evaluator):
         size = len(self.seeds) // len(self._critics)
         return [(slice(i * size, (i + 1) * size), critic) for i, critic in enumerate(self._critics)]
 
-    def _initial_values(self, agents: Policies, visible: VisibleData, rows: Rows) -> list[float] | None:
+    def _initial_values(
+        self, agents: Policies, visible: VisibleData, rows: Rows
+    ) -> list[float | None] | None:
         buffer, dataset = visible.buffer, visible.dataset
         assert buffer is not None
         assert dataset is not None
@@ -276,16 +280,16 @@ def _next_actions(agents: Policies, buffer: Buffer, places: Tensor) -> Tensor:
     return torch.cat(parts, 1).unflatten(1, places.shape[1:])
 
 
-def _behaviour_returns(agents: Policies, visible: VisibleData, rows: Rows) -> list[float] | None:
-    """The mean discounted return of the visible complete episodes; NaN where there is none."""
+def _behaviour_returns(agents: Policies, visible: VisibleData, rows: Rows) -> list[float | None]:
+    """The mean discounted return of the visible complete episodes; None where there is none."""
     dataset, offset = visible.dataset, visible.offset
     assert dataset is not None
-    found = []
+    found: list[float | None] = []
     for replica in range(len(agents.seeds)):
         complete = complete_episodes(dataset, offset, rows(replica))
         chosen = np.flatnonzero(complete[dataset.episode])
         episode = dataset.episode[chosen]
         step = chosen - np.searchsorted(dataset.episode, episode)
-        discounted = agents.algorithm.discount**step * dataset.rewards[chosen]
-        found.append(float(discounted.sum() / complete.sum()) if complete.any() else math.nan)
+        discounted = agents.discounts[replica] ** step * dataset.rewards[chosen]
+        found.append(float(discounted.sum() / complete.sum()) if complete.any() else None)
     return found

@@ -28,10 +28,8 @@ class Prequential(Evaluator):
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         assert visible.arriving is not None
         counts = [len(visible.arriving(replica)) for replica in range(len(self.seeds))]
-        if not any(counts):
-            return {}
         known = [n + count for n, count in zip(visible.samples, counts, strict=True)]
         found = fit(agents, visible, visible.arriving, known, "prequential")
         return {f"prequential_{name}": values for name, values in found.items()} | {
-            "prequential_transitions": counts
+            "prequential_transitions": [count or None for count in counts]
         }

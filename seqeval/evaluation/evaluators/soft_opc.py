@@ -34,7 +34,8 @@ class SoftOPC(Evaluator):
         everything = mean_q(agents, visible, rows, True)
         if successful is None or everything is None:
             return {}
-        return {"soft_opc": [s - e for s, e in zip(successful, everything, strict=True)]}
+        pairs = zip(successful, everything, strict=True)
+        return {"soft_opc": [None if s is None or e is None else s - e for s, e in pairs]}
 
     def _successful(self, visible: VisibleData, rows: np.ndarray) -> np.ndarray:
         """The rows of successful episodes."""

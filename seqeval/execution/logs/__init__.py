@@ -45,6 +45,6 @@ def finite_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     numbers = (
         {"score": row["score"], "return_mean": row["return_mean"]}
         | {f"train/{key}": value for key, value in row["metrics"].items()}
-        | row["evaluations"]
+        | {f"eval/{key}": value for key, value in row["evaluations"].items()}
     )
     return {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}

@@ -112,14 +112,23 @@ class MLP(nn.Module):
         """The output of a network of this kind whose parameters are `layers`."""
         if self.activation == "relu" and self.layer_norm is None:
             return mlp(x, layers.weights, layers.biases, masks, gain)
+        last = len(layers.weights) - 1
+        # Where a linear layer follows, scale and shift are part of its weights, which are fewer numbers.
+        folds = self.layer_norm == "after" and not masks and gain == 1
         for layer, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
+            if folds and layer:
+                scale, shift = layers.scales[layer - 1], layers.shifts[layer - 1]
+                bias = bias + (shift.unsqueeze(-1) * weight).sum(-2)
+                weight = scale.unsqueeze(-1) * weight
             x = mlp(x, [weight], [bias])
-            if layer == len(layers.weights) - 1:
+            if layer == last:
                 return x
             if self.layer_norm == "before":
                 x = _normalize(x, layers.scales[layer], layers.shifts[layer])
             x = x.relu() if self.activation == "relu" else _gelu(x)
-            if self.layer_norm == "after":
+            if folds:
+                x = functional.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
+            elif self.layer_norm == "after":
                 x = _normalize(x, layers.scales[layer], layers.shifts[layer])
             x = gain * x if gain != 1 else x
             x = x * masks[layer] if masks else x

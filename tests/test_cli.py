@@ -549,7 +549,8 @@ def test_algorithms_show_prints_every_setting_with_its_default(seqeval: Seqeval,
     assert (ended.code, ended.err) == (0, "")
     assert "batch_size" in ended.out
     assert "learning_rate" in ended.out
-    assert re.search(r"batch_size +int +256 +transitions", ended.out)
+    size = plugins.find(name).Config().batch_size
+    assert re.search(rf"batch_size +int +{size} +transitions", ended.out)
 
 
 @pytest.mark.parametrize("name", plugins.names())

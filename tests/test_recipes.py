@@ -199,11 +199,11 @@ def test_recipes_can_be_switched_off_and_are_off_in_the_papers_preset(
 def test_notes_name_the_settings_and_the_datasets_without_a_recipe(hopper: Path) -> None:
     notes = resolve(make_study(hopper)).notes
     assert (
-        "hopper_medium-v2, rebrac: recipe of DT6A/ReBRAC (offline): actor_penalty 0.01, critic_penalty 0.01"
+        "rebrac on hopper_medium-v2: recipe of DT6A/ReBRAC (offline): actor_penalty 0.01, critic_penalty 0.01"
         in notes
     )
-    assert "hopper_medium-v2, mine: recipe of DT6A/ReBRAC (offline): critic_penalty 0.01" in notes
-    assert "pendulum-replay, rebrac: no recipe for this dataset, so the defaults are used" in notes
+    assert "mine on hopper_medium-v2: recipe of DT6A/ReBRAC (offline): critic_penalty 0.01" in notes
+    assert "rebrac: no recipe for pendulum-replay, so the defaults are used" in notes
     assert not any("td3_bc" in note for note in notes)
 
 

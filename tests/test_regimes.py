@@ -17,6 +17,7 @@ from training_setup import (
     Training,
     equal_tensors,
     make_job,
+    poisoned,
     small_dataset,
     train,
     without_seconds,
@@ -37,15 +38,6 @@ def shuffled(dataset: Dataset) -> np.ndarray:
     """Seed 3's order of arrival."""
     rng = stream(3, "order")
     return arrival_order("shuffled", rng, dataset.episode, dataset.episode_returns, dataset.segments)
-
-
-def poisoned(clean: Dataset, rows: np.ndarray, value: float) -> Dataset:
-    """The dataset with some transitions overwritten."""
-    fields = {}
-    for field in ("observations", "actions", "rewards", "next_observations"):
-        fields[field] = getattr(clean, field).copy()
-        fields[field][rows] = value
-    return replace(clean, **fields)
 
 
 def test_size_grids_by_hand() -> None:
@@ -100,6 +92,15 @@ def test_retrain_trains_fresh_agents_at_each_size() -> None:
     assert equal_tensors(training.checkpoints.finished[run][-1], full.checkpoints.finished[run][0])
 
 
+def test_each_size_of_retrain_has_first_weights_of_its_own() -> None:
+    job = make_job("td3_bc", [(small_dataset(), [5, 2])], protocol=RETRAIN)
+    weights = job.create_agents(torch.device("cpu")).algorithm.actor.weights[0]
+    assert len(weights) == 8
+    assert all(not torch.equal(weights[i], weights[j]) for i in range(8) for j in range(i))
+    (replica,) = make_job("td3_bc", [(small_dataset(), [5])]).replicas  # stream
+    assert replica.agent_seed == 5
+
+
 @pytest.mark.parametrize("protocol", [RETRAIN, WARM], ids=["retrain", "warm"])
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_rows_and_weights_of_a_seed_do_not_depend_on_the_other_seeds(name: str, protocol: Protocol) -> None:
@@ -146,7 +147,7 @@ def test_each_replica_of_retrain_has_a_normalizer_of_its_own() -> None:
 
 def test_the_paper_preset_leaks_what_it_declares_and_strict_does_not() -> None:
     clean = small_dataset()
-    spoiled = poisoned(clean, shuffled(clean)[60:], 50.0)
+    spoiled = poisoned("td3_bc", clean, shuffled(clean), 60, 50.0)
     for preset, same in (("strict", True), ("paper", False)):
         protocol = replace(PRESETS[preset][0], start=30, grow_by=3)
         first = [

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from conftest import make_dataset
 
@@ -42,6 +43,26 @@ ONE_POINT = Evaluation(points=1, episodes=1)
 def small_dataset(name: str = "tiny", episodes: int = 12, seed: int = 0) -> Dataset:
     """Random transitions of Pendulum, whose episodes have 5 steps when they are evaluated."""
     return replace(make_dataset(episodes, seed=seed, env_id=SHORT_EPISODES), name=name)
+
+
+def poisoned(
+    name: str, clean: Dataset, arrival: np.ndarray, visible: int, value: float, flip: bool = False
+) -> Dataset:
+    """The dataset with everything overwritten that an algorithm may not see when `visible` transitions have
+    arrived; with `flip` also where episodes terminate.
+
+    A next logged action arrives with the transition itself: where an algorithm reads it, it stays.
+    """
+    seen, unseen = arrival[:visible], arrival[visible:]
+    sampling = make_job(name, [(clean, [0])]).create_agents(torch.device("cpu")).algorithm.sampling
+    followed = seen[~(clean.terminated | clean.truncated)[seen]] + 1 if sampling.next_actions else seen
+    fields = {}
+    for field in ("observations", "actions", "rewards", "next_observations"):
+        fields[field] = getattr(clean, field).copy()
+        fields[field][np.setdiff1d(unseen, followed) if field == "actions" else unseen] = value
+    fields["terminated"] = clean.terminated.copy()
+    fields["terminated"][unseen] ^= flip
+    return replace(clean, **fields)
 
 
 def make_job(

@@ -96,11 +96,14 @@ class ResolvedStudy:
         for variant in self.variants:
             if not self.study.protocol.recipes or not recipes.exists(variant.algorithm):
                 continue
-            for name in self.descriptions:
-                title, recipe = f"{name}, {variant.name}", self.recipes.get(name, {}).get(variant.name)
+            of_datasets = {name: self.recipes.get(name, {}).get(variant.name) for name in self.descriptions}
+            if without := [name for name, recipe in of_datasets.items() if recipe is None]:
+                names = ", ".join(without)
+                notes.append(f"{variant.name}: no recipe for {names}, so the defaults are used")
+            for name, recipe in of_datasets.items():
                 if recipe is None:
-                    notes.append(f"{title}: no recipe for this dataset, so the defaults are used")
                     continue
+                title = f"{variant.name} on {name}"
                 settings = asdict(self.variant_on(name, variant).config)
                 changes = [
                     f"{key} {value}"

@@ -14,7 +14,8 @@ from seqeval.algorithm import Algorithm
 from seqeval.config import Online, Study
 from seqeval.evaluation import Evaluator
 from seqeval.plugins import Variant
-from seqeval.slicing import Interaction, Schedule
+from seqeval.seeding import stream
+from seqeval.slicing import Interaction, Schedule, Steps
 from seqeval.training import matmul
 from seqeval.training.agents import Agents
 from seqeval.training.matmul import MatmulBackend
@@ -44,6 +45,14 @@ class Replica:
     def run(self) -> RunKey:
         """The run that it belongs to; in `retrain` a run has a replica for each size."""
         return RunKey(self.dataset, self.variant.name, self.seed)
+
+    @property
+    def agent_seed(self) -> int:
+        """The seed of its first weights, minibatches and noise: in `stream` that of the run, otherwise one
+        for the (first) size too, since errors along a curve must not be correlated by a shared start."""
+        if not isinstance(self.schedule, Steps) or not self.schedule.sizes:
+            return self.seed
+        return int(stream(self.seed, "size", self.schedule.sizes[0]).integers(2**31))
 
 
 class Point(NamedTuple):
@@ -125,7 +134,7 @@ class Job:
             self.algorithm,
             self.variant.config,
             [self.environments[replica.dataset] for replica in self.replicas],
-            [replica.seed for replica in self.replicas],
+            [replica.agent_seed for replica in self.replicas],
             max(map(self.total_updates, self.replicas)),
             device,
         )

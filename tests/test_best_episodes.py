@@ -168,7 +168,7 @@ def test_resolved_online_settings_are_recorded_and_noted() -> None:
     assert recorded["rlpd"]["online"] == {"steps": 100, "updates_per_step": 20, "mix": 0.5}
     assert recorded["iql"]["online"] == {"steps": 100, "updates_per_step": 1, "mix": "uniform"}
     assert "online" not in recorded["bc"]
-    assert [note for note in resolved.notes if note.startswith("rlpd")] == [
+    assert [note for note in resolved.notes if note.startswith("rlpd: online")] == [
         "rlpd: online, 20 updates after each step; minibatches are 50 % online data"
     ]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from recorded_graphs import RecordedGraphs, use_recorded_graphs
-from training_setup import BUILT_IN, EXAMPLES, Training, make_job, small_dataset
+from training_setup import BUILT_IN, EXAMPLES, SMALL, Training, make_job, small_dataset
 
 from seqeval import plugins
 from seqeval.check.subject import SPECS, Subject
@@ -50,7 +50,8 @@ def test_a_run_with_replayed_updates_equals_one_without(
     made, replayed = use_recorded_graphs(monkeypatch), training(name, settings)
     assert replayed.train().outcome() == expected
     algorithm = replayed.checkpoints.trainer.agents.algorithm
-    counts = [26] if name == "bc" else [26, 14]  # the online phase has a buffer and graphs of its own
+    found = plugins.find(name)
+    counts = [26] * found.learns_offline + [14] * found.learns_online  # each phase has graphs of its own
     assert algorithm.updates == sum(counts)
     for graphs, updates in zip(made, counts, strict=True):
         assert graphs.captured == min(algorithm.period, max(0, updates - WARM_UP * algorithm.period))
@@ -127,7 +128,9 @@ def test_updates_repeat_on_other_devices_too_and_use_nothing_on_the_host(
 ) -> None:
     """Tested on tensors without values, which cannot be read and do not use the CPU's kernels."""
     device = torch.device("meta")
-    config = replace(plugins.find(name).Config(), batch_size=8, hidden=(16, 16), **settings)
+    config = replace(
+        plugins.find(name).Config(), batch_size=8, **SMALL.get(name, {"hidden": (16, 16)}), **settings
+    )
     subject = Subject(plugins.find(name), config, "continuous")
     algorithm = subject.make(device=device)
     traces = []

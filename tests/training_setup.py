@@ -30,7 +30,7 @@ LEARN_OFFLINE = [name for name in BUILT_IN if plugins.find(name).learns_offline]
 SMALL: dict[str, dict[str, Any]] = {
     "fql": {"hidden": (16, 16), "flow_steps": 2},
     "qc_fql": {"hidden": (16, 16), "flow_steps": 2, "chunk_length": 3},
-    "rlpd": {"hidden": (16, 16), "critics": 3},
+    "rlpd": {"hidden": (16, 16), "critics": 3, "actor_delay": 4},
     "dt": {"context": 3, "layers": 1, "heads": 2, "embedding": 8, "target_returns": (5.0, 1.0)},
 }
 EXAMPLES = Path(__file__).with_name("example_algorithms.py")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from seqeval.types import Precision, Spec, Vector
 
 Part = Literal["a", "b", "c", "d", "e", "f", "g"]
-PAPER = ("bc", "td3_bc", "iql", "awac", "cql")  # the algorithms of the paper's first figure
+Algorithm = Literal[
+    *("bc", "td3_bc", "iql", "awac", "cql", "rebrac", "sac_n", "edac"),
+    *("bc10", "cal_ql", "dt", "fql", "qc_fql", "rlpd"),
+]
+OF_THE_PAPER: tuple[Algorithm, ...] = ("bc", "td3_bc", "iql", "awac", "cql")  # in its first figure
 Backend = Literal["gymnasium", "envpool"]
 Result = dict[str, Any]
 SPEC, TRANSITIONS = Spec(Vector(11), 3), 100_000
@@ -19,8 +23,8 @@ EPISODES = 10  # per seed and evaluation
 @dataclass(frozen=True)
 class Options:
     parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "f", "g")
-    algorithms: tuple[str, ...] = PAPER
-    """In parts a, d and g: names of files in algos/, such as rlpd."""
+    algorithms: tuple[Algorithm, ...] = get_args(Algorithm)
+    """In parts a, d and g."""
     replicas: tuple[int, ...] = (1, 5, 20, 60)
     """R, in parts a, b and d."""
     precision: Precision = "full"

@@ -18,7 +18,7 @@ from seqeval import plugins
 from seqeval.training import matmul
 
 from .measuring import devices, in_fresh_process, machine, medians, peak_bytes, rate, training
-from .options import PAPER, SPEC, TRANSITIONS, Options, Result
+from .options import OF_THE_PAPER, SPEC, TRANSITIONS, Options, Result
 
 SEEDS = 5  # per process of part g
 FIGURE = 322_000_000  # updates of the paper's first figure, a fifth of them by each of five algorithms
@@ -59,10 +59,10 @@ def figure_hours(results: Sequence[Result]) -> float | None:
     """Hours for the updates of the paper's first figure on a GPU; None unless all five were measured."""
     best: dict[str, float] = {}
     for result in results:
-        if result["device"] == "cuda" and result["algorithm"] in PAPER:
+        if result["device"] == "cuda" and result["algorithm"] in OF_THE_PAPER:
             name, speed = result["algorithm"], result["updates_per_second"]
             best[name] = max(speed, best.get(name, 0.0))
-    if best.keys() != set(PAPER):
+    if best.keys() != set(OF_THE_PAPER):
         return None
     return sum(FIGURE / len(best) / speed for speed in best.values()) / 3600
 

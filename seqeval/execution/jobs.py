@@ -57,10 +57,9 @@ class ResolvedStudy:
         """Notes for the user before the study runs."""
         described, protocol = self.descriptions.values(), self.study.protocol
         notes = [f"{entry['name']}: {note}" for entry in described for note in entry["notes"]]
-        notes += self.data_notes
+        notes += dict.fromkeys(self.data_notes)
         notes += self._recipe_notes()
-        for variant in self.variants:
-            notes += self._online_notes(variant)
+        notes += [note for variant in self.variants for note in self._online_notes(variant)]
         if protocol.order == "segments":
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
             notes += [
@@ -80,13 +79,13 @@ class ResolvedStudy:
         """What a variant does in the online phase, where that is not the usual."""
         if self.study.online.steps and not plugins.find(variant.algorithm).learns_online:
             return [f"{variant.name}: does not learn online; its online rows evaluate the same policy"]
-        online = self._online(variant).get("online", {"updates_per_step": 1, "mix": "uniform"})
-        updates, mix = online["updates_per_step"], online["mix"]
+        online = self._online(variant).get("online", {})
+        updates, mix = online.get("updates_per_step", 1), online.get("mix", "uniform")
         if (updates, mix) == (1, "uniform"):
             return []
+        made = f"{updates} update{'s' * (updates > 1)} after each step; minibatches are "
         source = "sampled uniformly" if mix == "uniform" else f"{100 * mix:g} % online data"
-        after = f"{updates} update{'s' * (updates > 1)} after each step"
-        return [f"{variant.name}: online, {after}; minibatches are {source}"]
+        return [f"{variant.name}: online, {made}{source}"]
 
     def variant_on(self, dataset: str, variant: Variant) -> Variant:
         """A variant with its settings on a dataset."""
@@ -329,8 +328,7 @@ def _recipes(study: Study, dataset: str, variants: Sequence[Variant]) -> dict[st
 
 
 def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
-    """Notes on how an algorithm learns from a dataset under the study's settings. Raises UserError if it
-    cannot."""
+    """Notes on how an algorithm learns from a dataset in a study. Raises UserError if it cannot."""
     algorithm = plugins.find(variant.algorithm)
     space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"

@@ -28,7 +28,7 @@ class Policies:
     target_returns: tuple[float, ...] = ()
 
     def start_episodes(self, count: int, target: int = 0) -> None:
-        assert count == EPISODES or count == 2
+        pass
 
     def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: None) -> np.ndarray:
         assert rewards.shape == observations.shape[:2]

@@ -120,7 +120,7 @@ def test_a_fault_of_an_evaluator_is_shown_wherever_it_runs(
 ) -> None:
     path = tmp_path / "evaluator.py"
     path.write_text(EVALUATOR.format(uses_data=False))
-    more = ("--evaluation.evaluators", f"{path}:Divides", "--overlap", overlap)
+    more = ("--evaluation.metrics", f"{path}:Divides", "--overlap", overlap)
     code, _, err = run(seqeval, tmp_path / "out", "bc:hidden=(8,8),name=bc", *more)
     assert code == 3
     assert "in evaluate\n    return 1 / 0" in err

@@ -7,12 +7,19 @@ accepts; a new algorithm is covered by being there.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_setup import BUILT_IN, Training, equal_tensors, make_job, small_dataset, without_seconds
+from training_setup import (
+    BUILT_IN,
+    Training,
+    equal_tensors,
+    make_job,
+    small_dataset,
+    without_predictions,
+    without_seconds,
+)
 
 from seqeval import plugins
 from seqeval.config import Evaluation, Protocol
@@ -51,13 +58,6 @@ def outcomes(
             if updates is not None and row.updates >= updates and protocol.regime != "retrain":
                 break
     return found
-
-
-def without_predictions(row: Row) -> dict[str, Any]:
-    """A row without what it says about the transitions that arrive next."""
-    values = without_seconds(row)
-    kept = {k: v for k, v in values["evaluations"].items() if not k.startswith("prequential")}
-    return values | {"evaluations": kept}
 
 
 def overwritten(

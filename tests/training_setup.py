@@ -329,3 +329,10 @@ def without_seconds(row: Row) -> dict[str, Any]:
     values = {key: value for key, value in asdict(row).items() if not key.endswith("_seconds")}
     groups = ("metrics", "evaluations")
     return values | {group: {name: repr(value) for name, value in values[group].items()} for group in groups}
+
+
+def without_predictions(row: Row) -> dict[str, Any]:
+    """A row without its wall times and what it says about the transitions that arrive next."""
+    values = without_seconds(row)
+    kept = {k: v for k, v in values["evaluations"].items() if not k.startswith("prequential")}
+    return values | {"evaluations": kept}

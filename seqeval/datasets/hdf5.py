@@ -55,7 +55,6 @@ def opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any]]:
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    _rules.require_fields(path, names)
     known = (*_rules.REQUIRED, *_rules.OPTIONAL)
     found = {key: _followed(path, file, key) for key in known if file.id.links.exists(key.encode())}
     fields = {key: item for key, item in found.items() if isinstance(item, h5py.Dataset)}
@@ -67,7 +66,9 @@ def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any
             raise UserError(f"{path}: field {key!r} is stored in other files; save its numbers in this file")
     raw = {key: np.zeros(0) if field.shape is None else field for key, field in fields.items()}
     _rules.check_memory(str(path), _rules.size_of({k: (v.shape, v.dtype) for k, v in raw.items()}))
-    return raw, dict(_attributes(path, file))
+    attributes = dict(_attributes(path, file))
+    _rules.require_fields(path, {*names, *raw})
+    return raw, attributes
 
 
 def _followed(path: Path, file: h5py.File, key: str) -> Any:

@@ -26,7 +26,7 @@ def merge(
     for kind, changed in (("datasets", ()), ("algorithms", redo)):
         for name in (stored[kind].keys() & study[kind].keys()).difference(changed):
             _require_same(_identity(stored[kind][name]), _identity(study[kind][name]), path, name)
-    recipes = _merged_recipes(stored.get("recipes", {}), study["recipes"], redo, path)
+    recipes = _merged_recipes(stored.get("recipes", {}), study.get("recipes", {}), redo, path)
     return {
         **study,
         "recipes": recipes,

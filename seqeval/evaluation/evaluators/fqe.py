@@ -89,7 +89,7 @@ class FQE(Evaluator):
         assert dataset is not None
         if not min(len(rows(replica)) for replica in range(len(self.seeds))):
             return {}
-        if agents.algorithm.sampling.kind == "sequences":  # its actions depend on more than an observation
+        if agents.algorithm.remembers:  # its actions depend on more than an observation
             return {}
         self._train(agents, visible, rows)
         values: dict[str, list[float | None] | None] = {

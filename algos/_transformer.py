@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seqeval.algorithm import Noise, stream
-from seqeval.training.matmul import aligned
 
-from ._fast_cpu import mlp
+from ._fast_cpu import aligned, mlp
 
 INITIAL_STD = 0.02  # of all weights, as in GPT-2
 NORM_EPSILON = 1e-5  # added to the variance in layer normalisation

@@ -9,6 +9,10 @@ rules ensure that:
 2. Batch statistics stay within a replica: never a bare `.mean()`.
 3. Gradients are clipped within a replica.
 4. All random numbers of an update come with the batch, from streams of each replica's own seed.
+
+On the CPU the built-in algorithms keep to this to the last bit. Kernels round a matrix product differently by
+the address at which a factor starts, so an algorithm of your own does the same if its products are those of
+`seqeval.algos.networks`, or if its sizes are multiples of 16.
 """
 
 from __future__ import annotations

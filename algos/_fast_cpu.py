@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seqeval.training import matmul
+from seqeval.training.matmul import aligned
 
 CHUNK = 512  # pairs of an input and a candidate that are computed together
 NARROW = 32  # a product with a dimension below this leaves the vector units idle
@@ -226,7 +227,8 @@ class LayerProducts:
     """The products of one linear layer of one replica, forward and backward.
 
     Each uses the kernel that is fastest for its shape on this processor, as the matmul backend says. If its
-    operands are bfloat16, the factors of wide products are rounded, and so are the values between them.
+    operands are bfloat16, the factors of wide products are rounded, and so are the values between them. All
+    operands are aligned, so that a replica's products round as they do solo.
     """
 
     def __init__(self) -> None:
@@ -236,10 +238,10 @@ class LayerProducts:
         self.narrow_onednn = backend.kernels != "blas"
 
     def round_operand(self, value: Tensor, weight: Tensor) -> Tensor:
-        """`value` in the type of the products that `weight` (in, out) takes part in."""
+        """`value`, aligned, in the type of the products that `weight` (in, out) takes part in."""
         if not self.bfloat16:
-            return value
-        return value.to(torch.bfloat16 if min(weight.shape) >= NARROW else torch.float32)
+            return aligned(value)
+        return aligned(value.to(torch.bfloat16 if min(weight.shape) >= NARROW else torch.float32))
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
         """x (B, in), weight (in, out) -> (B, out)."""
@@ -256,10 +258,9 @@ class LayerProducts:
         if x.dtype == torch.bfloat16:
             product = x.t().mm(g)
         elif not self._uses_onednn(x, x.shape[1], g.shape[1]):
-            if add:
-                out.addmm_(x.t(), g)
-            else:
-                torch.mm(x.t(), g, out=out)
+            product = aligned(out).addmm_(x.t(), g, beta=int(add))
+            if product is not out:
+                out.copy_(product)
             return
         elif g.shape[1] < NARROW:  # the operator copies its first factor, so that is the smaller one
             product = onednn_linear(g.t(), x.t()).t()
@@ -372,10 +373,9 @@ def _candidates_of_replicas(candidates: Tensor) -> Sequence[Tensor]:
 
 def _empty_gradients(replicas: Sequence[_Replica]) -> tuple[list[Tensor], list[Tensor]]:
     """Uninitialised gradients of all replicas: (replicas, in, out) of each weight, and those of each bias."""
-    _, weights, biases, _ = replicas[0]
-    return [w.new_empty(len(replicas), *w.shape) for w in weights], [
-        b.new_empty(len(replicas), *b.shape) for b in biases
-    ]
+    of_layers = replicas[0][1:3]
+    weights, biases = ([t.new_empty(len(replicas), *t.shape) for t in tensors] for tensors in of_layers)
+    return weights, biases
 
 
 def _chunks(rows: int, per_row: int) -> Iterator[tuple[slice, slice]]:

@@ -12,7 +12,7 @@ from seqeval.algorithm import Batch, per_replica
 
 
 def td_target(
-    batch: Batch, next_value: Tensor, discount: float | Tensor, reward_scale: float = 1.0
+    batch: Batch, next_value: Tensor, discount: float | Tensor, reward_scale: float | Tensor = 1.0
 ) -> Tensor:
     """r + γ (1 - terminated) V(s'): one-step temporal-difference target, for `next_value` (R, B) -> (R, B).
 
@@ -20,7 +20,8 @@ def td_target(
 
     Sutton, *Learning to Predict by the Methods of Temporal Differences* (Machine Learning 3, 1988).
     """
-    rewards = batch.rewards if reward_scale == 1 else reward_scale * batch.rewards
+    unscaled = not isinstance(reward_scale, Tensor) and reward_scale == 1
+    rewards = batch.rewards if unscaled else per_replica(reward_scale, batch.rewards) * batch.rewards
     return rewards + per_replica(discount, next_value) * (1 - batch.terminated) * next_value
 
 

@@ -297,8 +297,8 @@ class TanhGaussianActor(nn.Module):
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Log-density of actions within (-1, 1): (R, B, observation), (R, B, action) -> (R, B)."""
         mean, log_std = self(observations)
-        # The sample that is these actions; those of the data stay 1e-5 away from the bounds.
-        # Not `atanh`, which rounds an element differently at some places of a tensor.
+        # The sample that is these actions; those of the data stay 1e-5 away from the bounds. Not by atanh,
+        # which rounds the last few elements of a tensor differently from the others.
         raw = 0.5 * (actions.log1p() - (-actions).log1p())
         return squashed_sample(mean, log_std, (raw - mean) / log_std.exp())[1]
 

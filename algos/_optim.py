@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from seqeval.algorithm import per_replica
+from seqeval.algorithm import per_replica, replica_values
 
 from . import _fast_cpu
 
@@ -45,7 +45,7 @@ class Adam:
         self.clip = clip
         self.steps = torch.zeros((), device=self.parameters[0].device)
         replicas = len(self.parameters[0])
-        rates, decays = _of_replicas(learning_rate, replicas), _of_replicas(weight_decay, replicas)
+        rates, decays = replica_values(learning_rate, replicas), replica_values(weight_decay, replicas)
         # On a GPU with equal settings, a step is one call for all replicas.
         self._split = self.steps.is_cpu or len(set(zip(rates, decays, strict=True))) > 1
         self._groups = [
@@ -167,10 +167,6 @@ class _Group(NamedTuple):
     rate: float
     rates: Tensor | None  # of each step, if the rate decays
     weight_decay: float
-
-
-def _of_replicas(setting: float | Tensor, replicas: int) -> list[float]:
-    return setting.tolist() if isinstance(setting, Tensor) else [setting] * replicas
 
 
 def _places(values: Iterable[H]) -> dict[H, list[int]]:

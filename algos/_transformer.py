@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from seqeval.algorithm import Noise, stream
 
-from ._fast_cpu import mlp
+from ._fast_cpu import aligned, mlp
 
 INITIAL_STD = 0.02  # of all weights, as in GPT-2
 NORM_EPSILON = 1e-5  # added to the variance in layer normalisation
@@ -77,13 +78,36 @@ class Block(nn.Module):
     def _attend(self, x: Tensor, length: int, dropout: Callable[[str, Tensor], Tensor]) -> Tensor:
         # (R, B, heads, length, width of a head) each
         query, key, value = (
-            part.unflatten(1, (-1, length)).unflatten(-1, (self.heads, -1)).transpose(2, 3)
+            part.unflatten(1, (-1, length)).unflatten(-1, (self.heads, -1)).transpose(2, 3).contiguous()
             for part in self.inputs(x).chunk(3, -1)
         )
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
+        scores = products(query, key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
         shares = dropout("shares", scores.masked_fill(future, -torch.inf).softmax(-1))
-        return (shares @ value).transpose(2, 3).flatten(-2).flatten(1, 2)
+        return products(shares, value).transpose(2, 3).flatten(-2).flatten(1, 2)
+
+
+def products(one: Tensor, other: Tensor) -> Tensor:
+    """The matrix products of (R, ..., n, k) and (R, ..., k, m): (R, ..., n, m)."""
+    return ReplicaProducts.apply(one, other) if one.is_cpu else one @ other
+
+
+class ReplicaProducts(torch.autograd.Function):
+    """`products` on the CPU, one replica after the other, so that they round as they do solo."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, other: Tensor) -> Tensor:
+        ctx.save_for_backward(one, other)
+        return _replica_products(one, other)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = ctx.saved_tensors
+        return _replica_products(grad, other.mT), _replica_products(one.mT, grad)
+
+
+def _replica_products(one: Tensor, other: Tensor) -> Tensor:
+    return torch.stack([aligned(a) @ aligned(b) for a, b in zip(one, other, strict=True)])
 
 
 class GPT(nn.Module):

@@ -27,6 +27,7 @@ __all__ = ["BC10", "Config", "flops"]
 @dataclass(frozen=True)
 class Config(bc.Config):
     limits = {"share": (0, 1)}
+    ranges = {"share": "0.1|0.25|0.4|1"}  # the shares in the paper's comparison
 
     share: float = 0.1  # of the visible complete episodes, those of highest return
 

@@ -37,6 +37,7 @@ from .cql import CQL
 @dataclass(frozen=True)
 class Config(cql.Config):
     limits = {"weight_online": (0, inf)}
+    batchable = (*cql.Config.batchable, "weight_online")
 
     orthogonal_init: bool = True  # orthogonal initial weights, those of the last layers scaled by 0.01
     weight_online: float = 5.0  # of the conservative term in the online phase
@@ -60,7 +61,10 @@ class CalQL(CQL):
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(returns_to_go=True, discount=self.config.discount)
+        discount = self.config.discount
+        if isinstance(discount, Tensor):
+            discount = tuple(discount.tolist())
+        return Sampling(returns_to_go=True, discount=discount)
 
     @property
     def noise(self) -> Mapping[str, Noise]:

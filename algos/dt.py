@@ -51,6 +51,8 @@ class Config(algorithm.Config):
         "dropout": (0, 0.99),
         "reward_scale": (0, inf),
     }
+    batchable = ("learning_rate", "weight_decay")
+    ranges = {"learning_rate": "log(3e-5,1e-3)"}  # around the paper's 1e-4
 
     batch_size: int = 64  # sequences in a minibatch
     normalize_observations: bool = True  # by mean and std of the visible data
@@ -113,6 +115,7 @@ class Model(nn.Module):
 @final
 class DT(Algorithm):
     Config = Config
+    policy_parts = ("model",)
     learns_online = False
     needs_episodes = "complete"
     period = 1

@@ -21,7 +21,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Batch, Spec
+from seqeval.algorithm import Batch, Spec, per_replica
 
 from . import sac_n
 from ._losses import ensemble_loss
@@ -31,6 +31,8 @@ from ._networks import matmul_flops
 @dataclass(frozen=True)
 class Config(sac_n.Config):
     limits = {"critics": (2, inf), "eta": (0, inf)}
+    batchable = (*sac_n.Config.batchable, "eta")
+    ranges = {"critics": "10|20|50", "eta": "0|1|5"}  # around the paper's settings for Gym-MuJoCo
 
     eta: float = 1.0  # η: weight of the critics' diversity
 
@@ -42,7 +44,7 @@ class EDAC(sac_n.SACN):
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         q, gradients = self.critics.with_action_gradients(batch.observations, batch.actions)
         similarity = mean_similarity(gradients)
-        loss = ensemble_loss(q, target) + self.config.eta * similarity
+        loss = ensemble_loss(q, target) + per_replica(self.config.eta, similarity) * similarity
         return loss, {**sac_n.value_metrics(q), "similarity": similarity.detach()}
 
 

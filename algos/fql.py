@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Memory, Noise, Spec, UserError, stream
+from seqeval.algorithm import Algorithm, Batch, Memory, Noise, Spec, UserError, per_replica, stream
 
 from ._networks import MLP, Critics, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
@@ -42,6 +42,8 @@ class Config(algorithm.Config):
         "flow_steps": (1, inf),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate", "alpha")
+    ranges = {"alpha": "3|10|30|100|300|1000"}  # values that the authors chose; few tasks need up to 30000
 
     learning_rate: float = 3e-4  # of flow, policy and critics
     discount: float = 0.99
@@ -88,6 +90,7 @@ class FixedNoise(nn.Module):
 
 class FQL(Algorithm):
     Config = Config
+    policy_parts = ("policy", "fixed_noise")
     period = 1
 
     def __init__(
@@ -127,7 +130,7 @@ class FQL(Algorithm):
 
     def chunks(self, batch: Batch) -> Chunks:
         """What an update learns from: here the transitions of the minibatch."""
-        discount = self.config.discount * (1 - batch.terminated)
+        discount = per_replica(self.config.discount, batch.terminated) * (1 - batch.terminated)
         return Chunks(batch.observations, batch.actions, batch.rewards, batch.next_observations, discount)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
@@ -145,13 +148,9 @@ class FQL(Algorithm):
         distillation = (actions - flow_actions).square().mean((1, 2))
         value = self.critics.forward_frozen(chunks.observations, actions.clamp(-1, 1)).mean(1)
         scale = 1 / value.detach().abs().mean(-1) if c.normalize_q else 1.0
-        policy_loss = c.alpha * distillation - scale * value.mean(-1)
+        policy_loss = per_replica(c.alpha, distillation) * distillation - scale * value.mean(-1)
 
-        with torch.no_grad():
-            next_actions = self.sample(chunks.next_observations, noise["next_policy"])
-            next_value = self.target_critics(chunks.next_observations, next_actions)
-            next_value = next_value.mean(1) if c.target_aggregation == "mean" else next_value.amin(1)
-            target = chunks.rewards + chunks.discount * next_value
+        target = self._target(chunks, noise["next_policy"])
         q = self.critics(chunks.observations, chunks.actions)
         critic_loss = ((q - target.unsqueeze(1)).square().mean(1) * chunks.complete).mean(-1)
 
@@ -167,6 +166,13 @@ class FQL(Algorithm):
             "q": q.detach().mean((1, 2)),
         }
 
+    @torch.no_grad()
+    def _target(self, chunks: Chunks, noise: Tensor) -> Tensor:
+        next_actions = self.sample(chunks.next_observations, noise)
+        next_value = self.target_critics(chunks.next_observations, next_actions)
+        mean = self.config.target_aggregation == "mean"
+        return chunks.rewards + chunks.discount * (next_value.mean(1) if mean else next_value.amin(1))
+
     def flow_actions(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Actions of the flow from N(0, 1) noise (R, B, A'), by Euler's method."""
         actions, steps = noise, self.config.flow_steps
@@ -178,6 +184,10 @@ class FQL(Algorithm):
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Actions of the one-step policy from N(0, 1) noise (R, B, A')."""
         return self.policy(torch.cat([observations, noise], -1)).clamp(-1, 1)
+
+    @property
+    def remembers(self) -> bool:
+        return False  # its memory only chooses the noise
 
     def start_episodes(self, count: int, target: int = 0) -> Memory:
         return {"step": torch.zeros(len(self.seeds), count, dtype=torch.int64, device=self.device)}
@@ -193,6 +203,14 @@ class FQL(Algorithm):
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         return self.sample(observations, noise)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor | None:
+        chunks = self.chunks(batch)
+        target = self._target(chunks, batch.noise["next_policy"])
+        return self.critics(chunks.observations, chunks.actions) - target.unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config, chunk: int = 1) -> float:

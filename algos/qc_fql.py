@@ -17,6 +17,7 @@ episodes arrive in one piece.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, final
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqeval.algorithm import Batch, Dataset, Memory, Order, Sampling, Spec, UserError
+from seqeval.algorithm import Batch, Dataset, Memory, Order, Sampling, Spec, UserError, replica_values
 
 from . import fql
 from .fql import FQL, Chunks
@@ -43,6 +44,17 @@ class Config(fql.Config):
 class QCFQL(FQL):
     Config = Config
     needs_episodes = "parts"
+
+    def __init__(
+        self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seeds, total_updates, device)
+        # γ⁰ to γ^h of each replica, (R, 1, h + 1), by Python's power: torch's rounds differently by shape.
+        powers = [
+            [[discount**steps for steps in range(config.chunk_length + 1)]]
+            for discount in replica_values(config.discount, len(seeds))
+        ]
+        self._discounts = torch.tensor(powers, dtype=torch.get_default_dtype(), device=device)
 
     @classmethod
     def check_data(cls, config: Any, dataset: Dataset, order: Order) -> list[str]:
@@ -68,17 +80,19 @@ class QCFQL(FQL):
 
     def chunks(self, batch: Batch) -> Chunks:
         assert batch.mask is not None
-        steps = torch.arange(self.config.chunk_length, device=self.device)
-        discounts = self.config.discount ** steps.to(batch.rewards.dtype)
         return Chunks(
             batch.observations[:, :, 0],
             batch.actions.flatten(2),
-            (batch.rewards * discounts * batch.mask).sum(-1),
+            (batch.rewards * self._discounts[..., :-1] * batch.mask).sum(-1),
             batch.next_observations[:, :, -1],
-            self.config.discount**self.config.chunk_length * (1 - batch.terminated[:, :, -1]),
+            self._discounts[..., -1] * (1 - batch.terminated[:, :, -1]),
             batch.mask[:, :, -1],
             batch.mask.repeat_interleave(self.spec.action_size, -1),
         )
+
+    @property
+    def remembers(self) -> bool:
+        return True
 
     def start_episodes(self, count: int, target: int = 0) -> Memory:
         shape = (len(self.seeds), count, self.config.chunk_length, self.spec.action_size)
@@ -95,6 +109,12 @@ class QCFQL(FQL):
         self, observations: Tensor, noise: Tensor, rewards: Tensor, memory: Memory
     ) -> Tensor:
         return self._next_of_chunk(observations, noise, memory)
+
+    def q_value(self, observations: Tensor, actions: Tensor) -> None:
+        return None  # its critics value chunks
+
+    def td_error(self, batch: Batch) -> None:
+        return None
 
     def _next_of_chunk(self, observations: Tensor, noise: Tensor, memory: Memory) -> Tensor:
         """The next action of each episode's chunk; of a new chunk where the last one has been executed."""

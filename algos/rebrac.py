@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Sampling, Spec
+from seqeval.algorithm import Algorithm, Batch, Noise, Sampling, Spec, per_replica
 
-from ._losses import ensemble_loss, td_target
+from ._losses import clipped_noise, ensemble_loss, td_target
 from ._networks import MLP, Critics, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
@@ -54,6 +54,13 @@ class Config(algorithm.Config):
         "lowest_decay": (0, 1),
         "hidden": (1, inf),
     }
+    batchable = (
+        *("actor_learning_rate", "critic_learning_rate", "discount", "target_rate"),
+        *("actor_penalty", "critic_penalty", "policy_noise", "noise_clip"),
+        *("reward_scale", "exploration_noise"),
+    )
+    # The grids of the paper for Gym-MuJoCo; on AntMaze its weights are smaller.
+    ranges = {"actor_penalty": "0.001|0.01|0.05|0.1", "critic_penalty": "0|0.001|0.01|0.1|0.5"}
 
     batch_size: int = 1024  # transitions in a minibatch
     actor_learning_rate: float = 1e-3
@@ -77,6 +84,7 @@ class Config(algorithm.Config):
 @final
 class ReBRAC(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     mix = 0.5
 
     def __init__(
@@ -128,7 +136,7 @@ class ReBRAC(Algorithm):
         if self.offline_updates is None:
             self.offline_updates = self.updates
 
-    def penalties(self) -> tuple[Tensor | float, float]:
+    def penalties(self) -> tuple[Tensor | float, Tensor | float]:
         """The weights β₁ and β₂ of the present update."""
         c = self.config
         if self.offline_updates is None:
@@ -136,21 +144,13 @@ class ReBRAC(Algorithm):
         # The number of updates is read from a tensor, so that a CUDA graph does not replay its first value.
         made = self.critic_optimizer.steps - self.offline_updates
         left = 1 - made / max(1, self.total_updates - self.offline_updates)
-        return c.actor_penalty * left.clamp(min=c.lowest_decay), 0.0
+        return per_replica(c.actor_penalty, left) * left.clamp(min=c.lowest_decay), 0.0
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         c = self.config
         actor_penalty, critic_penalty = self.penalties()
         self.updates += 1
-        assert batch.next_actions is not None
-        assert batch.next_actions_mask is not None
-        with torch.no_grad():
-            smoothing = (batch.noise["target_action"] * c.policy_noise).clamp(-c.noise_clip, c.noise_clip)
-            next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
-            distance = (next_actions - batch.next_actions).square().sum(-1) * batch.next_actions_mask
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            next_value = next_value - critic_penalty * distance
-            target = td_target(batch, next_value, c.discount, c.reward_scale)
+        target = self._target(batch, critic_penalty)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = ensemble_loss(q, target)
         self.critic_optimizer.minimize(critic_loss)
@@ -161,20 +161,39 @@ class ReBRAC(Algorithm):
             value = self.critics.forward_frozen(batch.observations, actions).amin(1)
             scale = 1 / value.detach().abs().mean(-1) if c.normalize_q else 1.0
             imitation = (actions - batch.actions).square().sum(-1).mean(-1)
-            actor_loss = actor_penalty * imitation - scale * value.mean(-1)
+            actor_loss = per_replica(actor_penalty, imitation) * imitation - scale * value.mean(-1)
             self.actor_optimizer.minimize(actor_loss)
             polyak_update((self.target_actor, self.target_critics), (self.actor, self.critics), c.target_rate)
             metrics |= {"actor_loss": actor_loss.detach(), "imitation": imitation.detach()}
         return metrics
 
+    @torch.no_grad()
+    def _target(self, batch: Batch, critic_penalty: Tensor | float) -> Tensor:
+        c = self.config
+        assert batch.next_actions is not None
+        assert batch.next_actions_mask is not None
+        smoothing = clipped_noise(batch.noise["target_action"], c.policy_noise, c.noise_clip)
+        next_actions = (self.target_actor(batch.next_observations).tanh() + smoothing).clamp(-1, 1)
+        distance = (next_actions - batch.next_actions).square().sum(-1) * batch.next_actions_mask
+        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        next_value = next_value - per_replica(critic_penalty, distance) * distance
+        return td_target(batch, next_value, c.discount, c.reward_scale)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations).tanh()
 
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
-        return (self.act(observations) + self.config.exploration_noise * noise).clamp(-1, 1)
+        std = per_replica(self.config.exploration_noise, noise)
+        return (self.act(observations) + std * noise).clamp(-1, 1)
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.critics(observations, actions).amin(1) / self.config.reward_scale
+        q = self.critics(observations, actions).amin(1)
+        return q / per_replica(self.config.reward_scale, q)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        target = self._target(batch, self.penalties()[1])
+        error = self.critics(batch.observations, batch.actions) - target.unsqueeze(1)
+        return error / per_replica(self.config.reward_scale, error)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "offline_updates": self.offline_updates}

@@ -43,6 +43,8 @@ class Config(algorithm.Config):
         "actor_delay": (1, inf),
         "hidden": (1, inf),
     }
+    batchable = ("learning_rate", "discount", "target_rate")
+    ranges = {"min_critics": "1|2", "backup_entropy": "True|False"}  # what the paper tunes, in section 4.4
 
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99
@@ -64,6 +66,7 @@ class Config(algorithm.Config):
 @final
 class RLPD(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     learns_offline = False
     updates_per_step = 20
     mix = 0.5
@@ -105,16 +108,7 @@ class RLPD(Algorithm):
         c, noise = self.config, batch.noise
         self.updates += 1
         temperature = self.log_temperature.value.detach().exp()
-        with torch.no_grad():
-            next_actions, log_prob = squashed_sample(
-                *self.actor(batch.next_observations), noise["next_action"]
-            )
-            subset = noise["subset"].topk(c.min_critics, -1).indices
-            next_value = self.target_critics.forward_subset(batch.next_observations, next_actions, subset)
-            next_value = next_value.amin(1)
-            if c.backup_entropy:
-                next_value = next_value - temperature.unsqueeze(-1) * log_prob
-            target = td_target(batch, next_value, c.discount)
+        target = self._target(batch)
         q = self.critics(batch.observations, batch.actions)
         critic_loss = (q - target.unsqueeze(1)).square().mean((1, 2))
         self.critic_optimizer.minimize(critic_loss)
@@ -132,6 +126,17 @@ class RLPD(Algorithm):
             metrics |= {"actor_loss": actor_loss.detach(), "entropy": entropy, "temperature": temperature}
         return metrics
 
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        c, noise = self.config, batch.noise
+        next_actions, log_prob = squashed_sample(*self.actor(batch.next_observations), noise["next_action"])
+        subset = noise["subset"].topk(c.min_critics, -1).indices
+        next_value = self.target_critics.forward_subset(batch.next_observations, next_actions, subset)
+        next_value = next_value.amin(1)
+        if c.backup_entropy:
+            next_value = next_value - self.log_temperature.value.exp().unsqueeze(-1) * log_prob
+        return td_target(batch, next_value, c.discount)
+
     def act(self, observations: Tensor) -> Tensor:
         return self.actor(observations)[0].tanh()
 
@@ -143,6 +148,9 @@ class RLPD(Algorithm):
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def flops(spec: Spec, config: Config) -> float:

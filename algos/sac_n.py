@@ -45,6 +45,8 @@ class Config(algorithm.Config):
         "critics": (1, inf),
         "hidden": (1, inf),
     }
+    batchable = ("actor_learning_rate", "critic_learning_rate", "discount", "target_rate")
+    ranges = {"critics": "10|20|50|100|200|500"}  # what the authors chose is 10 to 500
 
     actor_learning_rate: float = 3e-4  # of actor and temperature
     critic_learning_rate: float = 3e-4
@@ -57,6 +59,7 @@ class Config(algorithm.Config):
 
 class SACN(Algorithm):
     Config = Config
+    policy_parts = ("actor",)
     period = 1
 
     def __init__(
@@ -101,13 +104,7 @@ class SACN(Algorithm):
         value = self.critics.forward_frozen(batch.observations, actions).amin(1)
         actor_loss = (temperature.unsqueeze(-1) * log_prob - value).mean(-1)
 
-        with torch.no_grad():
-            next_policy = self.actor(batch.next_observations)
-            next_actions, next_log_prob = squashed_sample(*next_policy, batch.noise["next_action"])
-            next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
-            next_value = next_value - temperature.unsqueeze(-1) * next_log_prob
-            target = td_target(batch, next_value, c.discount)
-        critic_loss, metrics = self.critic_loss(batch, target)
+        critic_loss, metrics = self.critic_loss(batch, self._target(batch))
 
         self.temperature_optimizer.minimize(temperature_loss)
         self.actor_optimizer.minimize(actor_loss)
@@ -119,6 +116,15 @@ class SACN(Algorithm):
             "entropy": -log_prob.detach().mean(-1),
             "temperature": temperature,
         }
+
+    @torch.no_grad()
+    def _target(self, batch: Batch) -> Tensor:
+        next_policy = self.actor(batch.next_observations)
+        next_actions, next_log_prob = squashed_sample(*next_policy, batch.noise["next_action"])
+        next_value = self.target_critics(batch.next_observations, next_actions).amin(1)
+        temperature = self.log_temperature.value.exp()
+        next_value = next_value - temperature.unsqueeze(-1) * next_log_prob
+        return td_target(batch, next_value, self.config.discount)
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the critics (R,) to the target (R, B), and its metrics."""
@@ -136,6 +142,9 @@ class SACN(Algorithm):
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.critics(observations, actions).amin(1)
+
+    def td_error(self, batch: Batch) -> Tensor:
+        return self.critics(batch.observations, batch.actions) - self._target(batch).unsqueeze(1)
 
 
 def value_metrics(q: Tensor) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ from speed.processes import end_to_end, start_up
 from speed.updates import FIGURE, cores, figure_hours, growth, updates
 
 from seqeval.cli import plain_console
-from seqeval.execution import jobs
+from seqeval.execution import provenance
 
 # Each part: title, function that measures it, and columns of its table.
 Column = tuple[str, Callable[[Result], str]]
@@ -165,7 +165,7 @@ def measure(part: str, options: Options, console: Console) -> Result:
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     console = plain_console(stderr=False)
-    about: Result = {"processor": jobs.processor(), "torch": torch.__version__, "threads": 1}
+    about: Result = {"processor": provenance.processor(), "torch": torch.__version__, "threads": 1}
     if torch.cuda.is_available():
         about["gpu"] = torch.cuda.get_device_name()
     console.print(*(f"{key} {value}" for key, value in about.items()), sep=", ", highlight=False)

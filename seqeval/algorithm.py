@@ -9,6 +9,10 @@ rules ensure that:
 2. Batch statistics stay within a replica: never a bare `.mean()`.
 3. Gradients are clipped within a replica.
 4. All random numbers of an update come with the batch, from streams of each replica's own seed.
+
+On the CPU the built-in algorithms keep to this to the last bit. Kernels round a matrix product differently by
+the address at which a factor starts, so an algorithm of your own does the same if its products are those of
+`seqeval.algos.networks`, or if its sizes are multiples of 16.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ __all__ = [
     "UserError",
     "Vector",
     "per_replica",
+    "replica_values",
     "stream",
 ]
 
@@ -99,6 +104,11 @@ def per_replica(setting: float | Tensor, tensor: Tensor) -> float | Tensor:
     return setting.to(tensor.dtype).view(-1, *(1 for _ in tensor.shape[1:]))
 
 
+def replica_values(setting: float | Tensor, replicas: int) -> list[float]:
+    """The number that a batchable setting has in each replica, for computations while agents are built."""
+    return setting.tolist() if isinstance(setting, Tensor) else [setting] * replicas
+
+
 def structure(config: Config) -> tuple[tuple[str, Any], ...]:
     """The settings that must be equal for replicas to be trained together."""
     return tuple(
@@ -146,7 +156,7 @@ class Sampling:
 
     kind: Literal["transitions", "n_step", "sequences"] = "transitions"
     length: int = 1  # n, or L
-    discount: float = 1.0  # of n-step rewards and of returns to go
+    discount: float | tuple[float, ...] = 1.0  # of n-step rewards and returns to go; or one for each replica
     next_actions: bool = False
     returns_to_go: bool = False
     rows: bool = False
@@ -302,6 +312,12 @@ class Algorithm(_Contract, ABC):
         """What the policy remembers at the start of `count` episodes of each replica: by name, tensors
         (R, count, ...); by default nothing. `target` is a place in `target_returns`."""
         return {}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an action depends on earlier steps of its episode: evaluators then ask for none in a single
+        state, except at the start of an episode. By default: whether there is something to remember."""
+        return bool(self.start_episodes(1))
 
     def act_in_episodes(self, observations: Tensor, rewards: Tensor, memory: Memory) -> Tensor:
         """As `act`, for a policy that remembers: writes to the tensors of `memory`.

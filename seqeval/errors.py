@@ -53,3 +53,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """The first line of an exception's message; its type if there is no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def type_and_message(error: BaseException) -> str:
+    """The type and the whole message of an exception, in one line: for errors in a plug-in's code."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return ": ".join(filter(None, [type(error).__name__, " ".join(text.split())]))

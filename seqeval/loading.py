@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from seqeval.errors import UserError, nearest
+from seqeval.errors import UserError, nearest, type_and_message
 
 _executed: dict[str, tuple[ModuleType, str]] = {}  # by file: its module, and the sha256 of what was executed
 _loading: set[str] = set()  # files that are being executed
@@ -176,7 +176,7 @@ def load_file(file: str) -> ModuleType:
         if isinstance(error, SyntaxError) and error.filename == file:
             lines = [error.lineno]
         location = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"{location}: {one_line(error)}") from error
+        raise UserError(f"{location}: {type_and_message(error)}") from error
     finally:
         _loading.remove(file)
     _executed[file] = module, hashlib.sha256(source).hexdigest()
@@ -203,12 +203,6 @@ def _source(file: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}; check the path in path/to/file.py:Name") from error
-
-
-def one_line(error: BaseException) -> str:
-    """The type and the message of an exception, in one line."""
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return ": ".join(filter(None, [type(error).__name__, " ".join(text.split())]))
 
 
 @cache
@@ -243,7 +237,7 @@ def _load_registered(kind: Kind, name: str, values: list[str]) -> Any:
     try:
         return importlib.metadata.EntryPoint(name, values[0], kind.group).load()
     except Exception as error:
-        raise UserError(f"{kind.noun} {name!r} ({values[0]}): {one_line(error)}") from error
+        raise UserError(f"{kind.noun} {name!r} ({values[0]}): {type_and_message(error)}") from error
 
 
 def _load_from_file(kind: Kind, file: str, name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from seqeval import loading, sweeps
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
-from seqeval.errors import UserError, nearest
+from seqeval.errors import UserError, nearest, type_and_message
 from seqeval.recipes import Recipe
 from seqeval.replicated import replicate
 from seqeval.validation import convert
@@ -100,7 +100,7 @@ def config_fault(found: type[Algorithm]) -> str | None:
     try:
         hints, values = get_type_hints(config), config()
     except Exception as error:
-        return f"its Config must construct without arguments, but raises {loading.one_line(error)}"
+        return f"its Config must construct without arguments, but raises {type_and_message(error)}"
     for field in fields(config):
         try:
             convert(getattr(values, field.name), hints[field.name])

@@ -126,7 +126,7 @@ def test_a_start_without_a_complete_episode_is_refused_before_training() -> None
 
 def test_data_without_the_end_of_an_episode_is_refused() -> None:
     data = episodes([9], ["open"])
-    with pytest.raises(UserError, match="no end of one is in the data"):
+    with pytest.raises(UserError, match="the file has no next_observations, or"):
         BestEpisodes(0.1, Stream(9, 5, 1, 1, None), np.arange(9, dtype=np.int32), data)
 
 

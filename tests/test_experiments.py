@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from seqeval import plots
-from seqeval.execution.jobs import processor
+from seqeval.execution.provenance import processor
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SMALL = [

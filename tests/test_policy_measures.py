@@ -8,14 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from training_setup import BUILT_IN, SMALL, STREAM, Training, make_job, small_dataset
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, Spec, Vector
 from seqeval.check.subject import CPU, SPECS, Subject
+from seqeval.config import Evaluation
 
 STOCHASTIC = ("awac", "cql", "edac", "iql", "rlpd", "sac_n")
 WITH_TD = ("awac", "cql", "iql", "td3_bc")
-WITH_Q = (*WITH_TD, "edac", "rebrac", "rlpd", "sac_n", "sb3:SAC", "sb3:TD3", "sb3:DDPG")
+ENSEMBLES_WITH_TD = ("edac", "fql", "rebrac", "rlpd", "sac_n")
+WITH_Q = (*WITH_TD, "edac", "fql", "rebrac", "rlpd", "sac_n", "sb3:SAC", "sb3:TD3", "sb3:DDPG")
 
 
 def subject(name: str, space: str = "continuous") -> Subject:
@@ -85,6 +88,52 @@ def test_td_errors_are_those_of_the_critic_loss(name: str) -> None:
         return
     loss = algorithm.update(batch)["critic_loss"]
     torch.testing.assert_close(errors.square().mean(-1).sum(-1), loss)
+
+
+@pytest.mark.parametrize("name", ENSEMBLES_WITH_TD)
+def test_td_errors_of_ensembles_are_those_of_the_critic_loss(name: str) -> None:
+    found, algorithm = trained(name)
+    batch = found.batch(algorithm, 3)
+    with torch.no_grad():
+        errors = algorithm.td_error(batch)
+    assert errors is not None
+    mean = errors.square().mean(-1)
+    update = algorithm.update(batch)
+    if name == "edac":  # its loss also has the critics' diversity, with the weight 1
+        update["critic_loss"] = update["critic_loss"] - update["similarity"]
+    averaged = name in ("fql", "rlpd")
+    torch.testing.assert_close(mean.mean(-1) if averaged else mean.sum(-1), update["critic_loss"])
+
+
+def test_only_policies_whose_actions_depend_on_earlier_steps_remember() -> None:
+    remembering = [name for name in BUILT_IN if small(name).remembers]
+    assert remembering == ["dt", "qc_fql"]
+
+
+def small(name: str) -> Algorithm:
+    settings = SMALL.get(name, {"hidden": (8, 8)})
+    return Subject(plugins.find(name), replace(plugins.find(name).Config(), **settings), "continuous").make()
+
+
+@pytest.mark.parametrize("name", ["dt", "qc_fql"])
+def test_no_metric_asks_a_policy_that_remembers_for_actions_in_single_states(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(*_: object) -> None:
+        raise AssertionError("act is called in single states")
+
+    monkeypatch.setattr(plugins.find(name), "act", act)
+    # initial-value may ask for them, since it does at the start of episodes alone.
+    metrics = ("prequential", "fqe:updates=2", "held-out", "soft-opc")
+    job = make_job(
+        name,
+        [(small_dataset(), [0])],
+        protocol=replace(STREAM, hold_out=0.2),
+        evaluation=Evaluation(points=3, metrics=metrics),
+    )
+    rows, _ = Training(job, [small_dataset()]).train().outcome(job.runs[0])
+    found = {key for row in rows for key, value in row["evaluations"].items() if value != "None"}
+    assert found == {"prequential_transitions"}
 
 
 @pytest.mark.parametrize("name", WITH_Q)

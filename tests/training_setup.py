@@ -178,7 +178,7 @@ class Training:
         return JobEvaluation(job, env_ids, torch.get_default_dtype())
 
     def remaining_jobs(self) -> list[Job]:
-        """As `execution.jobs.remaining`: runs resume together after equal numbers of updates in one phase."""
+        """As `execution.remaining`: runs resume together after equal numbers of updates in one phase."""
         found: dict[tuple[int, int | None], list[Replica]] = {}
         for replica in self.job.replicas:
             if replica.run not in self.checkpoints.finished:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqeval.algorithm import ActionSpace, Algorithm, Config
 from seqeval.check.batches import Batches, to_tensor
-from seqeval.loading import one_line
+from seqeval.errors import type_and_message
 from seqeval.replicated import Replicated
 from seqeval.seeding import stream
 from seqeval.types import Batch, Spec, Vector
@@ -167,7 +167,7 @@ class Subject:
     def describe(self, error: Exception) -> str:
         """An exception, with the line of the algorithm's file that it came from."""
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == self.file]
-        return one_line(error) + self.location(lines[-1] if lines else None)
+        return type_and_message(error) + self.location(lines[-1] if lines else None)
 
 
 def stored(state: dict[str, Any]) -> dict[str, Any]:

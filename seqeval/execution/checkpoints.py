@@ -4,7 +4,7 @@ While a job trains, it replaces the checkpoint of each of its runs every `save_e
 every row to its run's file before training continues. A checkpoint holds the complete state of the run's
 replicas and the size of the row file at that moment. When a job is killed and the study is run again:
 
-1. `jobs.remaining` finds the runs that have not finished and, from their checkpoints, how many updates they
+1. `remaining` finds the runs that have not finished and, from their checkpoints, how many updates they
    have made; runs with equal numbers in the same phase resume in one job. A run without a usable checkpoint
    starts again.
 2. `RunFiles.load` cuts each row file back to the size in the checkpoint and returns the states.

@@ -19,9 +19,10 @@ from seqeval.config import Execution, Study
 from seqeval.errors import PluginError, UserError, printable
 from seqeval.execution import launchers, logs
 from seqeval.execution.driver_state import DriverState
-from seqeval.execution.jobs import ResolvedStudy, files, resolve
+from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.launchers import Launcher
 from seqeval.execution.progress import Display, JobMonitor, default_console
+from seqeval.execution.remaining import files
 from seqeval.execution.slurm_queue import refuse_while_queued
 from seqeval.execution.storage import StudyDirectory, frame
 from seqeval.execution.worker import Failure, JobPayload

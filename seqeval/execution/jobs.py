@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +15,9 @@ from seqeval import datasets, environments, evaluation, plugins, recipes
 from seqeval.algorithm import structure
 from seqeval.config import Protocol, Study
 from seqeval.errors import UserError
-from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.execution.provenance import git_commit, processor
+from seqeval.execution.remaining import remaining
+from seqeval.execution.storage import StudyDirectory
 from seqeval.loading import code_sha256
 from seqeval.plugins import Variant
 from seqeval.recipes import Recipe
@@ -25,7 +25,7 @@ from seqeval.replay.episodes import BestEpisodes
 from seqeval.slicing import arriving_size
 from seqeval.training.agents import spec_of
 from seqeval.training.arrival import arrival
-from seqeval.training.job import Job, Replica, RunKey
+from seqeval.training.job import Job, Replica
 from seqeval.training.matmul import MatmulBackend, default_backend
 from seqeval.training.trainer import reward_scale
 from seqeval.types import Dataset, Environment
@@ -222,7 +222,7 @@ class ResolvedStudy:
                     "device": self.device,
                     "versions": {"python": platform.python_version()}
                     | {name: version(name) for name in RECORDED if any(distributions(name=name))},
-                    "git_commit": _git_commit(),
+                    "git_commit": git_commit(),
                     "platform": platform.platform(),
                     "processor": processor(),
                 }
@@ -246,27 +246,6 @@ class ResolvedStudy:
         size, variant = self.descriptions[dataset]["transitions"], self.variant_on(dataset, variant)
         job = self._job(dataset, size, [variant])
         return job.total_updates(job.replicas[0])
-
-
-def remaining(job: Job, directory: StudyDirectory) -> list[Job]:
-    """The runs of a job that have not finished, as jobs that resume after equal numbers of updates, in the
-    same phase."""
-    found: dict[tuple[int, int | None], list[Replica]] = {}
-    done: dict[RunKey, int] = {}
-    for key, run in files(job, directory).items():
-        if not run.finished:
-            checkpoint = run.load_checkpoint()
-            done[key] = 0 if checkpoint is None else checkpoint["updates"]
-    for replica in job.replicas:
-        if replica.run in done:
-            updates, offline = done[replica.run], replica.schedule.updates
-            found.setdefault((updates, offline if updates >= offline else None), []).append(replica)
-    return [replace(job, replicas=tuple(replicas), done=updates) for (updates, _), replicas in found.items()]
-
-
-def files(job: Job, directory: StudyDirectory) -> dict[RunKey, Run]:
-    """The files of a job's runs."""
-    return {key: directory.run(*key) for key in job.runs}
 
 
 def _group_key(job: Job) -> tuple[Any, ...]:
@@ -402,25 +381,3 @@ def _describe(given: str, dataset: Dataset, protocol: Protocol) -> dict[str, Any
         "digest": dataset.digest,
         "notes": list(dataset.notes),
     }
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, with `+` if files differ; None outside a
-    checkout."""
-    git = ["git", "-C", str(Path(__file__).parents[2])]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if changes.stdout else "")
-
-
-def processor() -> str:
-    """The processor's name, if the platform provides it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from seqeval.durations import format_duration
 from seqeval.errors import printable
-from seqeval.execution.jobs import files
+from seqeval.execution.remaining import files
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import Failure
 from seqeval.time_left import TimeLeft

@@ -22,7 +22,7 @@ from seqeval.evaluation.runners import EvaluationRunner, InProcessRunner, Switch
 from seqeval.evaluation.runners.in_subprocess import SubprocessRunner
 from seqeval.execution.checkpoints import RunFiles
 from seqeval.execution.driver_state import DriverState
-from seqeval.execution.jobs import files, remaining
+from seqeval.execution.remaining import files, remaining
 from seqeval.execution.storage import StudyDirectory
 from seqeval.faults import plugin_error
 from seqeval.training import matmul

@@ -87,7 +87,11 @@ class BestEpisodes:
                     else "raise protocol.start or protocol.window"
                 )
                 if not len(self._last):
-                    advice = "no end of one is in the data, and data_rules qlearning drops those at a timeout"
+                    advice = (
+                        "the data has no end of an episode, since transitions at a timeout are dropped where "
+                        "their next observation is unknown: where the file has no next_observations, or with "
+                        "data_rules qlearning; add next_observations to the file and use data_rules strict"
+                    )
                 raise UserError(
                     f"{dataset.name}: no complete episode is visible at {n} transitions; {advice}"
                 )

@@ -60,6 +60,8 @@ class Sampler(ABC):
             self._arrival = torch.from_numpy(arrival).to(buffer.device)
             if sampling.returns_to_go:
                 self._prepare_returns(arrival, datasets, rewards)
+        powers = [[[discount**step for step in range(sampling.length)]] for discount in self._discounts()]
+        self._powers = torch.tensor(powers, dtype=buffer.rewards.dtype, device=buffer.device)
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=self.buffer.rewards.dtype, device=self.buffer.device).unsqueeze(1)
@@ -132,20 +134,38 @@ class Sampler(ABC):
         """For each replica and row: the discounted return to go, and the position from which it is known:
         that of the last to arrive from this row to the end of its episode."""
         known = np.full(arrival.shape, NEVER, np.int32)
-        sums, ones = np.zeros(arrival.shape[1]), np.zeros(arrival.shape[1])  # discounted: of rewards, of 1
         for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
-            logged = dataset.rewards.tolist()
             for first, last in ended_episodes(dataset):
                 span = slice(offset + first, offset + last)
                 known[:, span] = np.maximum.accumulate(arrival[:, span][:, ::-1], 1)[:, ::-1]
-                total = count = 0.0
-                for row in reversed(range(first, last)):
-                    total = logged[row] + self.sampling.discount * total
-                    count = 1 + self.sampling.discount * count
-                    sums[offset + row], ones[offset + row] = total, count
-        returns = np.stack([scale.factor * sums + scale.offset * ones for scale in rewards])
+        discounts = np.broadcast_to(self._discounts(), len(rewards)).tolist()
+        sums = {discount: self._discounted_sums(discount, datasets) for discount in set(discounts)}
+        returns = np.stack(
+            [
+                scale.factor * sums[discount][0] + scale.offset * sums[discount][1]
+                for scale, discount in zip(rewards, discounts, strict=True)
+            ]
+        )
         self._known_from = torch.from_numpy(known).to(self.buffer.device)
         self._returns = torch.from_numpy(returns).to(self.buffer.device, self.buffer.rewards.dtype)
+
+    def _discounted_sums(self, discount: float, datasets: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray]:
+        """For each row of the buffer the discounted sums, to the end of its episode, of logged rewards, and
+        of 1."""
+        sums, ones = np.zeros(len(self.buffer.rewards)), np.zeros(len(self.buffer.rewards))
+        for offset, dataset in zip(self.buffer.offsets, datasets, strict=True):
+            logged = dataset.rewards.tolist()
+            for first, last in ended_episodes(dataset):
+                total = count = 0.0
+                for row in reversed(range(first, last)):
+                    total, count = logged[row] + discount * total, 1 + discount * count
+                    sums[offset + row], ones[offset + row] = total, count
+        return sums, ones
+
+    def _discounts(self) -> tuple[float, ...]:
+        """One for all replicas, or one for each."""
+        discount = self.sampling.discount
+        return discount if isinstance(discount, tuple) else (discount,)
 
     def _observations(self, values: Tensor, rows: Tensor) -> Tensor:
         gathered = _gather(values, rows)
@@ -178,10 +198,7 @@ class NStepSampler(Sampler):
         rows, mask = self._consecutive(indices)
         steps = mask.sum(-1)
         last = rows.gather(-1, (steps - 1).unsqueeze(-1)).squeeze(-1)
-        discounts = self.sampling.discount ** torch.arange(
-            self.sampling.length, dtype=self.buffer.rewards.dtype, device=self.buffer.device
-        )
-        rewards = (self._rewards(rows) * discounts * mask).sum(-1)
+        rewards = (self._rewards(rows) * self._powers * mask).sum(-1)
         return self._batch(indices, indices.rows, last, rewards=rewards, steps=steps)
 
 

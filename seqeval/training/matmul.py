@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from seqeval.errors import UserError
 from seqeval.types import Precision
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ALIGNMENT = 64  # bytes: torch's allocator starts CPU tensors at multiples of it
 
 Kernels = Literal["onednn", "narrow-onednn", "blas"]
 
@@ -53,6 +55,15 @@ def default_backend(device: str, precision: Precision = "full") -> MatmulBackend
     if HAS_ONEDNN and vendor == "AuthenticAMD":
         kernels = "onednn" if family >= 26 else "narrow-onednn"
     return MatmulBackend(kernels, "bfloat16" if precision == "fast" and has_bfloat16() else "float32")
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """A CPU tensor, or a copy of it where it does not start at an address that torch allocates.
+
+    Kernels round a product differently if a factor starts elsewhere, as a replica's part of a tensor does
+    whose size is not a multiple of 16.
+    """
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def has_bfloat16() -> bool:

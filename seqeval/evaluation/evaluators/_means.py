@@ -37,12 +37,17 @@ def fit(
     buffer = visible.buffer
     assert buffer is not None
 
+    # Its actions depend on more than an observation.
+    remembers = agents.algorithm.remembers
+
     def nll(places: Tensor) -> Tensor | None:
+        if remembers:
+            return None
         log_prob = agents.log_prob(*_pairs(buffer.observations, buffer.actions, places))
         return None if log_prob is None else -log_prob
 
     def squared_error(places: Tensor) -> Tensor | None:
-        if agents.algorithm.sampling.kind == "sequences":  # its actions depend on more than an observation
+        if remembers:
             return None
         observations, actions = _pairs(buffer.observations, buffer.actions, places)
         found = agents.policy_actions(observations)

@@ -89,7 +89,7 @@ class FQE(Evaluator):
         assert dataset is not None
         if not min(len(rows(replica)) for replica in range(len(self.seeds))):
             return {}
-        if agents.algorithm.sampling.kind == "sequences":  # its actions depend on more than an observation
+        if agents.algorithm.remembers:  # its actions depend on more than an observation
             return {}
         self._train(agents, visible, rows)
         values: dict[str, list[float | None] | None] = {
@@ -213,7 +213,8 @@ class Critic:
     def __call__(self, observations: Tensor, actions: Tensor, targets: bool = False) -> Tensor:
         """(r, B, observation), (r, B, action) or (r, B) -> (r, B)."""
         parameters = self.targets if targets else self.parameters
-        x = observations if self.discrete else torch.cat([observations, actions], -1)
+        # Either is new memory: products may round differently where a replica's part of a tensor starts.
+        x = observations.clone() if self.discrete else torch.cat([observations, actions], -1)
         for layer in range(0, len(parameters), 2):
             x = torch.baddbmm(parameters[layer + 1], x, parameters[layer])
             x = x.relu() if layer + 2 < len(parameters) else x

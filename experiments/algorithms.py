@@ -69,7 +69,7 @@ def main(
     for name in chosen:
         options = FigureOptions(algorithms=tuple(dict.fromkeys((name, "bc"))), width="column")
         path = out / "figures" / f"{name}.png"
-        seqeval.plots.draw(rows, options=options).savefig(path, dpi=130)
+        seqeval.plots.draw(rows, options=options).savefig(path, dpi=105)
         print(path)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqeval import plots
+from seqeval import plots, plugins
 from seqeval.execution.provenance import processor
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -378,3 +378,31 @@ def test_chaos_fails_if_it_proves_less_than_it_was_asked_for(
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     found = importlib.import_module("chaos").too_few(Counter(phases), 4, online)
     assert found is None if reason is None else reason in found
+
+
+def test_there_is_a_figure_of_each_built_in_algorithm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    settings = importlib.import_module("algorithms").SETTINGS
+    assert set(settings) == {name for name in plugins.names() if not name.startswith("sb3:")}
+    plugins.parse_all([f"{name}:{text},name={name}" for name, text in settings.items()])
+    small = ("--seeds", "0", "--protocol.start", "19800", "--online.steps", "2", "--jobs", "1")
+    points = ("--evaluation.points", "1", "--evaluation.episodes", "1")
+    done = script("algorithms.py", "td3_bc", *small, *points, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["bc.png", "td3_bc.png"]
+
+
+def test_algorithms_without_a_figure_are_refused(tmp_path: Path) -> None:
+    done = script("algorithms.py", "td3", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("algorithms: td3: no algorithm of this name; choose from bc, ")
+
+
+def test_the_settings_of_the_study_on_shared_data_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    module = importlib.import_module("shared_data")
+    for environment, datasets, algorithms in module.STUDIES:
+        study = module.study(Path("data"), environment, datasets, algorithms)
+        assert [v.name for v in plugins.parse_all(study.algorithms)] == list(algorithms)

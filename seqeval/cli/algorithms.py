@@ -94,7 +94,7 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
     """Test an algorithm against the contract of seqeval.algorithm. Takes some seconds and needs no data.
 
     Prints a line for each rule, and for a broken one what was expected and found. Exits with 0 if the
-    algorithm keeps all rules, with 1 if it breaks one.
+    algorithm keeps all rules, with 4 if it breaks one.
 
     Args:
         algorithm: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.

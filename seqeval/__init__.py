@@ -14,23 +14,29 @@ if TYPE_CHECKING:
     from seqeval.execution.driver import rows, run
     from seqeval.execution.storage import load
     from seqeval.policy import load_policies, load_policy
+    from seqeval.policy_episodes import evaluate
+    from seqeval.sweeps import LogUniform, Sweep, Uniform
 
     __version__: str
 
 __all__ = [
     "Evaluation",
     "Execution",
+    "LogUniform",
     "Online",
     "PluginError",
     "Protocol",
     "Ray",
     "Slurm",
     "Study",
+    "Sweep",
+    "Uniform",
     "UserError",
     "__version__",
     "algorithm",
     "algos",
     "analysis",
+    "evaluate",
     "evaluation",
     "load",
     "load_dataset",
@@ -44,6 +50,8 @@ __all__ = [
 _MODULES = {  # of each name that is not itself a module
     **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     **dict.fromkeys(("PluginError", "UserError"), "errors"),
+    **dict.fromkeys(("LogUniform", "Sweep", "Uniform"), "sweeps"),
+    "evaluate": "policy_episodes",
     "load": "execution.storage",
     "load_dataset": "datasets",
     "load_policies": "policy",

@@ -21,6 +21,7 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"training"},
     {"check", "execution"},
     {"policy"},
+    {"policy_episodes"},
     {"video"},
     {"cli"},
 ]

@@ -39,6 +39,20 @@ def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
     return {variant: sorted(found) for variant, found in seeds.items()}
 
 
+def invocation_seeds(study: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """The seeds and the sweep seeds of all commands of a study.json together, in ascending order.
+
+    There are no sweep seeds where sweeps have the seeds of the other variants.
+    """
+    seeds = {seed for invocation in study["invocations"] for seed in invocation["seeds"]}
+    of_sweeps = {
+        seed
+        for invocation in study["invocations"]
+        for seed in invocation.get("sweep_seeds") or invocation["seeds"]
+    }
+    return sorted(seeds), sorted(of_sweeps) if of_sweeps != seeds else []
+
+
 def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """(dataset, variant, study, seed, reason) of each incomplete seed.
 

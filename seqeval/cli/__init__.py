@@ -23,6 +23,7 @@ from . import (
     algorithms,
     config_file,
     datasets,
+    evaluating,
     reporting,
     results,
     running,
@@ -35,6 +36,7 @@ from ._terminal import plain_console as plain_console  # for experiments
 app = tyro.extras.SubcommandApp()
 app.command(running.run)
 app.command(status.status)
+app.command(evaluating.evaluate)
 app.command(results.plot)
 app.command(results.compare)
 app.command(name="published")(results.plot_published)

@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_in_one_line(study: Path, tmp_path: Path, s
 def test_returns_of_two_environments_are_not_mixed(tmp_path: Path) -> None:
     metrics = replace(STUDY.evaluation, metrics=("episodes",))
     run(replace(STUDY, algorithms=STUDY.algorithms[:1], evaluation=metrics), tmp_path / "a")
-    with pytest.raises(UserError, match="have returns from Pendulum-v1; returns from Pendulum-v1.g=9.0"):
+    with pytest.raises(UserError, match="have returns from Pendulum-v1; returns from"):
         seqeval.evaluate(tmp_path / "a", env="Pendulum-v1?g=9.0")
     assert seqeval.evaluate(tmp_path / "a") == 0
 

@@ -34,7 +34,10 @@ def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
     seeds: dict[str, set[int]] = {variant: set() for variant in study["algorithms"]}
     for invocation in study["invocations"]:
         of_sweeps = invocation.get("sweep_seeds") or invocation["seeds"]
+        trained = {variant for of_dataset in invocation["updates"].values() for variant in of_dataset}
         for variant, settings in study["algorithms"].items():
+            if variant not in trained:
+                continue
             seeds[variant].update(of_sweeps if "sweep" in settings else invocation["seeds"])
     return {variant: sorted(found) for variant, found in seeds.items()}
 

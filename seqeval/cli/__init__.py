@@ -23,6 +23,7 @@ from . import (
     algorithms,
     config_file,
     datasets,
+    enough,
     evaluating,
     reporting,
     results,
@@ -37,6 +38,7 @@ app = tyro.extras.SubcommandApp()
 app.command(running.run)
 app.command(status.status)
 app.command(evaluating.evaluate)
+app.command(enough.enough)
 app.command(results.plot)
 app.command(results.compare)
 app.command(name="published")(results.plot_published)

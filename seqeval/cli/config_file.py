@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from seqeval.config import Execution, Study
+from seqeval.config import Evaluation, Execution, Online, Protocol, Study
 from seqeval.errors import UserError, nearest
 
 
@@ -101,3 +101,23 @@ def _of_study(path: Path, study: Any) -> dict[str, Any]:
         "sweep_seeds": sweep_seeds,
         **{key: last[key] for key in ("env", "trust_pickle") if key in last},
     }
+
+
+def study_again(
+    directory: Path, datasets: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+) -> Study:
+    """The study in a directory with these of its datasets and variants, and other seeds.
+
+    A variant of a sweep comes with the whole sweep. Raises UserError if an algorithm has changed.
+    """
+    from seqeval.execution.storage import StudyDirectory
+
+    study = StudyDirectory(directory).study()
+    chosen = {
+        "datasets": {name: study["datasets"][name] for name in datasets},
+        "algorithms": {name: study["algorithms"][name] for name in variants},
+    }
+    values = _of_study(directory / "study.json", study | chosen) | {"seeds": tuple(seeds), "sweep_seeds": ()}
+    for group, kind in (("protocol", Protocol), ("online", Online), ("evaluation", Evaluation)):
+        values[group] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in study[group].items()})
+    return Study(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import seqeval.algos as algos
     import seqeval.plots as plots
     from seqeval import algorithm, analysis, evaluation
+    from seqeval.choosing import choose
     from seqeval.config import Evaluation, Execution, Online, Protocol, Ray, Slurm, Study
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import PluginError, UserError
@@ -36,6 +37,7 @@ __all__ = [
     "algorithm",
     "algos",
     "analysis",
+    "choose",
     "evaluate",
     "evaluation",
     "load",
@@ -51,6 +53,7 @@ _MODULES = {  # of each name that is not itself a module
     **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     **dict.fromkeys(("PluginError", "UserError"), "errors"),
     **dict.fromkeys(("LogUniform", "Sweep", "Uniform"), "sweeps"),
+    "choose": "choosing",
     "evaluate": "policy_episodes",
     "load": "execution.storage",
     "load_dataset": "datasets",

@@ -22,7 +22,7 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"check", "execution"},
     {"policy"},
     {"policy_episodes"},
-    {"video"},
+    {"choosing", "video"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -21,6 +21,7 @@ from seqeval.errors import PluginError, UserError, printable
 from . import (
     _exit_codes,
     algorithms,
+    choosing,
     config_file,
     datasets,
     enough,
@@ -38,6 +39,7 @@ app = tyro.extras.SubcommandApp()
 app.command(running.run)
 app.command(status.status)
 app.command(evaluating.evaluate)
+app.command(choosing.choose)
 app.command(enough.enough)
 app.command(results.plot)
 app.command(results.compare)

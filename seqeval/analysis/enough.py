@@ -116,7 +116,7 @@ def _test(
         for name in (comparison.first, comparison.second)
     }
     needed = (len(interims) + 1) * n
-    missing = {name: _next_seeds(scores[name].index, needed) for name in names if name in open_names}
+    missing = {name: _next_seeds(scores[name].index.tolist(), needed) for name in names if name in open_names}
     return SequentialTest(dataset, unit, comparisons, missing, needed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -117,7 +117,18 @@ def study_again(
         "datasets": {name: study["datasets"][name] for name in datasets},
         "algorithms": {name: study["algorithms"][name] for name in variants},
     }
-    values = _of_study(directory / "study.json", study | chosen) | {"seeds": tuple(seeds), "sweep_seeds": ()}
-    for group, kind in (("protocol", Protocol), ("online", Online), ("evaluation", Evaluation)):
-        values[group] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in study[group].items()})
-    return Study(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    values = _of_study(directory / "study.json", study | chosen)
+    groups: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("protocol", Protocol),
+        ("online", Online),
+        ("evaluation", Evaluation),
+    )
+    values |= {group: create(**_with_tuples(values[group])) for group, create in groups}
+    device = study["invocations"][-1]["device"]
+    values |= {"seeds": tuple(seeds), "sweep_seeds": (), "device": device}
+    return Study(**_with_tuples(values))
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of JSON, where settings have tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

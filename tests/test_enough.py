@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
 import numpy as np
 import pytest
-from cluster import SMALL, run
+from cluster import SMALL, run, run_partly
 from conftest import Seqeval, refused
 
 from seqeval import Evaluation, Protocol, Study, UserError, cli
@@ -86,7 +87,7 @@ def test_it_draws_seeds_into_the_same_study(tmp_path: Path, seqeval: Seqeval) ->
     design = ("enough", out, "--per-interim", 2, "--interims", 2)
     first = seqeval(*design)
     assert first.code == 0
-    assert "needs 1 more seeds of bc, td3:alpha=1, td3:alpha=2; add --run" in first.out
+    assert "needs 1 more seed of bc, td3:alpha=1, td3:alpha=2; add --run" in first.out
     command = next(line for line in first.out.splitlines() if "seqeval run" in line)
     with pytest.raises(SystemExit) as ended:
         cli.main(shlex.split(command)[1:])
@@ -100,6 +101,16 @@ def test_it_draws_seeds_into_the_same_study(tmp_path: Path, seqeval: Seqeval) ->
     assert last.out.count("no difference found") == 3
     assert seeds(out) == {name: {0, 1, 2, 3} for name in seeds(out)}
     assert StudyDirectory(out).study()["algorithms"]["td3:alpha=1"]["sweep"] == "td3"
+
+
+def test_it_finishes_interrupted_seeds_first(tmp_path: Path, seqeval: Seqeval) -> None:
+    out = tmp_path / "study"
+    two = replace(STUDY, algorithms=(STUDY.algorithms[0], f"td3_bc:{SMALL},name=td3"), seeds=(0, 1))
+    run_partly(two, out, 3)
+    design = ("enough", out, "--per-interim", 2, "--interims", 1)
+    assert "finish the study, for example with --run" in refused(seqeval(*design))
+    assert "every comparison is decided" in seqeval(*design, "--run", "--jobs", 1).out
+    assert seeds(out) == {"bc": {0, 1}, "td3": {0, 1}}
 
 
 def seeds(out: Path) -> dict[str, set[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def _print(table: pd.DataFrame, budget: int) -> None:
             shown.add_column(header.removeprefix("eval/"), justify="left" if place == 0 else "right")
         values = part.pivot(index="samples", columns="rule", values="estimate")
         for samples, at in values.iterrows():
-            cells = (f"{at[rule]:.1f}" if at.get(rule) == at.get(rule, 0) else "" for rule in rules)
+            cells = ("" if isnan(value := at.get(rule, nan)) else f"{value:.1f}" for rule in rules)
             shown.add_row(str(samples), *map(Text, cells))
         print(printable(f"{dataset}, {algorithm}: {unit} of the policy that each rule deploys at n"))
         plain_console(stderr=False).print(shown)

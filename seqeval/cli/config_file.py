@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -104,7 +104,11 @@ def _of_study(path: Path, study: Any) -> dict[str, Any]:
 
 
 def study_again(
-    directory: Path, datasets: Sequence[str], variants: Sequence[str], seeds: Sequence[int]
+    directory: Path,
+    datasets: Iterable[str],
+    variants: Iterable[str],
+    seeds: Iterable[int],
+    sweep_seeds: Iterable[int] = (),
 ) -> Study:
     """The study in a directory with these of its datasets and variants, and other seeds.
 
@@ -125,7 +129,7 @@ def study_again(
     )
     values |= {group: create(**_with_tuples(values[group])) for group, create in groups}
     device = study["invocations"][-1]["device"]
-    values |= {"seeds": tuple(seeds), "sweep_seeds": (), "device": device}
+    values |= {"seeds": tuple(seeds), "sweep_seeds": tuple(sweep_seeds), "device": device}
     return Study(**_with_tuples(values))
 
 

@@ -57,6 +57,8 @@ def enough(
     from seqeval.analysis.enough import Design
 
     design = Design(value, alpha, interims, per_interim)
+    if run:
+        _resume(directory, execution)
     found = _tests(directory, design, against)
     while run and (drawn := _within(found, limit)):
         _print(found, design)
@@ -68,13 +70,35 @@ def enough(
         print(line)
 
 
+def _resume(directory: Path, execution: Execution) -> None:
+    """Finishes the runs of the study's last command, which may have been interrupted."""
+    import seqeval
+    from seqeval.execution.jobs import resolve
+    from seqeval.execution.storage import StudyDirectory
+
+    from . import config_file
+
+    where = StudyDirectory(directory)
+    last = where.study()["invocations"][-1]
+    variants = list(dict.fromkeys(name for of in last["updates"].values() for name in of))
+    sweep_seeds = last.get("sweep_seeds", ())
+    study = config_file.study_again(directory, last["updates"], variants, last["seeds"], sweep_seeds)
+    if not resolve(study).is_finished(where):
+        seqeval.run(study, directory, execution, plain_console(stderr=True))
+
+
 def _tests(directory: Path, design: Design, against: str | None) -> list[SequentialTest]:
     from seqeval import analysis
     from seqeval.analysis import enough
     from seqeval.execution.storage import frame
 
     rows = frame([directory])
-    rows, _ = analysis.complete_rows(analysis.with_planned_end(rows, analysis.studies_of(rows)))
+    rows = analysis.with_planned_end(rows, analysis.studies_of(rows))
+    if incomplete := analysis.describe_incomplete(rows):
+        raise UserError(
+            f"{incomplete[0]}: the test needs every seed; finish the study, for example with --run"
+        )
+    rows, _ = analysis.complete_rows(rows)
     return enough.sequential_tests(rows, design, against)
 
 
@@ -128,7 +152,8 @@ def _advice(directory: Path, found: Sequence[SequentialTest], limit: int | None)
         if limit is not None and test.needed > limit:
             yield f"{test.dataset}: the limit of {limit} seeds is reached; open for {names}"
             continue
-        yield f"{test.dataset}: the next interim needs {number} more seeds of {names}; add --run, or run"
+        more = f"{number} more seed{'s' * (number > 1)}"
+        yield f"{test.dataset}: the next interim needs {more} of {names}; add --run, or run"
         for variants, seeds in _draws(test):
             words: list[Any] = ["seqeval", "run", "--config", directory / "study.json"]
             try:

@@ -38,7 +38,7 @@ class RowKey:
 
 
 class PolicyEpisodes:
-    """Runs episodes of a study's kept policies and stores them. As a context manager, with one thread.
+    """Runs episodes of a study's kept policies and stores them, within `session`, which uses one thread.
 
     An episode depends on its policy, seed, point and number alone, and is the one that the study itself would
     have run (on a CPU to the last bit).

@@ -8,29 +8,37 @@ if TYPE_CHECKING:
     import seqeval.algos as algos
     import seqeval.plots as plots
     from seqeval import algorithm, analysis, evaluation
+    from seqeval.choosing import choose
     from seqeval.config import Evaluation, Execution, Online, Protocol, Ray, Slurm, Study
     from seqeval.datasets import load as load_dataset
     from seqeval.errors import PluginError, UserError
     from seqeval.execution.driver import rows, run
     from seqeval.execution.storage import load
     from seqeval.policy import load_policies, load_policy
+    from seqeval.policy_episodes import evaluate
+    from seqeval.sweeps import LogUniform, Sweep, Uniform
 
     __version__: str
 
 __all__ = [
     "Evaluation",
     "Execution",
+    "LogUniform",
     "Online",
     "PluginError",
     "Protocol",
     "Ray",
     "Slurm",
     "Study",
+    "Sweep",
+    "Uniform",
     "UserError",
     "__version__",
     "algorithm",
     "algos",
     "analysis",
+    "choose",
+    "evaluate",
     "evaluation",
     "load",
     "load_dataset",
@@ -44,6 +52,9 @@ __all__ = [
 _MODULES = {  # of each name that is not itself a module
     **dict.fromkeys(("Evaluation", "Execution", "Online", "Protocol", "Ray", "Slurm", "Study"), "config"),
     **dict.fromkeys(("PluginError", "UserError"), "errors"),
+    **dict.fromkeys(("LogUniform", "Sweep", "Uniform"), "sweeps"),
+    "choose": "choosing",
+    "evaluate": "policy_episodes",
     "load": "execution.storage",
     "load_dataset": "datasets",
     "load_policies": "policy",

@@ -113,6 +113,16 @@ def split(env_id: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
+def spaces_text(environment: Environment) -> str:
+    """A description of an environment's observation and action space."""
+    space = environment.actions
+    observations = f"observations of {environment.observation_size} numbers"
+    if isinstance(space, Discrete):
+        return f"{observations} and {space.size} discrete actions"
+    low, high = (" ".join(f"{x:g}" for x in np.unique(bound)) for bound in (space.low, space.high))
+    return f"{observations} and actions of {space.size} from {low} to {high}"
+
+
 def of(dataset: Dataset) -> Environment:
     """The environment in which a dataset was collected."""
     return describe(dataset.environment) if dataset.logged_in is None else dataset.logged_in

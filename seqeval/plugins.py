@@ -40,13 +40,16 @@ class Variant:
     given: frozenset[str] = dataclasses.field(
         default=frozenset(), compare=False
     )  # settings that the user gave
+    # What the user gave, with the path of a file made absolute; the variants of a sweep share it.
+    text: str | None = dataclasses.field(default=None, compare=False)
 
     def settings(self) -> dict[str, Any]:
         """As plain values, for the study directory; for a class in a file also the sha256 of its code."""
         sha256 = loading.code_sha256(self.algorithm)
         code = {"code": sha256} if sha256 else {}
         sweep = {} if self.sweep is None else {"sweep": self.sweep}
-        return {"algorithm": self.algorithm, **code, **sweep, "config": asdict(self.config)}
+        text = {} if self.text is None else {"text": self.text}
+        return {"algorithm": self.algorithm, **code, **sweep, **text, "config": asdict(self.config)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its settings: a new process must load the file before it can unpickle its classes."""
@@ -144,9 +147,17 @@ def parse(text: str) -> Variant:
     name = _checked_name(text, values.pop("name", path[1].removesuffix(":") if path else text))
     try:
         changes = {key: parse_value(key, value, types[key]) for key, value in values.items()}
-        return Variant(name, algorithm, replace(config, **changes), given=frozenset(changes))
+        return Variant(
+            name, algorithm, replace(config, **changes), given=frozenset(changes), text=_absolute(text)
+        )
     except UserError as error:
         raise UserError(f"algorithm {text!r}: {error}") from None
+
+
+def _absolute(text: str) -> str:
+    """The text of a variant with the path of a file made absolute."""
+    path = loading.split_path(text)
+    return f"{path[0]}:{path[1]}" if path else text
 
 
 def _checked_name(text: str, name: str) -> str:
@@ -178,7 +189,8 @@ def expand(text: str) -> list[Variant]:
     for candidate in found:
         given = ",".join(f"{key}={value}" for key, value in candidate.values.items())
         variant = parse(f"{start}{given}")
-        variants.append(replace(variant, name=_checked_name(text, f"{sweep}:{candidate.label}"), sweep=sweep))
+        name = _checked_name(text, f"{sweep}:{candidate.label}")
+        variants.append(replace(variant, name=name, sweep=sweep, text=_absolute(text)))
     return variants
 
 
@@ -223,7 +235,8 @@ def restore(name: str, settings: dict[str, Any]) -> Variant:
         raise UserError(
             f"{name}: {algorithm!r} no longer has the settings that the study recorded"
         ) from error
-    return Variant(name, algorithm, config_class(**values), settings.get("sweep"))
+    config = config_class(**values)
+    return Variant(name, algorithm, config, settings.get("sweep"), text=settings.get("text"))
 
 
 def parse_value(key: str, text: str, kind: Any) -> Any:

@@ -48,6 +48,7 @@ def make_study(
     invocation = {
         "began": "2026-11-20T23:08:40+00:00",
         "seeds": seeds,
+        "updates": {dataset["name"]: dict.fromkeys(variants, 1) for dataset in datasets},
         "device": "cpu",
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "git_commit": None,

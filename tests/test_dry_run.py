@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cluster import SMALL, run, run_partly
 from conftest import Seqeval, refused
 
 from seqeval import Evaluation, Execution, Online, Protocol, Study, load_policies
+from seqeval.evaluation import VisibleData
+from seqeval.evaluation.evaluators.initial_value import InitialValue
 from seqeval.execution import dry_run
 from seqeval.execution.dry_run import Estimate, JobEstimate, Measurement, estimate
+from seqeval.execution.jobs import resolve
 from seqeval.execution.storage import StudyDirectory
 from seqeval.training.job import Job
 
@@ -103,6 +107,29 @@ def test_a_measurement_is_of_this_study(monkeypatch: pytest.MonkeyPatch, tmp_pat
             assert 0 < job.seconds < 3600
             assert 10e6 < job.memory < 100e9
             assert 1000 < job.policies < 1e6
+
+
+def test_evaluations_are_not_counted_as_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluator that takes 1000 seconds, of a clock of its own, with a point after every update."""
+    clock = [0.0]
+
+    def evaluate(self: InitialValue, agents: object, visible: VisibleData) -> dict[str, list[float]]:
+        clock[0] += 1000.0
+        return {"initial_value": [0.0] * len(self.seeds)}
+
+    def perf_counter() -> float:
+        clock[0] += 1e-3
+        return clock[0]
+
+    monkeypatch.setattr(InitialValue, "evaluate", evaluate)
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(perf_counter=perf_counter))
+    metrics = Evaluation(every=1, metrics=("initial-value",))
+    study = replace(STUDY, algorithms=STUDY.algorithms[:1], evaluation=metrics, online=Online())
+    study = replace(study, protocol=Protocol(start=19_990, grow_by=1))
+    (job,) = resolve(study, "cpu").jobs(StudyDirectory(Path("none")))
+    found = dry_run._measure(dry_run.pickle.dumps(job))
+    assert found.evaluation == pytest.approx(1000, abs=1)
+    assert 0 < found.update < 1
 
 
 ARGUMENTS = (

@@ -21,7 +21,8 @@ LAYERS = [  # a part may import from the layers above it in this list only
     {"training"},
     {"check", "execution"},
     {"policy"},
-    {"video"},
+    {"policy_episodes"},
+    {"choosing", "video"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from seqeval import plugins
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -26,3 +28,14 @@ def test_the_python_example_runs_unchanged(tmp_path: Path) -> None:
     assert re.search(r"^20000 +-?\d+\.\d+$", result.stdout, re.MULTILINE)
     assert re.search(r"^\[\[.*\]\]$", result.stdout, re.MULTILINE)  # the action of the policy
     assert (tmp_path / "runs" / "example" / "study.json").exists()
+
+
+def test_the_example_of_sweeps_runs_unchanged() -> None:
+    (example,) = re.findall(
+        r"```python\n(from seqeval import LogUniform.*?)```", README.read_text(), re.DOTALL
+    )
+    names: dict[str, object] = {}
+    exec(example, names)
+    variants = plugins.parse_all(names["study"].algorithms)  # type: ignore[attr-defined]
+    assert len(variants) == 9 + 12 + 1
+    assert variants[0].name == "iql:expectile=0.5 temperature=1.0"

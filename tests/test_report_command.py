@@ -13,7 +13,7 @@ import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
 import seqeval
-from seqeval import cli, loading
+from seqeval import cli, loading, plugins
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve
@@ -51,6 +51,14 @@ STUDIES = {
         evaluation=Evaluation(every=5000),
     ),
     "scratch": Study(datasets=("none",), algorithms=("td3_bc",), online=Online(steps=5), env="Pendulum-v1"),
+    "sweeps": Study(
+        datasets=("pendulum-replay", "hopper-replay"),
+        algorithms=("iql:expectile=0.5|0.9,name=tuned", "td3_bc:random(3,seed=2),alpha=log(0.5,10)", "bc"),
+        sweep_seeds=(0, 4),
+    ),
+    "recipe": Study(  # a setting that is given wins over the recipe, even if it is the default
+        datasets=("hopper-replay",), algorithms=("iql:expectile=0.7", "iql:temperature=3.0,name=t")
+    ),
     "plugin": Study(
         datasets=("pendulum-replay",),
         algorithms=("{folder}/my file.py:Mine:words=b,limit=0.5,name=mine", "{folder}/my file.py:Mine"),
@@ -78,11 +86,24 @@ def test_the_command_gives_the_same_study(key: str, tmp_path: Path, monkeypatch:
     with pytest.raises(Parsed):
         cli.main(shlex.split(reporting.rerun_command(described, "a run"))[1:])
     again = json.loads(json.dumps(resolve(parsed[0]).describe()))
-    for part in ("protocol", "online", "evaluation", "datasets", "algorithms"):
+    for part in ("protocol", "online", "evaluation", "datasets", "algorithms", "recipes"):
         assert again[part] == described[part]
+    assert again["invocations"][0]["sweep_seeds"] == list(given.sweep_seeds)
     assert again["invocations"][0]["seeds"] == sorted(given.seeds)
     assert again["invocations"][0]["device"] == described["invocations"][0]["device"]
     assert parsed[1] == Path("a run-again")
+
+
+def test_a_study_of_an_earlier_version_has_a_command_too() -> None:
+    """It records no texts of variants; each variant has one that gives the same settings."""
+    described = resolve(STUDIES["online"]).describe()
+    for settings in described["algorithms"].values():
+        del settings["text"]
+    command = shlex.split(reporting.rerun_command(described, "s"))
+    assert {"td3_bc:alpha=1.0", "sb3:SAC"} < set(command)
+    (text,) = (word for word in command if "name=it's iql" in word)
+    again = plugins.parse(text)
+    assert (again.config.expectile, again.config.hidden) == (0.9, (8, 8))
 
 
 def test_the_command_names_only_settings_that_differ_from_the_defaults() -> None:

@@ -20,6 +20,7 @@ from .completeness import (
     describe_incomplete,
     exclude,
     incomplete_seeds,
+    invocation_seeds,
     planned_seeds,
     unfinished_lines,
     with_planned_end,

@@ -34,9 +34,26 @@ def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
     seeds: dict[str, set[int]] = {variant: set() for variant in study["algorithms"]}
     for invocation in study["invocations"]:
         of_sweeps = invocation.get("sweep_seeds") or invocation["seeds"]
+        trained = {variant for of_dataset in invocation["updates"].values() for variant in of_dataset}
         for variant, settings in study["algorithms"].items():
+            if variant not in trained:
+                continue
             seeds[variant].update(of_sweeps if "sweep" in settings else invocation["seeds"])
     return {variant: sorted(found) for variant, found in seeds.items()}
+
+
+def invocation_seeds(study: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """The seeds and the sweep seeds of all commands of a study.json together, in ascending order.
+
+    There are no sweep seeds where sweeps have the seeds of the other variants.
+    """
+    seeds = {seed for invocation in study["invocations"] for seed in invocation["seeds"]}
+    of_sweeps = {
+        seed
+        for invocation in study["invocations"]
+        for seed in invocation.get("sweep_seeds") or invocation["seeds"]
+    }
+    return sorted(seeds), sorted(of_sweeps) if of_sweeps != seeds else []
 
 
 def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:

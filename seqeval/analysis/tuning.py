@@ -7,7 +7,7 @@ Offline Reinforcement Learning Work: Online Evaluation Budget Matters* (arXiv 21
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ REPETITIONS = 500
 TRIALS = 1000  # of the bandit on each seed, at each size
 SWEEP = ["dataset", "algorithm", "study"]
 ORACLE, RANDOM = "oracle", "random"
+# The rows of a sweep's policies at a point of a seed, the reference returns of the dataset, a number of
+# pulls, a random stream -> the expected value (pulls,) of the policy that a bandit would deploy after each.
+Deployed = Callable[[pd.DataFrame, Any, int, np.random.Generator], np.ndarray]
 
 
 def expected_best(values: np.ndarray, k: Sequence[int]) -> np.ndarray:
@@ -88,13 +91,15 @@ def choices(
     references: Mapping[str, Any],
     budgets: Sequence[int] = (),
     repetitions: int = REPETITIONS,
+    deployed: Deployed | None = None,
 ) -> pd.DataFrame:
     """The true value of the policy that each rule would deploy from each sweep at every x.
 
     Rules: `oracle`, the setting with the best value; `random`, a setting drawn uniformly; each metric (a
     column of the rows; True: higher is better); and `bandit N`, a UCB bandit after N episodes. Every seed
     chooses among its own policies; reported is the mean over seeds, with intervals over seeds. The true value
-    is the mean over a policy's episodes, so the oracle is biased upwards by their noise.
+    is the mean over a policy's episodes, so the oracle is biased upwards by their noise. The bandit draws
+    episodes of the rows with replacement, unless `deployed` says what it deploys.
 
     `references` holds the `types.Reference` of each dataset, None where it has none. A metric that is missing
     for a setting gives no rule on that sweep. Columns: [dataset, algorithm, study, unit, rule, samples,
@@ -109,7 +114,8 @@ def choices(
                 continue
             rules = _rules(at, values, metrics)
             if budgets:
-                rules |= _bandit_rules(at, values, references.get(str(sweep[0])), budgets, sweep)
+                reference = references.get(str(sweep[0]))
+                rules |= _bandit_rules(at, values, reference, budgets, sweep, deployed or _with_replacement)
             for rule, chosen in rules.items():
                 ends = bootstrap.interval_over_seeds(
                     bootstrap.resampled_mean(chosen, repetitions, *map(str, sweep)), np.zeros(len(chosen))
@@ -134,18 +140,28 @@ def _rules(at: pd.DataFrame, values: pd.DataFrame, metrics: Mapping[str, bool]) 
 
 
 def _bandit_rules(
-    at: pd.DataFrame, values: pd.DataFrame, reference: Any, budgets: Sequence[int], key: Sequence[Any]
+    at: pd.DataFrame,
+    values: pd.DataFrame,
+    reference: Any,
+    budgets: Sequence[int],
+    key: Sequence[Any],
+    deployed: Deployed,
 ) -> dict[str, np.ndarray]:
     """The expected value (seeds,) of the policy that a bandit would deploy after each budget of episodes."""
-    episodes = at.pivot(index="variant", columns="seed", values="episode_returns")
-    deployed = []
+    curves = []
     for seed in values.columns:
-        returns = np.array(episodes[seed].tolist(), float)  # (settings, episodes)
-        if reference is not None:
-            returns = 100 * (returns - reference.minimum) / (reference.maximum - reference.minimum)
+        arms = at[at["seed"] == seed].set_index("variant").loc[values.index].reset_index()
         rng = stream(int(seed), "bandit", *map(str, key))
-        deployed.append(bandit.deployed_values(returns, max(budgets), TRIALS, rng).mean(axis=0))
-    return {f"bandit {budget}": np.array([curve[budget - 1] for curve in deployed]) for budget in budgets}
+        curves.append(deployed(arms, reference, max(budgets), rng))
+    return {f"bandit {budget}": np.array([curve[budget - 1] for curve in curves]) for budget in budgets}
+
+
+def _with_replacement(arms: pd.DataFrame, reference: Any, pulls: int, rng: np.random.Generator) -> np.ndarray:
+    """What a bandit would deploy that draws the episodes of the rows with replacement."""
+    returns = np.array(arms["episode_returns"].tolist(), float)  # (settings, episodes)
+    if reference is not None:
+        returns = reference.score(returns)
+    return bandit.deployed_values(returns, pulls, TRIALS, rng).mean(axis=0)
 
 
 def _sweeps(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -21,8 +21,11 @@ from seqeval.errors import PluginError, UserError, printable
 from . import (
     _exit_codes,
     algorithms,
+    choosing,
     config_file,
     datasets,
+    enough,
+    evaluating,
     reporting,
     results,
     running,
@@ -35,6 +38,9 @@ from ._terminal import plain_console as plain_console  # for experiments
 app = tyro.extras.SubcommandApp()
 app.command(running.run)
 app.command(status.status)
+app.command(evaluating.evaluate)
+app.command(choosing.choose)
+app.command(enough.enough)
 app.command(results.plot)
 app.command(results.compare)
 app.command(name="published")(results.plot_published)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from seqeval import loading
-from seqeval.config import Execution, Study
+from seqeval.config import Evaluation, Execution, Online, Protocol, Study
 from seqeval.errors import UserError, nearest
 
 
@@ -89,20 +87,52 @@ def _of_study(path: Path, study: Any) -> dict[str, Any]:
     """The settings of a study, from its study.json."""
     if not isinstance(study, dict) or "invocations" not in study:
         raise UserError(f"{path}: not the study.json of a study; other settings go into a TOML file")
+    from seqeval import analysis
+
+    from ._variant_texts import variant_texts  # imports torch, which other files do not need
+
     last = study["invocations"][-1]
+    seeds, sweep_seeds = analysis.invocation_seeds(study)
     settings = {group: study[group] for group in ("protocol", "online", "evaluation", "precision")}
     return settings | {
         "datasets": [dataset["given"] for dataset in study["datasets"].values()],
-        "algorithms": [_variant(name, entry) for name, entry in study["algorithms"].items()],
-        "seeds": sorted({seed for invocation in study["invocations"] for seed in invocation["seeds"]}),
+        "algorithms": variant_texts(study),
+        "seeds": seeds,
+        "sweep_seeds": sweep_seeds,
         **{key: last[key] for key in ("env", "trust_pickle") if key in last},
     }
 
 
-def _variant(name: str, settings: Mapping[str, Any]) -> str:
-    """A variant as `--algorithms` takes it."""
-    if re.search(r",(?![^(]*\))", name):  # only a name that is the given text has a comma outside of brackets
-        file = loading.split_path(settings["algorithm"])
-        return f"{file[0]}:{name}" if file else name
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
-    return f"{settings['algorithm']}:" + ",".join(f"{k}={v}" for k, v in (config | {"name": name}).items())
+def study_again(
+    directory: Path,
+    datasets: Iterable[str],
+    variants: Iterable[str],
+    seeds: Iterable[int],
+    sweep_seeds: Iterable[int] = (),
+) -> Study:
+    """The study in a directory with these of its datasets and variants, and other seeds.
+
+    A variant of a sweep comes with the whole sweep. Raises UserError if an algorithm has changed.
+    """
+    from seqeval.execution.storage import StudyDirectory
+
+    study = StudyDirectory(directory).study()
+    chosen = {
+        "datasets": {name: study["datasets"][name] for name in datasets},
+        "algorithms": {name: study["algorithms"][name] for name in variants},
+    }
+    values = _of_study(directory / "study.json", study | chosen)
+    groups: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("protocol", Protocol),
+        ("online", Online),
+        ("evaluation", Evaluation),
+    )
+    values |= {group: create(**_with_tuples(values[group])) for group, create in groups}
+    device = study["invocations"][-1]["device"]
+    values |= {"seeds": tuple(seeds), "sweep_seeds": tuple(sweep_seeds), "device": device}
+    return Study(**_with_tuples(values))
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of JSON, where settings have tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

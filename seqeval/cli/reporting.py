@@ -68,13 +68,14 @@ def rerun_command(study: Mapping[str, Any], name: str) -> str:
     """
     from seqeval import analysis
 
+    from ._variant_texts import variant_texts
+
     datasets = [dataset["given"] for dataset in study["datasets"].values()]
-    seeds = analysis.planned_seeds(study)
-    if len({tuple(of_variant) for of_variant in seeds.values()}) > 1:
-        raise UserError("the variants of its sweeps have other seeds than the other variants")
-    words = ["seqeval", "run", "--datasets", *datasets, "--algorithms"]
-    words += [_algorithm_text(variant, settings) for variant, settings in study["algorithms"].items()]
-    words += ["--seeds", *map(str, next(iter(seeds.values())))]
+    words = ["seqeval", "run", "--datasets", *datasets, "--algorithms", *variant_texts(study)]
+    seeds, sweep_seeds = analysis.invocation_seeds(study)
+    words += ["--seeds", *map(str, seeds)]
+    if sweep_seeds:
+        words += ["--sweep-seeds", *map(str, sweep_seeds)]
     for group, defaults in (("protocol", Protocol()), ("online", Online()), ("evaluation", Evaluation())):
         words += _flags(group, study[group], defaults)
     if environment := _environment(study):
@@ -111,55 +112,3 @@ def _environment(study: Mapping[str, Any]) -> str | None:
     )
     minari = any(dataset["given"].startswith("minari:") for dataset in datasets)
     return environments.pop() if needed and len(environments) == 1 and not minari else None
-
-
-def _algorithm_text(name: str, settings: dict[str, Any]) -> str:
-    """The argument of `--algorithms` that gives a variant: the shortest, if the algorithm is built in.
-
-    A plug-in is not imported, since a study that others made may name any file: its argument states every
-    setting. Raises UserError if the algorithm has changed, or if no text gives these settings.
-    """
-    from seqeval import loading, plugins
-
-    if not loading.is_built_in(plugins.ALGORITHMS, settings["algorithm"]):
-        plugins.refuse_changed(name, settings)
-        return _plugin_text(name, settings)
-    variant = plugins.restore(name, settings)
-    default = plugins.find(variant.algorithm).Config()
-    changed = [
-        f"{field.name}={getattr(variant.config, field.name)}"
-        for field in dataclasses.fields(variant.config)
-        if getattr(variant.config, field.name) != getattr(default, field.name)
-    ]
-    full = f"{variant.algorithm}:{','.join([*changed, f'name={name}'])}"
-    for text in (name, variant.algorithm, full):
-        try:
-            if plugins.parse(text) == dataclasses.replace(variant, sweep=None):
-                return text
-        except UserError:
-            continue
-    raise UserError(f"no text for --algorithms gives {name!r} with its recorded settings")
-
-
-def _plugin_text(name: str, settings: dict[str, Any]) -> str:
-    """The argument of `--algorithms` that gives a variant of a plug-in, by its recorded settings.
-
-    Raises UserError if a setting cannot be written in it.
-    """
-    from seqeval import sweeps
-
-    algorithm = settings["algorithm"]
-    if len(sweeps.ITEMS.split(name)) > 1:  # not possible with name=, so it is the text that was given
-        return name if name.startswith(f"{algorithm}:") else f"{algorithm.rpartition(':')[0]}:{name}"
-    items = [f"{key}={_value_text(key, value)}" for key, value in settings["config"].items()]
-    return f"{algorithm}:{','.join([*items, f'name={name}'])}"
-
-
-def _value_text(key: str, value: Any) -> str:
-    """A setting as `plugins.parse` reads it. Raises UserError if it cannot be written."""
-    if isinstance(value, list):
-        return f"({''.join(f'{_value_text(key, part)},' for part in value)})"
-    unwritable = set("'\"\\,()")
-    if isinstance(value, str) and (unwritable.intersection(value) or not value.isprintable()):
-        raise UserError(f"the setting {key} is {value!r}, which --algorithms cannot express")
-    return repr(value)

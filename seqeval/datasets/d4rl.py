@@ -28,7 +28,7 @@ import numpy as np
 from seqeval import environments, references
 from seqeval.datasets import Listing, LoadOptions, Source, _rules, hdf5
 from seqeval.errors import UserError
-from seqeval.types import Continuous, Dataset, Discrete, Environment
+from seqeval.types import Continuous, Dataset, Environment
 
 ANT_STATE = 27  # numbers of an observation of Ant before the contact forces
 
@@ -62,7 +62,10 @@ def load(name: str, options: LoadOptions) -> Dataset:
     if logged_in is None:
         env_id, reference = _environment(row, env_id), references.of_row(row)
     elif env_id is not None:
-        have, need = _spaces(environments.describe(env_id)), _spaces(logged_in)
+        have, need = (
+            environments.spaces_text(environment)
+            for environment in (environments.describe(env_id), logged_in)
+        )
         if have != need:
             raise UserError(
                 f"dataset {name!r} has {need}, but {env_id} has {have}; leave out --env to train without "
@@ -126,16 +129,6 @@ def _logged_in(row: dict[str, str]) -> Environment | None:
     bound = np.ones(int(row["action_size"]), np.float32)
     size, limit = int(row["observation_size"]), int(row["time_limit"])
     return Environment(row["d4rl_environment"], size, Continuous(-bound, bound), limit)
-
-
-def _spaces(environment: Environment) -> str:
-    """A description of an environment's observation and action space."""
-    space = environment.actions
-    observations = f"observations of {environment.observation_size} numbers"
-    if isinstance(space, Discrete):
-        return f"{observations} and {space.size} discrete actions"
-    low, high = (" ".join(f"{x:g}" for x in np.unique(bound)) for bound in (space.low, space.high))
-    return f"{observations} and actions of {space.size} from {low} to {high}"
 
 
 def _file(url: str) -> Path:

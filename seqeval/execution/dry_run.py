@@ -1,7 +1,7 @@
 """What a study would take: its jobs, their time and their memory, from a short measurement of each kind.
 
 Each kind of job, an algorithm with so many replicas in an environment, is trained for some seconds in a
-process of its own, which also runs its evaluators once. Estimates assume that updates cost the same later on,
+process of its own, which also runs its evaluators. Estimates assume that updates cost the same later on,
 that evaluation episodes become as long as logged ones, and that jobs in parallel do not slow each other down.
 """
 
@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from seqeval.algorithm import structure
@@ -30,10 +29,9 @@ from seqeval.evaluation.runners import Outcome, SavablePolicies
 from seqeval.execution.driver import prepare
 from seqeval.execution.storage import Run, StudyDirectory
 from seqeval.execution.worker import load_data
-from seqeval.replay.buffer import Buffer
 from seqeval.training import matmul
-from seqeval.training.agents import AgentGroup, Agents
-from seqeval.training.job import Job, JobEvaluation, Replica
+from seqeval.training.agents import AgentGroup
+from seqeval.training.job import Job, Point, Replica
 from seqeval.training.trainer import State, Trainer
 from seqeval.types import Dataset
 
@@ -161,15 +159,17 @@ def _in_new_process(job: Job) -> Measurement:
 def _measure(pickled: bytes) -> Measurement:
     torch.set_num_threads(1)
     job: Job = pickle.loads(pickled)
+    # The trainer evaluates nothing: an evaluation between two updates would count as time of updates.
+    without = replace(job.study, evaluation=replace(job.study.evaluation, metrics=()))
     with matmul.using(job.backend):
         data, stopwatch = load_data(job), Stopwatch(job.device)
-        trainer = Trainer(job, data, NoEvaluation(), stopwatch, "", None)
-        # Kept now: a small job ends within the measurement.
-        stopwatch.trainer, agents, orders = trainer, trainer.agents, trainer.indices.orders
+        trainer = Trainer(replace(job, study=without), data, NoEvaluation(), stopwatch, "", None)
+        stopwatch.trainer, agents = trainer, trainer.agents
         try:
+            evaluation, step = _time_evaluation(job, data, trainer)
+            stopwatch.restart()
             for _ in trainer.train():
                 pass
-            evaluation, step = _time_evaluation(job, data, trainer.buffer, agents, orders)
         finally:
             trainer.close()
     file = io.BytesIO()
@@ -180,36 +180,37 @@ def _measure(pickled: bytes) -> Measurement:
     )
 
 
-def _time_evaluation(
-    job: Job,
-    data: Mapping[str, Dataset],
-    buffer: Buffer,
-    agents: Agents,
-    orders: Sequence[np.ndarray],
-) -> tuple[float, float]:
+def _time_evaluation(job: Job, data: Mapping[str, Dataset], trainer: Trainer) -> tuple[float, float]:
     """Seconds of an evaluation of all replicas, with episodes as long as logged ones, and of a step of one
-    environment."""
-    env_ids = {name: dataset.env_id for name, dataset in data.items()}
-    setup = JobEvaluation(job, env_ids, torch.get_default_dtype())
+    environment. The trainer has not started."""
     total, step = 0.0, 0.0
     for name, dataset in data.items():
         places = [place for place, replica in enumerate(job.replicas) if replica.dataset == name]
         group = slice(places[0], places[-1] + 1)
-        rows = [order[: len(dataset)] for order in orders[group]]
-        visible = VisibleData(tuple(map(len, rows)), buffer, rows.__getitem__)
-        for evaluator in setup.evaluators(name):
-            start = time.perf_counter()
-            results = evaluator.evaluate(AgentGroup(agents, group), visible)
-            seconds = time.perf_counter() - start
-            evaluator.close()
-            if lengths := [n for replica in results.get("episode_lengths", ()) for n in replica]:
-                step = seconds / (
-                    max(lengths) * len(lengths)
-                )  # all environments step until the last has ended
-                logged = len(dataset) / max(1, len(dataset.episode_returns))
-                seconds *= max(1.0, logged / max(lengths))
-            total += seconds
+        visible = trainer.visible(name, group, [_middle_point(job, r) for r in job.replicas[group]])
+        policies = AgentGroup(trainer.agents, group, trainer.updater.sampler)
+        for uses_data in (True, False):
+            for evaluator in job.create_evaluators(name, dataset.env_id, uses_data):
+                if uses_data:  # the first time takes longer: it creates networks
+                    evaluator.evaluate(policies, visible)
+                start = time.perf_counter()
+                results = evaluator.evaluate(policies, visible)
+                seconds = time.perf_counter() - start
+                evaluator.close()
+                if lengths := [n for replica in results.get("episode_lengths", ()) for n in replica]:
+                    # All environments step until the last has ended.
+                    step = seconds / (max(lengths) * len(lengths))
+                    logged = len(dataset) / max(1, len(dataset.episode_returns))
+                    seconds *= max(1.0, logged / max(lengths))
+                total += seconds
     return total, step
+
+
+def _middle_point(job: Job, replica: Replica) -> Point:
+    """The point in the middle of a replica's curve, of its offline phase if it has one."""
+    points = [point for due in job.points(replica).values() for point in due]
+    points = [point for point in points if point.phase == "offline"] or points
+    return points[(len(points) - 1) // 2]
 
 
 class Stopwatch:
@@ -220,6 +221,10 @@ class Stopwatch:
 
     def __init__(self, device: str) -> None:
         self._on_gpu = device == "cuda"
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the time of a job that has made no updates."""
         self._created = time.perf_counter()
         self._start = self._last = (0, self._created)  # updates, time
 

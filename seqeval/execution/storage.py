@@ -8,6 +8,7 @@ DIR/runs/<dataset>/<variant>/seed-<n>/
     progress.json                             the progress of a run that has not finished
     checkpoint.pt                             everything that the rest of an unfinished run depends on
     finished.json                             the mark of a finished run, with digests of its files
+    episodes.jsonl                            episodes that were run later (execution.episodes)
     error.txt                                 why the run failed, until it is resumed
 DIR/driver.json                               requests of the driver to its jobs (execution.driver_state)
 DIR/slurm/, DIR/tensorboard/, DIR/wandb/      files of submitit, TensorBoard and wandb
@@ -34,6 +35,7 @@ from urllib.parse import quote, unquote
 from seqeval import atomic_io
 from seqeval.errors import UserError, one_line
 from seqeval.execution import merging
+from seqeval.execution.episodes import EpisodesOfStudy
 from seqeval.execution.validation import (
     REPEAT,
     check_row,
@@ -336,9 +338,9 @@ def _studies(paths: Sequence[Path]) -> list[dict[str, Any]]:
 def _flat(path: Path, study: str) -> Iterator[dict[str, Any]]:
     """The rows of a study directory, metrics next to the fields. Raises UserError if there are none."""
     directory = StudyDirectory(path)
-    directory.study()
-    row = None
+    later, row = EpisodesOfStudy(directory.study()), None
     for row in directory.rows():
+        row |= later.added(row, directory.run(row["dataset"], row["variant"], row["seed"]).folder)
         metrics, evaluations = row.pop("metrics"), row.pop("evaluations")
         row["study"] = study
         columns = {f"train/{key}": value for key, value in metrics.items()}

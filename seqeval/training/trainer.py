@@ -299,7 +299,7 @@ class Trainer:
         self.metrics.clear(group)
         self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
         seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
-        replicas, visible = self.replicas[group], self._visible(dataset, group, points)
+        replicas, visible = self.replicas[group], self.visible(dataset, group, points)
         if self.checkpoints.keeps_policies:
             places = range(len(self.replicas))[group]
             self.checkpoints.keep_policies(
@@ -322,7 +322,7 @@ class Trainer:
             self._data_evaluation.evaluate(dataset, agents, visible),
         )
 
-    def _visible(self, dataset: str, group: slice, points: Sequence[Point]) -> VisibleData:
+    def visible(self, dataset: str, group: slice, points: Sequence[Point]) -> VisibleData:
         """What the replicas of a dataset have seen at these points, and what arrives up to the next ones."""
         orders = self.indices.orders[group]
         arrivals = [self._arrivals[dataset, replica.seed] for replica in self.replicas[group]]

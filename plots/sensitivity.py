@@ -86,5 +86,5 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
 FIGURE = FigureKind(
     figure,
     differ_in={"K": "protocol.updates_per_growth", "γ": "protocol.grow_by"},
-    accepts=("labels", "width"),
+    accepts=("labels", "width", "value"),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from seqeval import analysis
@@ -11,11 +13,13 @@ from . import FigureOptions, style
 MOST = 6  # settings of a sweep that are drawn as other variants are
 
 
-def large_sweeps(rows: pd.DataFrame, options: FigureOptions) -> dict[tuple[str, str], list[str]]:
+def large_sweeps(
+    rows: pd.DataFrame, studies: analysis.Studies, options: FigureOptions
+) -> dict[tuple[str, str], list[str]]:
     """The variants of each sweep (algorithm, study) with more than `MOST` of them; none of those that the
     options name."""
     found: dict[tuple[str, str], list[str]] = {}
-    for name, study in analysis.studies_of(rows).items():
+    for name, study in studies.items():
         for variant in rows.loc[rows["study"] == name, "variant"].unique():
             settings = study["algorithms"].get(variant, {}) if "algorithms" in study else {}
             if "sweep" in settings and variant not in options.algorithms:
@@ -24,7 +28,7 @@ def large_sweeps(rows: pd.DataFrame, options: FigureOptions) -> dict[tuple[str, 
 
 
 def folded(
-    curves: pd.DataFrame, styles: style.LineStyles, sweeps: dict[tuple[str, str], list[str]]
+    curves: pd.DataFrame, styles: style.LineStyles, sweeps: Mapping[tuple[str, str], list[str]]
 ) -> dict[tuple[str, str], style.LineStyle]:
     """The styles of one panel, in which all settings of a large sweep have the colour of their algorithm: the
     best one at the end of the data (without a direction: the median one) as a line, the others thin.

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqeval import analysis
-from seqeval.analysis.size_tables import SizeTable
 from seqeval.errors import UserError, nearest
 
 from . import DEFAULTS, FigureKind, FigureOptions, _sizes, style
@@ -59,41 +58,33 @@ def _base(metric: str) -> str:
     return metric.replace(HELD_OUT, "").replace("prequential_", "")
 
 
-def numbers(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> dict[str, pd.DataFrame]:
-    """The table of `analysis.agreement` of each dataset and statistic, by a title."""
+def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes.Panel]:
+    """A panel per dataset and statistic, with a line per metric."""
     table = analysis.agreement(rows, chosen_metrics(rows, options))
-    return {
-        f"{NAMES.get(statistic, statistic)}\n{dataset}": part
-        for (dataset, statistic), part in table.groupby(["dataset", "statistic"], sort=False)
-    }
+    styles = metric_styles(list(table["metric"].unique()))
+    panels = []
+    for (dataset, statistic), part in table.groupby(["dataset", "statistic"], sort=False):
+        unit = part["unit"].iloc[0]
+        label = f"lost {unit}, lower is better" if unit else "Spearman's ρ, higher is better"
+        title, caption = (
+            f"{NAMES.get(statistic, statistic)}\n{dataset}",
+            "of each metric with the true values",
+        )
+        caption += f" ({label})"
+        panels.append(_sizes.panel(title, part, "metric", styles, label, caption, candidates(part)))
+    return panels
 
 
 def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """One row of panels per dataset: rank correlation, and regret@k."""
-    parts = numbers(rows, options)
-    table = pd.concat(parts.values())
-    styles = dict.fromkeys(parts, metric_styles(list(table["metric"].unique())))
-    labels = {
-        title: f"lost {part['unit'].iloc[0]}, lower is better"
-        if part["unit"].iloc[0]
-        else "Spearman's ρ, higher is better"
-        for title, part in parts.items()
-    }
-    band = options.band == "ci"
-    footer = f"transitions seen; {_candidates(table)}{', 95 % intervals' if band else ''}"
-    return _sizes.panels(parts, "metric", styles, options, labels, footer, band)
+    panels = tables(rows, options)
+    footer = candidates(pd.concat([panel.numbers for panel in panels]))
+    return _sizes.draw(panels, options, footer, _sizes.shows_band(options, panels))
 
 
-def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[SizeTable]:
-    """A table per dataset and statistic, with a row per metric."""
-    parts = numbers(rows, options)
-    caption = "of each metric with the true values"
-    return _sizes.captioned(parts, "metric", caption, _candidates(pd.concat(parts.values())))
-
-
-def _candidates(table: pd.DataFrame) -> str:
+def candidates(table: pd.DataFrame) -> str:
     """How many runs are ranked."""
     return f"over {count_range(table['ranked'].min(), table['ranked'].max())} runs (variants × seeds)"
 
 
-FIGURE = FigureKind(figure, complete=False, accepts=("width", "metrics"), bands=("none", "ci"), tables=tables)
+FIGURE = FigureKind(figure, complete=False, accepts=("width", "metrics"), bands=("ci", "none"), tables=tables)

@@ -6,37 +6,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqeval.analysis import tuning
-from seqeval.analysis.size_tables import SizeTable
 
 from . import DEFAULTS, FigureKind, FigureOptions, _sizes, style
 
 
-def numbers(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> pd.DataFrame:
-    """The table of `tuning.best_of_k`, with a column `best of`."""
+def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes.Panel]:
+    """A panel per sweep, with a line per k."""
     table = tuning.best_of_k(rows, options.k or None)
-    return table.assign(**{"best of": [f"k = {k}" for k in table["k"]]})
+    table["best of"] = [f"k = {k}" for k in table["k"]]
+    styles = _sizes.ordered_styles([f"k = {k}" for k in sorted(table["k"].unique())])
+    value = style.value_label(rows)
+    caption = f"{_sizes.one_line(value)} of the best of k settings, drawn at random and judged by this value"
+    return [
+        _sizes.panel(title, part, "best of", styles, value, caption, _sizes.sweep_sizes(rows))
+        for title, part in _sizes.by_sweep(table).items()
+    ]
 
 
 def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """One panel per sweep."""
-    table = numbers(rows, options)
-    parts = _sizes.by_sweep(table)
-    styles = _sizes.ordered_styles([f"k = {k}" for k in sorted(table["k"].unique())])
-    band = options.band != "none"
-    labels = dict.fromkeys(parts, style.value_label(rows))
     footer = (
-        f"transitions seen; expected best of k settings drawn at random ({_sizes.sweep_sizes(rows)}"
-        f"{', 95 % intervals' if band else ''}){style.unit_text(rows)}"
+        f"expected best of k settings drawn at random ({_sizes.sweep_sizes(rows)}){style.unit_text(rows)}"
     )
-    return _sizes.panels(parts, "best of", dict.fromkeys(parts, styles), options, labels, footer, band)
-
-
-def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[SizeTable]:
-    """A table per sweep, with a row per k."""
-    parts = _sizes.by_sweep(numbers(rows, options))
-    value = style.value_label(rows).replace("\n", " ")
-    caption = f"{value} of the best of k settings, drawn at random and chosen by their true values"
-    return _sizes.captioned(parts, "best of", caption, _sizes.sweep_sizes(rows))
+    return _sizes.draw(tables(rows, options), options, footer, options.band != "none")
 
 
 FIGURE = FigureKind(figure, accepts=("width", "value", "k", "ylim"), bands=("ci", "none"), tables=tables)

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from seqeval import analysis
 from seqeval.analysis import tuning
-from seqeval.analysis.size_tables import SizeTable
 from seqeval.types import Reference
 
 from . import DEFAULTS, FigureKind, FigureOptions, _sizes, agreement, style
@@ -16,7 +15,7 @@ BANDITS = ("#9CC3E6", "#56B4E9", "#0072B2", "#003A66")  # from few episodes to m
 
 
 def numbers(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> pd.DataFrame:
-    """The table of `tuning.choices`, from the best rule to the worst one at the last size."""
+    """The table of `tuning.choices`: the oracle, bandits, metrics, and the random choice."""
     studies = analysis.studies_of(rows)
     higher = {
         name: about["better"] == "higher" for name, about in agreement.chosen_metrics(rows, options).items()
@@ -51,27 +50,32 @@ def rule_styles(rules: list[str]) -> dict[str, style.LineStyle]:
     return styles
 
 
+def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes.Panel]:
+    """A panel per sweep, with a line per rule."""
+    table = numbers(rows, options)
+    styles = rule_styles(list(table["rule"].unique()))
+    caption = "true value of the policy that each rule would deploy"
+    return [
+        _sizes.panel(
+            title,
+            part,
+            "rule",
+            styles,
+            f"{part['unit'].iloc[0]} of the\nchosen policy",
+            f"{caption} ({part['unit'].iloc[0]})",
+            _sizes.sweep_sizes(rows),
+        )
+        for title, part in _sizes.by_sweep(table).items()
+    ]
+
+
 def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """One panel per sweep."""
-    table = numbers(rows, options)
-    parts = _sizes.by_sweep(table)
-    styles = dict.fromkeys(parts, rule_styles(list(table["rule"].unique())))
-    labels = {title: f"{part['unit'].iloc[0]} of the\nchosen policy" for title, part in parts.items()}
-    band = options.band == "ci"
-    footer = (
-        f"transitions seen; each seed chooses among its own policies ({_sizes.sweep_sizes(rows)}"
-        f"{', 95 % intervals' if band else ''})"
-    )
-    return _sizes.panels(parts, "rule", styles, options, labels, footer, band)
-
-
-def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[SizeTable]:
-    """A table per sweep, with a row per rule."""
-    parts = _sizes.by_sweep(numbers(rows, options))
-    caption = f"{analysis.with_values(rows)['unit'].iloc[0]} of the policy that each rule would deploy"
-    return _sizes.captioned(parts, "rule", caption, _sizes.sweep_sizes(rows))
+    panels = tables(rows, options)
+    footer = f"each seed chooses among its own policies ({_sizes.sweep_sizes(rows)})"
+    return _sizes.draw(panels, options, footer, _sizes.shows_band(options, panels))
 
 
 FIGURE = FigureKind(
-    figure, accepts=("width", "budgets", "metrics", "ylim"), bands=("none", "ci"), tables=tables
+    figure, accepts=("width", "budgets", "metrics", "ylim"), bands=("ci", "none"), tables=tables
 )

@@ -151,7 +151,8 @@ def figure(
     environment. `published` are rows of published runs, in scores."""
     if published is not None and "metric" in rows:
         raise UserError("plot: published runs have scores only; leave out --published or --value")
-    datasets = analysis.datasets_of(analysis.studies_of(rows))
+    studies = analysis.studies_of(rows)
+    datasets = analysis.datasets_of(studies)
     names = _selection.names(rows, options)
     order = _selection.order(rows, "dataset", options)
     rows = analysis.with_values(add_from_scratch(rows, datasets))
@@ -167,7 +168,7 @@ def figure(
         for name in panels
     }
     broken = any(axis.broken for axis in axes_of.values())
-    sweeps = _folding.large_sweeps(rows, options)
+    sweeps = _folding.large_sweeps(rows, studies, options)
     both_phases = {*rows["phase"].unique()} == {"offline", "online"}
     with style.context(options):
         titles, title_size = _titles({name: names.get(name, name) for name in panels}, width / columns)

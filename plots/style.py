@@ -261,7 +261,7 @@ def unit_text(rows: pd.DataFrame) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric's column as a name: `prequential NLL` for `eval/prequential_nll`."""
-    words = metric.rpartition("/")[2].split("_")
+    words = metric.rpartition("/")[2].replace("held_out", "held-out").split("_")
     return " ".join(word.upper() if word in ABBREVIATIONS else word for word in words)
 
 

@@ -39,6 +39,7 @@ from .lines import (
 )
 from .metrics import (
     BY_EPISODES,
+    PREFIX,
     ascending,
     declared_metrics,
     default_metric,

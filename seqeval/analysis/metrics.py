@@ -32,7 +32,8 @@ def with_metric(rows: pd.DataFrame, metric: str, declared: Mapping[str, Mapping[
     its last row. Raises UserError if no row has the metric.
     """
     column = {"return": "return_mean"}.get(metric, metric)
-    known = [name for name in ("score", "return", *sorted(map(str, rows.columns))) if _has(rows, name)]
+    columns = sorted(name for name in map(str, rows.columns) if name.startswith((PREFIX, "train/")))
+    known = [name for name in (*BY_EPISODES, *columns) if _has(rows, name)]
     if metric not in known:
         variants = ", ".join(rows["variant"].unique())
         why = nearest(metric, known)
@@ -60,10 +61,9 @@ def with_metric(rows: pd.DataFrame, metric: str, declared: Mapping[str, Mapping[
 
 
 def _has(rows: pd.DataFrame, metric: str) -> bool:
-    """Whether a metric is one of the rows, and any row has it."""
+    """Whether any row has a metric."""
     column = {"return": "return_mean"}.get(metric, metric)
-    named = metric in BY_EPISODES or metric.startswith((PREFIX, "train/"))
-    return named and column in rows and bool(rows[column].notna().any())
+    return column in rows and bool(rows[column].notna().any())
 
 
 def default_metric(rows: pd.DataFrame) -> str | None:
@@ -83,8 +83,8 @@ def lower_is_better(rows: pd.DataFrame) -> bool:
         return False
     if rows["better"].isna().any():
         raise UserError(
-            f"{rows['metric'].iloc[0]}: it is not declared whether higher or lower is better, so nothing can be "
-            "ranked by it; choose another with --value"
+            f"{rows['metric'].iloc[0]}: whether higher or lower is better is not declared, so nothing can "
+            "be ranked by it; choose another with --value"
         )
     return bool((rows["better"] == "lower").any())
 

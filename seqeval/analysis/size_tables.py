@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from .tables import csv, latex_engine, latex_row, latex_text, markdown_text
 
 COLUMNS = 5  # sizes that a printed table shows
+Line = Mapping[Any, Any]  # a row of a table of numbers, by column
 
 
 @dataclass(frozen=True)
@@ -26,30 +28,40 @@ class SizeTable:
     rows: str
     numbers: pd.DataFrame
 
-    def cells(self) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
-        """Headings, and for each row its name and its cells: (estimate, interval) as text."""
+    @property
+    def digits(self) -> int:
+        """Decimals that show about three digits of the largest number, at least one."""
+        largest = self.numbers["estimate"].abs().max()
+        return min(max(2 - math.floor(math.log10(largest)), 1), 6) if largest > 0 else 1
+
+    def cells(self) -> tuple[list[str], list[str], list[list[Line | None]]]:
+        """The headings of the columns, the names of the rows, and for each row the lines of `numbers` in its
+        cells, None for an empty cell."""
         samples = np.sort(self.numbers["samples"].unique())
         chosen = samples[np.unique(np.linspace(0, len(samples) - 1, COLUMNS).round().astype(int))]
-        digits = _decimals(self.numbers["estimate"])
-        body = []
+        names: list[str] = []
+        body: list[list[Line | None]] = []
         for name, part in self.numbers.groupby(self.rows, sort=False):
-            by_size = part.set_index("samples")
-            body.append((str(name), [_cell(by_size, size, digits) for size in chosen]))
-        return [f"n = {size:g}" for size in chosen], body
+            by_size = {line["samples"]: line for line in part.to_dict("records")}
+            names.append(str(name))
+            body.append([by_size.get(size) for size in chosen])
+        return [f"n = {size:g}" for size in chosen], names, body
+
+    def texts(self) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
+        """Headings, and for each row its name and its cells: estimate and interval."""
+        heads, names, body = self.cells()
+        return heads, [
+            (name, [_texts(line, self.digits) for line in lines])
+            for name, lines in zip(names, body, strict=True)
+        ]
 
 
-def _cell(by_size: pd.DataFrame, size: float, digits: int) -> tuple[str, str]:
-    if size not in by_size.index or math.isnan(by_size.loc[size, "estimate"]):
+def _texts(line: Line | None, digits: int) -> tuple[str, str]:
+    if line is None or math.isnan(line["estimate"]):
         return "", ""
-    estimate, low, high = (by_size.loc[size, end] for end in ("estimate", "low", "high"))
+    estimate, low, high = (line[end] for end in ("estimate", "low", "high"))
     interval = "" if math.isnan(low) else f"{_number(low, digits)}, {_number(high, digits)}"
     return _number(estimate, digits), interval
-
-
-def _decimals(estimates: pd.Series) -> int:
-    """Decimals that show about three digits of the largest number, at least one."""
-    largest = estimates.abs().max()
-    return min(max(2 - math.floor(math.log10(largest)), 1), 6) if largest > 0 else 1
 
 
 def _number(value: float, digits: int) -> str:
@@ -65,7 +77,7 @@ def to_markdown(tables: Sequence[SizeTable]) -> str:
     """A GitHub Markdown table each, with its caption above it."""
     parts = []
     for table in tables:
-        heads, body = table.cells()
+        heads, body = table.texts()
         lines = [markdown_text(table.caption), "", f"| {table.rows} | {' | '.join(heads)} |"]
         lines.append("|:--|" + "--:|" * len(heads))
         for name, cells in body:
@@ -79,7 +91,7 @@ def to_latex(tables: Sequence[SizeTable]) -> str:
     """A LaTeX float each, for a document with the package booktabs; intervals stand below their numbers."""
     parts = []
     for table in tables:
-        heads, body = table.cells()
+        heads, body = table.texts()
         lines = [
             r"\begin{table}[t]  % \usepackage{booktabs}",
             r"\centering",

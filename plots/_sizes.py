@@ -36,8 +36,10 @@ def by_sweep(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def sweep_sizes(rows: pd.DataFrame) -> str:
-    """The number of settings and seeds of the sweeps, as text."""
+def sweep_sizes(rows: pd.DataFrame, part: pd.DataFrame | None = None) -> str:
+    """The number of settings and seeds of the sweeps, as text; only of the one that `part` is about."""
+    if part is not None:
+        rows = rows[(rows[tuning.SWEEP] == part[tuning.SWEEP].iloc[0]).all(axis=1)]
     settings = rows.groupby(tuning.SWEEP)["variant"].nunique()
     low, high = settings[settings > 1].min(), settings.max()
     count = counted(high, "setting") if low == high else f"{low} to {counted(high, 'setting')}"

@@ -18,7 +18,7 @@ def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes
     value = style.value_label(rows)
     caption = f"{_sizes.one_line(value)} of the best of k settings, drawn at random and judged by this value"
     return [
-        _sizes.panel(title, part, "best of", styles, value, caption, _sizes.sweep_sizes(rows))
+        _sizes.panel(title, part, "best of", styles, value, caption, _sizes.sweep_sizes(rows, part))
         for title, part in _sizes.by_sweep(table).items()
     ]
 

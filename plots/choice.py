@@ -54,7 +54,7 @@ def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes
     """A panel per sweep, with a line per rule."""
     table = numbers(rows, options)
     styles = rule_styles(list(table["rule"].unique()))
-    caption = "true value of the policy that each rule would deploy"
+    caption = "of the policy that each rule would deploy"
     return [
         _sizes.panel(
             title,
@@ -62,8 +62,8 @@ def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes
             "rule",
             styles,
             f"{part['unit'].iloc[0]} of the\nchosen policy",
-            f"{caption} ({part['unit'].iloc[0]})",
-            _sizes.sweep_sizes(rows),
+            f"{part['unit'].iloc[0]} {caption}",
+            _sizes.sweep_sizes(rows, part),
         )
         for title, part in _sizes.by_sweep(table).items()
     ]

@@ -20,12 +20,12 @@ def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes
     return [
         _sizes.panel(
             title.replace("\n", f", {setting}\n"),
-            part.rename(columns={"value": setting}).assign(setting=setting),
-            str(setting),
+            part,
+            "value",
             _sizes.ordered_styles(part["value"].unique()),
             value,
             caption,
-            _sizes.sweep_sizes(rows),
+            _sizes.sweep_sizes(rows, part),
         )
         for title, of_sweep in _sizes.by_sweep(table).items()
         for setting, part in of_sweep.groupby("setting", sort=False)

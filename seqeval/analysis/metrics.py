@@ -35,7 +35,8 @@ def with_metric(rows: pd.DataFrame, metric: str, declared: Mapping[str, Mapping[
     columns = sorted(name for name in map(str, rows.columns) if name.startswith((PREFIX, "train/")))
     known = [name for name in (*BY_EPISODES, *columns) if _has(rows, name)]
     if metric not in known:
-        variants = ", ".join(rows["variant"].unique())
+        names = rows["variant"].unique()
+        variants = ", ".join(names) if len(names) <= 3 else f"{len(names)} variants"
         why = nearest(metric, known)
         if metric in declared and metric.endswith("_nll"):
             why = ", since their policies are deterministic"

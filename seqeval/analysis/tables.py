@@ -241,7 +241,8 @@ def _number(value: float, digits: int) -> str:
 def _caption(part: pd.DataFrame, seeds: int) -> str:
     """What the table of a statistic shows, in sentences; `seeds` is the usual number of seeds."""
     over_datasets = part[part["dataset"] == ""]
-    units = " or ".join(sorted(set(part["unit"]), reverse=True)).capitalize()
+    units = " or ".join(sorted(set(part["unit"]), reverse=True))
+    units = units if "/" in units else units.capitalize()
     unequal = (part.loc[part["dataset"] != "", "runs"] != seeds).any()
     sentences = [
         f"{units} {STATISTICS[part['statistic'].iloc[0]].description}",

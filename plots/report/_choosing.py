@@ -25,8 +25,9 @@ TITLES = {
 
 def tuning(rows: pd.DataFrame, leave_out: bool) -> list[Section]:
     """Best of k settings, effects of settings and rules of choice, of studies with a sweep; else empty."""
-    studies = analysis.studies_of(rows).values()
-    if not any("sweep" in settings for study in studies for settings in study["algorithms"].values()):
+    studies, lines = analysis.studies_of(rows), analysis.variants(rows)
+    swept = [study for variant, study in lines if "sweep" in studies[study]["algorithms"].get(variant, {})]
+    if not swept:
         return []
     found = []
     for title, kind in TITLES.items():

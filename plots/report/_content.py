@@ -92,6 +92,11 @@ def caption(curves: Mapping[str, Any]) -> str:
     if frozen := {curves["styles"][line["style"]]["label"] for line in lines if line["frozen"]}:
         verb = "does" if len(frozen) == 1 else "do"
         parts.append(f"{listed(sorted(frozen))} {verb} not learn online: one policy is re-evaluated")
+    if curves["hidden"]:
+        parts.append(
+            "of each large sweep only the best setting at the end is shown at first; "
+            f"{len(curves['hidden'])} others are hidden"
+        )
     parts.append("click an algorithm to hide or show it, double-click to show only it")
     return f"{capitalized('; '.join(parts))}."
 

@@ -98,6 +98,8 @@ def names(rows: pd.DataFrame, options: FigureOptions) -> dict[str, str]:
 
 def refuse_useless(options: FigureOptions, accepted: Iterable[str], bands: tuple[str, ...]) -> None:
     """Raises UserError for an option that would change nothing, or for a band that is not one of `bands`."""
+    if options.value is not None and "value" not in accepted:
+        raise UserError("plot: --value: this figure can only be about scores or returns; leave --value out")
     if useless := [option for option in options.given if option not in accepted]:
         flags = " and ".join(f"--{option}" for option in useless)
         raise UserError(f"plot: {flags} would change nothing in this figure; leave {flags} out")

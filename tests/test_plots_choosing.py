@@ -280,7 +280,7 @@ def test_the_report_has_sections_on_tuning_and_metrics() -> None:
             "no run has eval/eror; did you mean 'eval/error'?",
         ),
         (("--figure", "choice", "--budgets", "0"), "budgets: must be at least 1, not 0"),
-        (("--figure", "choice", "--value", "return"), "--value would change nothing in this figure"),
+        (("--figure", "choice", "--value", "return"), "--value: this figure can only be about scores or returns"),
         (("--value", "eval/fqe"), "eval/fqe: no run of 7 variants has this metric"),
         (("--figure", "best-of-k", "--algorithms", "bc"), "no algorithm has several settings here"),
     ],

@@ -37,7 +37,8 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     lines = Lines(rows, datasets)
     # Offline statistics do not depend on whether the online phase is complete.
     ends = rows["dataset"].map({name: dataset["transitions"] for name, dataset in datasets.items()})
-    offline = rows.assign(planned=ends)[rows["phase"] == "offline"]
+    planned = rows["planned"].clip(upper=ends)  # a metric may end before the data does
+    offline = rows.assign(planned=planned)[rows["phase"] == "offline"]
     groups: list[tuple[str, list[Section]]] = []
     if len(offline):
         complete = CompleteRows(offline, leave_out)

@@ -112,6 +112,18 @@ def test_lines_without_the_metric_are_named_and_its_last_size_is_their_end() -> 
         plots.draw(loaded(unfinished), "ranks", FigureOptions(value="eval/error"))
 
 
+def test_a_line_begins_where_all_of_its_seeds_have_the_metric_and_later_gaps_are_refused() -> None:
+    rows = sweep()
+    of_seed = (rows["variant"] == "bc") & (rows["seed"] == 1)
+    rows.loc[of_seed & (rows["samples"] == 1000), "eval/error"] = np.nan
+    rows.loc[:, "eval/error"] = rows["eval/error"].where(rows["samples"] < made_up.SIZE, 1.0)
+    shown, _ = plots.find("improvement").prepare(loaded(rows), FigureOptions(value="eval/error"))
+    assert sorted(shown.loc[shown["variant"] == "bc", "samples"].unique()) == [2000, 3000]
+    rows.loc[of_seed & (rows["samples"] == 3000), "eval/error"] = np.nan
+    with pytest.raises(UserError, match="bc, seed 1: no value at n = 3000"):
+        plots.draw(loaded(rows), "improvement", FigureOptions(value="eval/error"))
+
+
 def test_without_an_environment_the_likelihood_or_the_squared_error_is_shown() -> None:
     rows = sweep().rename(columns={"eval/error": "eval/prequential_squared_error"})
     rows[["score", "return_mean"]] = np.nan
@@ -280,7 +292,10 @@ def test_the_report_has_sections_on_tuning_and_metrics() -> None:
             "no run has eval/eror; did you mean 'eval/error'?",
         ),
         (("--figure", "choice", "--budgets", "0"), "budgets: must be at least 1, not 0"),
-        (("--figure", "choice", "--value", "return"), "--value: this figure can only be about scores or returns"),
+        (
+            ("--figure", "choice", "--value", "return"),
+            "--value: this figure can only be about scores or returns",
+        ),
         (("--value", "eval/fqe"), "eval/fqe: no run of 7 variants has this metric"),
         (("--figure", "best-of-k", "--algorithms", "bc"), "no algorithm has several settings here"),
     ],

@@ -28,8 +28,9 @@ def with_metric(rows: pd.DataFrame, metric: str, declared: Mapping[str, Mapping[
 
     `metric` is `score`, `return` or a column of numbers such as `eval/fqe` or `train/critic_loss`. The
     columns `metric`, `value`, `unit` and `better` ("higher", "lower" or None) are added. A line has no row
-    where none of its runs has the metric, as predictions at N; its `planned` end, if it has arrived, is then
-    its last row. Raises UserError if no row has the metric.
+    where none of its runs has the metric (a prediction at N), nor before all of them have it (FQE before the
+    first episodes are visible); its `planned` end, if it has arrived, is its last row. Raises UserError if
+    no row has the metric.
     """
     column = {"return": "return_mean"}.get(metric, metric)
     columns = sorted(name for name in map(str, rows.columns) if name.startswith((PREFIX, "train/")))
@@ -47,6 +48,8 @@ def with_metric(rows: pd.DataFrame, metric: str, declared: Mapping[str, Mapping[
     keys = [rows[name] for name in LINE]
     has = rows[column].notna()
     kept = has.groupby([*keys, rows["samples"], rows["phase"]]).transform("any")
+    first = rows["samples"].where(has).groupby([*keys, rows["seed"]]).transform("min")
+    kept &= rows["samples"] >= first.groupby(keys).transform("max")
     # Runs that failed stay, so that statistics are refused because of them.
     kept |= (rows["status"] != "ok") & has.groupby(keys).transform("any")
     found = rows[kept]

@@ -271,8 +271,10 @@ def smoothing_text(options: FigureOptions) -> str:
 
 
 def sample_sizes(rows: pd.DataFrame, interval: bool = True) -> str:
-    """The number of datasets and seeds in a figure over datasets, as text."""
+    """The number of datasets and seeds in a figure over datasets, after the metric if one is shown."""
     text = f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each"
+    if "metric" in rows:  # no axis names it
+        text = f"by {rows['metric'].iloc[0]}, {rows['better'].iloc[0]} is better; {text}"
     return f"{text}, 95 % intervals" if interval else text
 
 

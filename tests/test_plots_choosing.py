@@ -82,6 +82,8 @@ def test_where_lower_is_better_the_lowest_is_first_and_bold() -> None:
     assert final["best"].sum() == 1
     assert final.loc["x:alpha=4 temperature=2", "best"]
     assert set(final["better"]) == {"lower"}
+    footer = plots.draw(loaded(sweep()), "ranks", options).get_supxlabel().replace("\n", " ")
+    assert footer.startswith("by eval/error, lower is better; 1 dataset")
     assert "the lowest value of a row" in analysis.tables.markdown(table)
 
 

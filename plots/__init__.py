@@ -22,7 +22,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqeval import analysis, loading
+from seqeval.analysis.size_tables import SizeTable
 from seqeval.errors import UserError
 from seqeval.figure_options import FigureOptions
 
@@ -69,6 +70,7 @@ class FigureKind:
     `published`: `draw` also takes `published=`, rows of published runs to draw behind the others.
     `accepts`: the options that `draw` follows, besides those in `ALWAYS`; all others are refused.
     `bands`: the values of the option `band` that it draws, the default first.
+    `tables`: the numbers that it draws, at each size of the data, for `seqeval table --figure`.
     """
 
     draw: Callable[..., Figure]
@@ -78,6 +80,7 @@ class FigureKind:
     published: bool = False
     accepts: tuple[str, ...] = ()
     bands: tuple[str, ...] = ()
+    tables: Callable[[pd.DataFrame, FigureOptions], Sequence[SizeTable]] | None = None
 
     def prepare(
         self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, leave_out: bool = False
@@ -89,21 +92,28 @@ class FigureKind:
         """
         accepted = (*ALWAYS, *self.accepts, *(["band"] if self.bands else []))
         _selection.refuse_useless(options, accepted, self.bands)
-        rows = analysis.smoothed(_selection.select(rows, options), options.smooth)
+        rows = _selection.select(rows, options)
         _selection.names(rows, options)  # refuses unknown names before anything is computed
         studies = analysis.studies_of(rows)
+        if self.complete and "metric" not in rows:  # a metric has an end of its own
+            rows = analysis.with_planned_end(rows, studies)
+        chosen: list[str] = []
+        if "value" in self.accepts:
+            rows, chosen = _selection.with_value(rows, options.value)
+        columns = ["value"] if "metric" in rows else ["score", "return_mean"]
+        rows = analysis.smoothed(rows, options.smooth, columns)
         if self.differ_in:
             _check_differences(studies, self.differ_in)
         if not self.complete and not leave_out:
             notes, names = analysis.describe_incomplete(rows), analysis.unevaluated_datasets(rows)
             if names:
                 notes.append(f"not drawn: {', '.join(names)} (no environment, so no returns and no scores)")
-            return rows[~rows["dataset"].isin(names)], notes
-        rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out)
+            return rows[~rows["dataset"].isin(names)], [*chosen, *notes]
+        rows, notes = analysis.complete_rows(rows, leave_out)
         if self.scores:
             rows, more = analysis.comparable_rows(rows)
             notes += more
-        return analysis.with_studies(rows, studies), notes
+        return analysis.with_studies(rows, studies), [*chosen, *notes]
 
     def render(self, rows: pd.DataFrame, options: FigureOptions = DEFAULTS, **published: Any) -> Figure:
         """Draws rows that have been through `prepare`, and adds what all figures have in common."""
@@ -112,6 +122,9 @@ class FigureKind:
             if options.title:
                 style.add_title(drawn, options.title)
         return drawn
+
+
+LINES = FigureKind(lambda rows, options: Figure(), accepts=("value",))  # how `seqeval table` prepares rows
 
 
 def draw(
@@ -161,7 +174,7 @@ def _fault(value: Any) -> str | None:
     return None if isinstance(value, FigureKind) else "is not a FigureKind of seqeval.plots"
 
 
-FIGURES = loading.Kind("figure", "seqeval.plots", "seqeval.figures", _defined_in, _fault)
+FIGURES = loading.Kind("figure", "seqeval.plots", "seqeval.figures", _defined_in, _fault, hyphens=True)
 
 
 def _check_differences(studies: analysis.Studies, symbols: Mapping[str, str]) -> None:

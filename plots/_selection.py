@@ -27,8 +27,19 @@ def select(rows: pd.DataFrame, options: FigureOptions) -> pd.DataFrame:
 def order(rows: pd.DataFrame, column: str, options: FigureOptions) -> list[str]:
     """The datasets or variants of the rows, in the order of `options`; by default in the order in which the
     studies were loaded and in which their command lines name them."""
-    chosen = options.datasets if column == "dataset" else options.algorithms
     present = list(rows[column].unique())
+    if column == "dataset":
+        chosen = list(options.datasets)
+    else:  # the name of an algorithm stands for all variants of its sweep
+        chosen = [
+            variant
+            for name in options.algorithms
+            for variant in (
+                [name]
+                if name in present
+                else rows.loc[rows["algorithm"] == name, "variant"].unique().tolist() or [name]
+            )
+        ]
     for name in chosen:
         if name not in present:
             hint = nearest(name, present)
@@ -36,6 +47,27 @@ def order(rows: pd.DataFrame, column: str, options: FigureOptions) -> list[str]:
     studies = analysis.studies_of(rows).values()
     given = [name for study in studies for name in study.get(NOUNS[column], ())]
     return [name for name in dict.fromkeys(chosen or [*given, *present]) if name in present]
+
+
+def with_value(rows: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with a metric as their value (`analysis.with_metric`), and notes on the lines that lack it.
+
+    Without a metric they keep their scores or returns; rows that have neither, since no dataset has an
+    environment, are shown by `analysis.default_metric`. Raises UserError if no row has the metric.
+    """
+    notes = []
+    if metric is None and set(rows["dataset"]) == set(analysis.unevaluated_datasets(rows)):
+        metric = analysis.default_metric(rows)
+        notes = [f"no environment, so no returns; shown instead: {metric}"] if metric else []
+    if metric is None:
+        return rows, []
+    declared = analysis.declared_metrics(analysis.studies_of(rows).values())
+    shown = analysis.with_metric(rows, metric, declared)
+    lines = [part[["dataset", "variant"]].drop_duplicates().itertuples(index=False) for part in (rows, shown)]
+    if lacking := sorted(set(lines[0]) - set(lines[1])):
+        names = ", ".join(f"{variant} on {dataset}" for dataset, variant in lacking)
+        notes.append(f"without {metric}, so not shown: {names}")
+    return shown, notes
 
 
 def _sorted(rows: pd.DataFrame, column: str, order: list[str]) -> pd.DataFrame:
@@ -66,6 +98,8 @@ def names(rows: pd.DataFrame, options: FigureOptions) -> dict[str, str]:
 
 def refuse_useless(options: FigureOptions, accepted: Iterable[str], bands: tuple[str, ...]) -> None:
     """Raises UserError for an option that would change nothing, or for a band that is not one of `bands`."""
+    if options.value is not None and "value" not in accepted:
+        raise UserError("plot: --value: this figure can only be about scores or returns; leave --value out")
     if useless := [option for option in options.given if option not in accepted]:
         flags = " and ".join(f"--{option}" for option in useless)
         raise UserError(f"plot: {flags} would change nothing in this figure; leave {flags} out")

@@ -18,7 +18,7 @@ from seqeval import analysis
 from seqeval.errors import UserError
 from seqeval.types import Reference
 
-from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from . import DEFAULTS, FigureKind, FigureOptions, _folding, _selection, style
 from ._axis import DataAxis
 from ._text import count_range, wrapped
 
@@ -103,6 +103,9 @@ def data_axis(rows: pd.DataFrame, end: int | None, share: bool) -> DataAxis:
 
 def _plot_line(ax: Axes, line: pd.DataFrame, line_style: style.LineStyle, band: bool) -> None:
     """Mean and band over seeds; a line with a single complete point is a marker with a bar."""
+    if line_style.thin:
+        ax.plot(line["x"], line["mean"], color=line_style.colour, linewidth=0.5, alpha=0.5)
+        return
     x, mean, complete = line["x"], line["mean"], line["seeds"] == line["total_seeds"]
     single = complete.sum() == 1
     if not complete.all():
@@ -146,7 +149,10 @@ def figure(
 ) -> Figure:
     """All datasets of `rows`, with one legend. Rows without a dataset are drawn in every panel of the same
     environment. `published` are rows of published runs, in scores."""
-    datasets = analysis.datasets_of(analysis.studies_of(rows))
+    if published is not None and "metric" in rows:
+        raise UserError("plot: published runs have scores only; leave out --published or --value")
+    studies = analysis.studies_of(rows)
+    datasets = analysis.datasets_of(studies)
     names = _selection.names(rows, options)
     order = _selection.order(rows, "dataset", options)
     rows = analysis.with_values(add_from_scratch(rows, datasets))
@@ -162,12 +168,14 @@ def figure(
         for name in panels
     }
     broken = any(axis.broken for axis in axes_of.values())
+    sweeps = _folding.large_sweeps(rows, studies, options)
     both_phases = {*rows["phase"].unique()} == {"offline", "online"}
     with style.context(options):
         titles, title_size = _titles({name: names.get(name, name) for name in panels}, width / columns)
         drawn = Figure(figsize=(width, 0.53 + (HEIGHT if lines < 3 else LOW_HEIGHT) * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         handles: dict[str, Line2D] = {}
+        labels: list[str] = []
         unit = None
         for place, (ax, name) in enumerate(zip(axes.flat, panels, strict=False)):
             curves, dataset, previous = rows[rows["dataset"] == name], datasets[name], unit
@@ -175,24 +183,25 @@ def figure(
             parts = segments(dataset)
             behind = None if published is None else published[published["dataset"] == name]
             mean, end = _data_mean(dataset, unit), dataset["transitions"]
-            plot(curves, ax, mean, styles, parts, end, behind, band, share, axes_of[name].broken)
+            of_panel = _folding.folded(curves, styles, sweeps)
+            labels += [line_style.label for line_style in of_panel.values()]
+            plot(curves, ax, mean, of_panel, parts, end, behind, band, share, axes_of[name].broken)
             ax.set_title(titles[name], fontsize=title_size, pad=12 if both_phases or parts else None)
             if options.ylim:
                 ax.set_ylim(*options.ylim)
             if place % columns == 0 or unit != previous:
-                ax.set_ylabel(unit)
+                ax.set_ylabel(style.value_label(curves))
             handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
-        labels = [line_style.label for line_style in styles.values()]
         handles = {label: handles[label] for label in labels if label in handles}
-        if any(datasets[name]["transitions"] for name in panels):
+        if unit in analysis.BY_EPISODES and any(datasets[name]["transitions"] for name in panels):
             handles["mean of the data"] = Line2D([], [], **DASHED)
         if published is not None and published["dataset"].isin(panels).any():
             dots = {"marker": "o", "ms": 2, "mew": 0}
             handles["published runs (dots: mean)"] = Line2D([], [], color=style.GREY, lw=0.8, **dots)
         style.add_legend(drawn, handles, (2, 3, 4)[columns - 1])
-        style.add_footer(drawn, _footer(rows, options, broken), "medium")
+        style.add_footer(drawn, _footer(rows, options, broken, bool(sweeps)), "medium")
     return drawn
 
 
@@ -213,13 +222,14 @@ def _titles(names: Mapping[str, str], width: float) -> tuple[dict[str, str], flo
     return {name: wrapped(text, max(int(room / size), 12)) for name, text in names.items()}, size
 
 
-def _footer(rows: pd.DataFrame, options: FigureOptions, broken: bool) -> str:
+def _footer(rows: pd.DataFrame, options: FigureOptions, broken: bool, folded: bool) -> str:
     """What the x axis and the bands are."""
     seen = "share of the dataset seen" if options.x == "share" else "transitions seen"
     online = "; shaded: online steps, on their own scale" if broken else ""
+    online += "; thin: the other settings of a sweep" if folded else ""
     count = style.seed_count(rows)
     lines = count if count == "1 seed" else BANDS[options.band or "range"].format(count)
-    return f"{seen} ({lines}{style.smoothing_text(options)}{online})"
+    return f"{seen} ({lines}{style.smoothing_text(options)}{online}){style.unit_text(rows)}"
 
 
 def add_from_scratch(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -309,6 +319,8 @@ def _add_remarks(styles: style.LineStyles, rows: pd.DataFrame) -> dict[tuple[str
 
 def _data_mean(dataset: Mapping[str, Any], unit: str) -> float | list[float] | None:
     """The mean return of the data in the unit of a panel, or a list over segments where these are known."""
+    if unit not in analysis.BY_EPISODES:
+        return None
     convert = Reference(**dataset["reference"]).score if unit == "score" else float
     if "segment_returns" in dataset:
         return [convert(value) for value in dataset["segment_returns"]]
@@ -320,6 +332,6 @@ FIGURE = FigureKind(
     figure,
     complete=False,
     published=True,
-    accepts=("labels", "width", "ylim", "x", "smooth"),
+    accepts=("labels", "width", "value", "ylim", "x", "smooth"),
     bands=tuple(BANDS),
 )

@@ -57,7 +57,9 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     order = list(analysis.line_labels(styles).values())
     if len(order) == 1:
         raise UserError(f"plot: improvement needs two lines to compare, and {order[0]} is the only line")
-    table = analysis.probability_of_improvement(analysis.final_values(rows))
+    table = analysis.probability_of_improvement(
+        analysis.final_values(rows), lower_is_better=analysis.lower_is_better(rows)
+    )
     table = table.sort_values("first", key=lambda names: names.map(order.index), kind="stable")
     texts = [wrapped(line_style.label, style.NAME_WIDTH) for line_style in styles.values()]
     with style.context(options):
@@ -87,4 +89,4 @@ def _length(name: str) -> int:
     return max(map(len, name.split("\n")))
 
 
-FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width"))
+FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width", "value"))

@@ -46,4 +46,6 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     return style.single_panel(plot, table, rows, options)
 
 
-FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width", "ylim", "smooth"), bands=("ci", "none"))
+FIGURE = FigureKind(
+    figure, scores=True, accepts=("labels", "width", "value", "ylim", "smooth"), bands=("ci", "none")
+)

@@ -74,7 +74,8 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
                 plot(values[values["variant"] == variant], ax, (values["mean"].min(), values["mean"].max()))
                 ax.set(title=titles[variant], xlabel="γ")
             axes[0].set_ylabel("K", rotation=0, va="center")
-            part.suptitle(f"{names.get(dataset, dataset)} ({values['unit'].iloc[0]})", fontsize="medium")
+            label = style.value_label(rows[rows["dataset"] == dataset]).replace("\n", " ")
+            part.suptitle(f"{names.get(dataset, dataset)} ({label})", fontsize="medium")
         style.add_footer(
             drawn,
             f"mean of {style.seed_count(rows)} at the end of the data, colour scale per dataset\n"
@@ -86,5 +87,5 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
 FIGURE = FigureKind(
     figure,
     differ_in={"K": "protocol.updates_per_growth", "γ": "protocol.grow_by"},
-    accepts=("labels", "width"),
+    accepts=("labels", "width", "value"),
 )

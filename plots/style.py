@@ -46,6 +46,7 @@ OTHER_COLOURS = (
 )
 GREY, LIGHT_GREY = "#8C8C8C", "#CFCFCF"  # published runs: their mean, and single runs
 DASHES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+ABBREVIATIONS = {"nll", "td", "fqe", "opc", "q"}
 LEGEND_WIDTH, NAME_WIDTH = 34, 20  # characters in a line of a legend, and of a name beside an axis
 
 RC = {
@@ -71,11 +72,12 @@ RC = {
 
 
 class LineStyle(NamedTuple):
-    """Label, colour and dash pattern of a line."""
+    """Label, colour and dash pattern of a line; a thin one has no band and no entry in the legend."""
 
     label: str
     colour: str
     dash: object
+    thin: bool = False
 
 
 LineStyles = Mapping[tuple[str, str], LineStyle]  # by variant and study
@@ -238,14 +240,41 @@ def add_footer(figure: Figure, text: str, size: str = "small") -> None:
     figure.set_figheight(figure.get_figheight() + 1.3 * more * mpl.rcParams["font.size"] / 72)
 
 
+def value_label(rows: pd.DataFrame) -> str:
+    """The text of an axis with the values of some rows: score or return, or a metric with its unit and the
+    direction in which it is better."""
+    if "metric" not in rows:
+        return str(analysis.with_values(rows)["unit"].iloc[0])
+    metric, unit, better = rows[["metric", "unit", "better"]].iloc[0]
+    if metric in analysis.BY_EPISODES:
+        return str(metric)
+    about = [unit.partition(",")[0]] if unit else []
+    about += [f"{better} is better"] if isinstance(better, str) else []
+    return wrapped(metric_name(metric), 30) + (f"\n({wrapped(', '.join(about), 34)})" if about else "")
+
+
+def unit_text(rows: pd.DataFrame) -> str:
+    """The end of a footer: what the unit of a metric refers to, where the axis has no room for it."""
+    about = rows["unit"].iloc[0].partition(", ")[2] if "metric" in rows else ""
+    return f"; {about}" if about else ""
+
+
+def metric_name(metric: str) -> str:
+    """A metric's column as a name: `prequential NLL` for `eval/prequential_nll`."""
+    words = metric.rpartition("/")[2].replace("held_out", "held-out").split("_")
+    return " ".join(word.upper() if word in ABBREVIATIONS else word for word in words)
+
+
 def smoothing_text(options: FigureOptions) -> str:
     """The end of a footer: how curves were smoothed."""
     return f", mean of the last {options.smooth} points" if options.smooth > 1 else ""
 
 
 def sample_sizes(rows: pd.DataFrame, interval: bool = True) -> str:
-    """The number of datasets and seeds in a figure over datasets, as text."""
+    """The number of datasets and seeds in a figure over datasets, after the metric if one is shown."""
     text = f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each"
+    if "metric" in rows:  # no axis names it
+        text = f"by {rows['metric'].iloc[0]}, {rows['better'].iloc[0]} is better; {text}"
     return f"{text}, 95 % intervals" if interval else text
 
 

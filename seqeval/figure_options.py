@@ -30,6 +30,17 @@ class FigureOptions:
     """Title above the figure."""
     width: Literal["column", "text"] | float | None = None
     """Width in inches; column: 3.25 (ICML), text: 5.5 (NeurIPS). Default: by the number of panels."""
+    value: str | None = None
+    """What is shown: score, return, or a column of numbers such as eval/prequential_nll or train/critic_loss.
+    Default: the score; without reference returns the return; without an environment the prediction error."""
+    setting: str | None = None
+    """Only this swept setting, such as expectile. Default: all that were swept."""
+    k: tuple[int, ...] = ()
+    """Numbers of settings that are tried. Default: 1, 2, 4, ... and all."""
+    budgets: tuple[int, ...] = (10, 100)
+    """Episodes that a bandit may run to choose."""
+    metrics: tuple[str, ...] = ()
+    """Only these metrics, such as eval/fqe. Default: all that are better where they are higher or lower."""
     ylim: tuple[float, float] | None = None
     """Lowest and highest value of the y axis."""
     band: Band | None = None
@@ -44,7 +55,7 @@ class FigureOptions:
     of variants."""
 
     def __post_init__(self) -> None:
-        for name in ("datasets", "algorithms", "labels"):
+        for name in ("datasets", "algorithms", "labels", "metrics"):
             value: Any = getattr(self, name)
             if isinstance(value, Mapping):
                 value = [f"{key}={text}" for key, text in value.items()]
@@ -62,6 +73,9 @@ class FigureOptions:
             limits = tuple(map(float, self.ylim))
             if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
                 raise UserError(f"ylim: must be two numbers, the lower one first, not {self.ylim}")
+        for name in ("k", "budgets"):
+            if any(number < 1 for number in getattr(self, name)):
+                raise UserError(f"{name}: must be at least 1, not {min(getattr(self, name))}")
         if self.smooth < 1:
             raise UserError(f"smooth: must be at least 1 point, not {self.smooth}")
 

@@ -140,7 +140,7 @@ def test_a_likelihood_of_deterministic_policies_is_refused_in_one_line() -> None
     with pytest.raises(
         UserError,
         match=r"eval/prequential_nll: no run of td3_bc has this metric, since their policies are "
-        r"deterministic; choose one of: eval/prequential_squared_error",
+        r"deterministic; choose one of: score, return, eval/prequential_squared_error",
     ):
         with_metric(rows, "eval/prequential_nll", declared)
     with pytest.raises(UserError, match="did you mean 'eval/prequential_squared_error'"):
@@ -150,7 +150,8 @@ def test_a_likelihood_of_deterministic_policies_is_refused_in_one_line() -> None
 def test_metrics_are_values_with_their_unit() -> None:
     rows = table({"a": [1.0, 2.0]}, up={"a": [7.0, np.nan]})
     found = with_metric(rows, "eval/up", declared_metrics([{}, {"metrics": DECLARED}]))
-    assert found[["seed", "value", "unit"]].to_numpy().tolist() == [[0, 7.0, "return"]]
+    assert found[["seed", "unit", "better"]].to_numpy().tolist() == [[s, "return", "higher"] for s in (0, 1)]
+    np.testing.assert_array_equal(found["value"], [7.0, np.nan])  # the missing one is not hidden
 
 
 def test_code_lengths_by_hand() -> None:

@@ -149,12 +149,20 @@ def test_improvement_and_profile_match_hand_computed_values() -> None:
 
 
 @pytest.mark.parametrize("statistic", [analysis.aggregate, analysis.probability_of_improvement])
-def test_lines_on_different_datasets_or_without_scores_are_refused(statistic: object) -> None:
+def test_lines_on_different_datasets_are_refused(statistic: object) -> None:
     partial = {key: curve for key, curve in GRID.items() if key[:2] != ("e", "b")}
     with pytest.raises(ValueError, match="b is not on e"):
         statistic(analysis.final_values(rows(partial)))
+
+
+def test_returns_of_several_datasets_are_compared_within_each_and_not_averaged() -> None:
+    finals = analysis.final_values(rows(GRID, unit="return"))
     with pytest.raises(ValueError, match="only scores"):
-        statistic(analysis.final_values(rows(GRID, unit="return")))
+        analysis.aggregate(finals)
+    pairs = analysis.probability_of_improvement(finals).set_index(["first", "second"])["estimate"]
+    assert pairs["b", "a"] == 1.0
+    least = analysis.probability_of_improvement(finals, lower_is_better=True)
+    assert least.set_index(["first", "second"])["estimate"]["a", "b"] == 1.0
 
 
 def test_aggregate_curves_equal_aggregate_at_every_share() -> None:

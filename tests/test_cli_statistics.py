@@ -75,8 +75,8 @@ def test_an_unknown_figure_is_refused_with_the_known_names(
 ) -> None:
     line = refused(seqeval("plot", finished, f"--figure={name}", "--out", tmp_path / "a.png"))
     assert f"figure {name!r} is not known" in line
-    known = "aggregate, curves, improvement, intervals, profile, ranks, sensitivity"
-    assert line.endswith(f"; known figures: {known}\n")
+    known = "aggregate, agreement, best-of-k, choice, curves, improvement, intervals, profile, ranks, "
+    assert line.endswith(f"; known figures: {known}sensitivity, setting, tuning-map\n")
     assert ("did you mean 'aggregate'?" in line) == (name == "aggregat")
 
 

@@ -202,7 +202,7 @@ def test_the_benchmark_checks_that_start_up_does_not_import_torch(benchmark: tup
 def test_the_benchmark_draws_every_figure_of_a_synthetic_study(benchmark: tuple[Any, str]) -> None:
     results = benchmark[0]["parts"]["f"]["results"]
     drawn = {r["what"].removeprefix("seqeval plot --figure ") for r in results if "--figure" in r["what"]}
-    assert drawn == set(plots.names())
+    assert drawn == {name for name in plots.names() if plots.find(name).tables is None}
     others = [r["what"] for r in results if "--figure" not in r["what"]]
     assert others == ["load", "IQM along x", "draw it", "seqeval table", "seqeval report"]
     for result in results:

@@ -296,18 +296,22 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     header, *lines = ended.out.splitlines()
     assert header.split()[:4] == ["dataset", "algorithm", "phase", "unit"]
     assert lines[0].split() == [MAZE, "bc", "offline", "none", "not", "evaluated", "2", "712"]
-    assert lines[1:] == [f"note: not drawn: {MAZE} (no environment, so no returns and no scores)"]
+    assert lines[1] == "note: no environment, so no returns; shown instead: eval/prequential_squared_error"
+    assert lines[2].startswith("figure: ")
     assert "nan" not in ended.out
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "runs", "study.json"]
+    files = {path.name for path in out.iterdir()}
+    assert files == {".lock", "runs", "study.json", "curves.png", "curves.pdf"}
 
     again = seqeval(*study(out, MAZE))
     assert again.code == 0
     assert "every run is finished" in again.err
     assert again.out == ended.out
-    line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
-    assert line.endswith(
-        f"nothing to draw; not drawn: {MAZE} (no environment, so no returns and no scores)\n"
-    )
+    plotted = seqeval("plot", out, "--out", tmp_path / "figure.svg")
+    assert plotted.code == 0
+    assert "shown instead: eval/prequential_squared_error" in plotted.err
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "lower is better" in drawn
+    assert "mean of the data" not in drawn
     assert seqeval("export", out, "--to", tmp_path / "rows.csv").code == 0
     table = pd.read_csv(tmp_path / "rows.csv")
     assert len(table) == 6

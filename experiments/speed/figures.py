@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from seqeval.plots import DEFAULTS, names, style
+from seqeval.plots import DEFAULTS, find, names, style
 from seqeval.plots.aggregate import plot
 
 from seqeval import analysis, plugins
@@ -35,7 +35,9 @@ def drawing(options: Options) -> Iterator[Result]:
         for step, cpu, wall in in_fresh_process(_stages, made, out):
             yield _seconds(step, cpu, wall, made)
         commands: dict[str, list[Path | str]] = {
-            f"plot --figure {name}": [made, "--out", out / f"{name}.png"] for name in names()
+            f"plot --figure {name}": [made, "--out", out / f"{name}.png"]
+            for name in names()
+            if find(name).tables is None  # the others need a sweep or metrics
         }
         commands["plot --figure sensitivity"].insert(1, slower)  # it compares studies
         commands |= {"table": [made], "report": [made, "--out", out / "page.html"]}

@@ -21,7 +21,7 @@ from seqeval.analysis import Studies
 from seqeval.analysis.tables import csv
 from seqeval.errors import UserError
 
-from .. import DEFAULTS, _selection
+from .. import DEFAULTS, _selection, _sizes, style
 from .._text import counted, listed
 from . import _content, _curves
 from ._statistics import statistics
@@ -42,12 +42,14 @@ def page(
     reruns: Mapping[str, Rerun],
     leave_out: bool = False,
     title: str | None = None,
+    value: str | None = None,
 ) -> str:
     """The page as HTML. `studies` and `reruns` are by the study's name, which `rows` have in `study`.
 
     With `leave_out`, statistics leave out incomplete seeds; otherwise lines with such seeds have none.
-    `title` is the heading of the page, by default the names of the studies. Raises
-    UserError if Jinja2 or Plotly is not installed, or if there is nothing to draw.
+    `title` is the heading of the page, by default the names of the studies. `value` is what the curves show
+    first and the statistics are about, as in `FigureOptions`. Raises UserError if Jinja2 or Plotly is not
+    installed, or if there is nothing to draw.
     """
     try:
         import jinja2
@@ -61,14 +63,16 @@ def page(
     rows = _selection.select(analysis.with_studies(rows, studies), DEFAULTS)
     rows = analysis.with_planned_end(rows, studies)
     found = warnings(rows, studies, leave_out)
-    rows = rows[~rows["dataset"].isin(analysis.unevaluated_datasets(rows))]
-    if rows.empty:
+    shown, notes = _selection.with_value(rows, value)
+    shown = shown[~shown["dataset"].isin(analysis.unevaluated_datasets(shown))]
+    rows = rows[rows["dataset"].isin(shown["dataset"])]
+    if shown.empty:
         raise UserError(f"report: there are no returns and no scores to draw ({found[0]})")
     datasets = analysis.datasets_of(studies)
     curves = _curves.embedded(rows, datasets)
     groups = [
         {"title": title, "sections": {f"table-{i}-{j}": section for j, section in enumerate(sections)}}
-        for i, (title, sections) in enumerate(statistics(rows, datasets, leave_out))
+        for i, (title, sections) in enumerate(statistics(shown, datasets, leave_out))
     ]
     plotly, script = get_plotlyjs(), _resource("page.js")
     environment = jinja2.Environment(
@@ -78,11 +82,12 @@ def page(
     return environment.from_string(_resource("page.html")).render(
         policy=_policy(plotly, script),
         title=title or listed(list(studies)),
+        value=_sizes.one_line(style.value_label(shown)) if "metric" in shown else None,
         style=Markup(_resource("page.css")),
         lead=_content.lead(rows, datasets),
-        warnings=found,
+        warnings=[*found, *notes],
         curves=curves,
-        controls=_content.controls(curves),
+        controls=_content.controls(curves, shown["metric"].iloc[0] if "metric" in shown else None),
         caption=_content.caption(curves),
         studies=studies,
         protocols=_content.protocols(studies),
@@ -105,7 +110,12 @@ def _of_sections(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "tables": {key: {"csv": csv(table.tidy), "latex": latex(table)} for key, table in tables.items()},
         "plots": {
-            key: {"ylabel": plot.ylabel, "reversed": plot.reversed, "lines": plot.lines}
+            key: {
+                "ylabel": plot.ylabel,
+                "reversed": plot.reversed,
+                "lines": plot.lines,
+                "overSizes": plot.over_sizes,
+            }
             for key, plot in plots.items()
         },
     }

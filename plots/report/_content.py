@@ -37,8 +37,8 @@ def lead(rows: pd.DataFrame, datasets: Datasets) -> str:
     return f"{algorithms}{on}, {style.seed_count(rows)} each: performance as a function of {seen}{online}."
 
 
-def controls(curves: Mapping[str, Any]) -> list[Control]:
-    """The controls that offer a choice on these curves."""
+def controls(curves: Mapping[str, Any], value: str | None = None) -> list[Control]:
+    """The controls that offer a choice on these curves; `value` is the metric that they show first."""
     datasets = curves["datasets"]
     seeds = _seeds(curves)
     found = []
@@ -53,9 +53,11 @@ def controls(curves: Mapping[str, Any]) -> list[Control]:
         phases = [("both", "both"), ("offline", "offline"), ("online", "online")]
         found.append(Control("phase", "Phase", phases))
     values = [("score", "score")] if any(dataset["reference"] for dataset in datasets) else []
-    values.append(("return", "return"))
+    if any(number is not None for line in curves["lines"] for run in line["runs"] for number in run[3]):
+        values.append(("return", "return"))
     values += [(f"metric-{index}", name) for index, name in enumerate(curves["metrics"])]
-    if len(values) > 1:
+    values.sort(key=lambda option: option[1] != value)  # keeps the order of the others
+    if len(values) > 1 or value is not None:
         found.append(Control("unit", "Value", values, is_select=len(values) > 2))
     if any(dataset["transitions"] for dataset in datasets):
         found.append(Control("axis", "Seen", [("samples", "transitions"), ("share", "share of N")]))
@@ -90,6 +92,11 @@ def caption(curves: Mapping[str, Any]) -> str:
     if frozen := {curves["styles"][line["style"]]["label"] for line in lines if line["frozen"]}:
         verb = "does" if len(frozen) == 1 else "do"
         parts.append(f"{listed(sorted(frozen))} {verb} not learn online: one policy is re-evaluated")
+    if curves["hidden"]:
+        parts.append(
+            "of each large sweep only the best setting at the end is shown at first; "
+            f"{len(curves['hidden'])} others are hidden"
+        )
     parts.append("click an algorithm to hide or show it, double-click to show only it")
     return f"{capitalized('; '.join(parts))}."
 

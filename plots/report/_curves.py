@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from seqeval import analysis
 
-from .. import DEFAULTS, _selection, curves, style
+from .. import DEFAULTS, _folding, _selection, curves, style
 
 LINE_WIDTH = 2  # pixels; dashes are in units of it
 PRECISION = 1e-5  # of the range of a dataset's returns: rounding by less is invisible
@@ -28,13 +28,20 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     `datasets`: name, transitions, reference (lowest and highest return, or None without scores), mean return
     of the data, and segments that arrive in turn.
     `metrics`: names of the numbers that were logged besides returns.
+    `hidden`: the indices of the styles that are not shown at first, settings of a large sweep.
     `lines`: for each dataset and style, by their index, its `runs`: [seed, index of the grid, index of the
     first online point, returns, metrics], with None for a missing number. The last are lists in the order of
     `metrics`, or None if the run has no such number. A `frozen` line does not learn online.
     """
     order = _selection.order(rows, "dataset", DEFAULTS)
+    sweeps = _folding.large_sweeps(rows, analysis.studies_of(rows), DEFAULTS)
     rows = analysis.with_values(curves.add_from_scratch(with_metrics(rows), datasets))
-    metrics = [name for name in rows if name.startswith("train/") or name == TRAINING_TIME]
+    metrics = [
+        name
+        for name in rows
+        if (name.startswith((analysis.PREFIX, "train/")) and rows[name].notna().any())
+        or name == TRAINING_TIME
+    ]
     styles = curves.line_styles(rows)
     indices = {key: index for index, key in enumerate(styles)}
     names = [name for name in order if name in set(rows["dataset"])]
@@ -62,14 +69,23 @@ def embedded(rows: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> d
     scored = set(rows.loc[rows["unit"] == "score", "dataset"].unique())
     return {
         "grids": [list(grid) for grid in grids],
-        "styles": [_style(line_style) for line_style in styles.values()],
+        "styles": [embedded_style(line_style) for line_style in styles.values()],
         "metrics": metrics,
+        "hidden": _hidden(rows, styles, sweeps),
         "datasets": [_dataset(name, datasets[name], name in scored) for name in names],
         "lines": lines,
     }
 
 
-def _style(line: style.LineStyle) -> dict[str, str]:
+def _hidden(
+    rows: pd.DataFrame, styles: style.LineStyles, sweeps: Mapping[tuple[str, str], list[str]]
+) -> list[int]:
+    """The settings of large sweeps that are not the best ones at the end of the data on any dataset."""
+    thin = [_folding.folded(part, styles, sweeps) for _, part in rows.groupby("dataset")]
+    return [i for i, key in enumerate(styles) if all(of_panel[key].thin for of_panel in thin)]
+
+
+def embedded_style(line: style.LineStyle) -> dict[str, str]:
     """A line style as Plotly and SVG write it: `dash` is lengths in pixels, empty for a solid line."""
     lengths = () if line.dash == "-" else line.dash[1]
     return {

@@ -17,9 +17,9 @@ from seqeval.errors import UserError
 from .. import curves
 from .._text import capitalized, counted, listed
 from ..aggregate import NAMES as ESTIMATORS
-from ._tables import NOTHING, Entry, Missing, Plot, Table, duration, interval, number
+from . import _choosing
+from ._tables import NOTHING, Entry, Missing, Plot, Section, Table, duration, interval, number
 
-Section = Table | Plot | Missing
 Datasets = Mapping[str, Mapping[str, Any]]
 Key = tuple[str, str, str]  # dataset, variant and study of a line
 INTERVALS = "Intervals: 95 %, percentile bootstrap over seeds"
@@ -33,11 +33,12 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     Lines with incomplete seeds have no numbers; with `leave_out`, only these seeds are left out. Unfinished
     lines have no numbers either way.
     """
-    rows = curves.add_from_scratch(rows, datasets)
+    given, rows = rows, curves.add_from_scratch(rows, datasets)
     lines = Lines(rows, datasets)
     # Offline statistics do not depend on whether the online phase is complete.
     ends = rows["dataset"].map({name: dataset["transitions"] for name, dataset in datasets.items()})
-    offline = rows.assign(planned=ends)[rows["phase"] == "offline"]
+    planned = rows["planned"].clip(upper=ends)  # a metric may end before the data does
+    offline = rows.assign(planned=planned)[rows["phase"] == "offline"]
     groups: list[tuple[str, list[Section]]] = []
     if len(offline):
         complete = CompleteRows(offline, leave_out)
@@ -55,6 +56,11 @@ def statistics(rows: pd.DataFrame, datasets: Datasets, leave_out: bool) -> list[
     online |= rows["planned"] > ends  # lines whose online phase has no rows yet
     if online.any():
         groups.append(("Online phase", [_of_phase("online", CompleteRows(rows[online], leave_out), lines)]))
+    choosing = {
+        "Tuning": _choosing.tuning(given, leave_out),
+        "Metrics as a choice": _choosing.metrics(given, leave_out),
+    }
+    groups += [(title, sections) for title, sections in choosing.items() if sections]
     if "train_seconds" in rows:
         groups.append(("Wall time", [_wall_time(rows, lines)]))
     return groups
@@ -88,6 +94,7 @@ class Lines:
         self.labels = {key: style.label for key, style in styles.items()}
         names = analysis.line_labels(list(styles))
         self.renamed = {names[key]: label for key, label in self.labels.items()}
+        self.of_episodes = "metric" not in rows or rows["metric"].iloc[0] in analysis.BY_EPISODES
         self.units = valued.groupby("dataset", sort=False)["unit"].first().to_dict()
         spread = valued.groupby("dataset")["value"].agg(lambda values: values.max() - values.min())
         self.decimals = {
@@ -101,7 +108,7 @@ class Lines:
 
     def dataset(self, name: str) -> str:
         """The dataset's name, with its unit if that is not the score."""
-        return name if self.units[name] == "score" else f"{name} (return)"
+        return f"{name} (return)" if self.units[name] == "return" else name
 
 
 def _decimals(spread: float) -> int:
@@ -111,7 +118,11 @@ def _decimals(spread: float) -> int:
 
 def _of_phase(phase: str, complete: CompleteRows, lines: Lines) -> Section:
     """The statistics of a phase in `analysis.STATISTICS`."""
-    found = [statistic for statistic in analysis.STATISTICS.values() if statistic.phase == phase]
+    found = [
+        statistic
+        for statistic in analysis.STATISTICS.values()
+        if statistic.phase == phase and (lines.of_episodes or (statistic.of_runs and statistic.in_tables))
+    ]
     columns = {statistic.heading: statistic.estimates(complete.rows) for statistic in found}
     meanings = [
         f"{statistic.heading}: {'value' if statistic.of_runs else 'transitions'} {statistic.description}"
@@ -124,7 +135,11 @@ def _overtaking(rows: pd.DataFrame, lines: Lines) -> Section:
     title = "Overtaking"
     if len(lines.labels) < 2:
         return Missing(title, "There is only one line, so there is nothing to overtake.")
-    table = analysis.overtakings(rows).replace({"ahead": lines.renamed, "behind": lines.renamed})
+    try:
+        table = analysis.overtakings(analysis.ascending(rows))
+    except UserError as error:
+        return Missing(title, f"{capitalized(str(error))}.")
+    table = table.replace({"ahead": lines.renamed, "behind": lines.renamed})
     if table.empty:
         return Missing(title, "No two complete lines share a dataset.")
     body = [
@@ -152,12 +167,17 @@ def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool, datasets: 
         rows, notes = analysis.comparable_rows(rows)
     except UserError as error:
         return [Missing("Scores over datasets", f"{error}.")]
-    improvement = _improvement(analysis.final_values(rows), notes, lines)
+    try:
+        lower = analysis.lower_is_better(rows)
+    except UserError as error:
+        return [Missing("Scores over datasets", f"{capitalized(str(error))}.")]
+    improvement = _improvement(analysis.final_values(rows), notes, lines, lower)
     names = set(rows["dataset"].unique())
     if len(names) == 1:
         reason = f"At least two datasets with scores are needed, and there is one, {names.pop()}"
         return [Missing("Scores over datasets", f"{'; '.join([reason, *notes])}."), improvement]
-    found = [s for s in analysis.STATISTICS.values() if s.phase == "offline" and s.of_runs]
+    scored = set(analysis.with_values(rows)["unit"]) == {"score"}
+    found = [s for s in analysis.STATISTICS.values() if s.phase == "offline" and s.of_runs and scored]
     tables = [_aggregate(statistic, rows, notes, lines) for statistic in found]
     sizes = {name: dataset["transitions"] for name, dataset in datasets.items()}
     return [*_plots(rows, sizes, lines), *tables, improvement]
@@ -166,19 +186,16 @@ def _over_datasets(rows: pd.DataFrame, lines: Lines, leave_out: bool, datasets: 
 def _plots(rows: pd.DataFrame, sizes: Mapping[str, int], lines: Lines) -> list[Section]:
     """The IQM and the mean ranks over datasets, at each share of the data."""
     try:
-        iqm = analysis.aggregate_curves(rows, sizes, ["iqm"])
+        scored = set(analysis.with_values(rows)["unit"]) == {"score"}
+        iqm = analysis.aggregate_curves(rows, sizes, ["iqm"]) if scored else None
         ranks = analysis.mean_ranks(rows, sizes)
     except UserError as error:
         return [Missing("IQM and ranks along the data", f"{error}.")]
     count = counted(rows["dataset"].nunique(), "dataset")
-    found: list[Section] = [
-        Plot(
-            "IQM along the data",
-            f"The mean of the middle half of all runs on {count}. {BANDS}",
-            "IQM of scores",
-            _plot_lines(iqm, lines),
-        )
-    ]
+    found: list[Section] = []
+    if iqm is not None:
+        about = f"The mean of the middle half of all runs on {count}. {BANDS}"
+        found.append(Plot("IQM along the data", about, "IQM of scores", _plot_lines(iqm, lines)))
     if len(lines.labels) > 1:
         found.append(
             Plot(
@@ -256,11 +273,11 @@ def _aggregate(statistic: analysis.Statistic, rows: pd.DataFrame, notes: list[st
     return Table(capitalized(statistic.heading), description, header, body, _tidy(table, lines), notes=notes)
 
 
-def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines) -> Section:
+def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines, lower: bool) -> Section:
     title = "Probability of improvement"
     if len(lines.labels) < 2:
         return Missing(title, "There is only one line, so there is nothing to compare it with.")
-    table = analysis.probability_of_improvement(values).replace(
+    table = analysis.probability_of_improvement(values, lower_is_better=lower).replace(
         {"first": lines.renamed, "second": lines.renamed}
     )
     names = list(dict.fromkeys(table["first"]))
@@ -273,10 +290,18 @@ def _improvement(values: pd.DataFrame, notes: list[str], lines: Lines) -> Sectio
         for first in names
     ]
     description = (
-        "The probability that a run of the row's algorithm ends higher than a run of the column's on "
+        f"The probability that a run of the row's algorithm ends {'lower' if lower else 'higher'} than a "
+        "run of the column's on "
         "the same dataset, as a mean over datasets; a tie counts half."
     )
-    return Table(title, description, ("P(row > column)", *names), body, table, notes=notes)
+    return Table(
+        title,
+        description,
+        ("P(row < column)" if lower else "P(row > column)", *names),
+        body,
+        table,
+        notes=notes,
+    )
 
 
 def _borders(datasets: Datasets) -> dict[str, list[int]]:

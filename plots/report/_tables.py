@@ -59,6 +59,10 @@ class Plot:
     ylabel: str
     lines: Sequence[dict[str, Any]]
     reversed: bool = False  # the lowest value on top
+    over_sizes: bool = False  # x is transitions, and lines have styles of their own, not those of the legend
+
+
+Section = Table | Plot | Missing
 
 
 def number(value: float, decimals: int) -> str:

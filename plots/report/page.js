@@ -6,7 +6,7 @@
   const container = document.getElementById("panels");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const hidden = new Set(); // indices of styles
+  const hidden = new Set(data.hidden); // indices of styles
   const NARROW_SPACE = "\u202f"; // between every three digits
 
   const selected = (name, fallback) => {
@@ -333,15 +333,15 @@
   // --- Curves over all datasets, beside the tables ---
 
   function drawOverall(element) {
-    const { ylabel, reversed, lines } = data.plots[element.dataset.plot];
+    const { ylabel, reversed, lines, overSizes } = data.plots[element.dataset.plot];
     const drawn = [];
     for (const line of lines) {
       const index = data.styles.findIndex((style) => style.label === line.label);
-      if (hidden.has(index)) continue;
-      const style = data.styles[index];
+      if (!overSizes && hidden.has(index)) continue;
+      const style = overSizes ? line : data.styles[index];
       const colour = dark.matches ? style.dark : style.colour;
       const dash = style.dash ? style.dash.replace(/,/g, "px,") + "px" : "solid";
-      const common = { type: "scatter", name: escapeHtml(line.label), legendgroup: String(index) };
+      const common = { type: "scatter", name: escapeHtml(line.label), legendgroup: overSizes ? line.label : String(index) };
       const single = line.x.length === 1;
       if (!single) {
         const back = [...line.x.keys()].reverse();
@@ -384,7 +384,9 @@
       dragmode: coarse ? false : "zoom",
       hovermode: "x unified",
       hoverlabel: { bgcolor: css("--raised"), bordercolor: rule, font: { color: css("--ink") } },
-      xaxis: { ...axis, showgrid: false, tickformat: ".0%", hoverformat: ".1%", title: title("share of each dataset seen") },
+      xaxis: overSizes
+        ? { ...axis, showgrid: false, tickformat: "~s", hoverformat: ",d", title: title("transitions seen") }
+        : { ...axis, showgrid: false, tickformat: ".0%", hoverformat: ".1%", title: title("share of each dataset seen") },
       yaxis: { ...axis, title: title(ylabel), ...(reversed ? { autorange: "reversed" } : {}) },
     };
     Plotly.react(element, drawn, layout, { displayModeBar: false, doubleClick: "reset" });

@@ -6,6 +6,7 @@ statistics    the statistics of a line, in one registry: final value, area, onli
 summaries     run values over seeds and over datasets: mean, median, IQM, optimality gap, ...
 curves        the same at every x; ranks, samples to a level, overtaking
 metrics       the metrics of evaluators (`eval/…`) as values, and code lengths
+tuning        what tuning costs: best of k settings, effects of settings, rules of choice
 agreement     which metric could have chosen: rank correlation and regret@k at every x
 bootstrap     estimators and their intervals
 provenance    which studies rows come from
@@ -37,7 +38,16 @@ from .lines import (
     variants,
     with_values,
 )
-from .metrics import declared_metrics, with_code_length, with_metric
+from .metrics import (
+    BY_EPISODES,
+    PREFIX,
+    ascending,
+    declared_metrics,
+    default_metric,
+    lower_is_better,
+    with_code_length,
+    with_metric,
+)
 from .provenance import Studies, Study, datasets_of, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

@@ -175,7 +175,7 @@ def comparable_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     Raises UserError if no row is left.
     """
     offline = with_values(rows[rows["phase"] == "offline"])
-    scored = offline[offline["unit"] == "score"]
+    scored = offline if "metric" in rows else offline[offline["unit"] == "score"]
     shared = scored[scored["dataset"].isin(on_every_line(scored))]
     names = [set(part["dataset"]) for part in (rows, offline, scored, shared)]
     reasons = ("no offline phase", "no scores", "not in every line")

@@ -16,7 +16,9 @@ import pandas as pd
 from seqeval.errors import UserError
 
 from . import bootstrap
-from .lines import LINE, line_labels, run_curves
+from .lines import LINE, line_labels, run_curves, with_values
+from .metrics import ascending
+from .summaries import require_one_unit
 
 REPETITIONS = 500
 CROSSING_REPETITIONS = 4000  # with few seeds the ends of a crossing's interval vary more
@@ -34,6 +36,7 @@ def aggregate_curves(
     `transitions` holds N of each dataset. Columns: [variant, study, share, estimator, estimate, low, high].
     Raises ValueError as `aggregate`, and UserError if the curves have no share of the data in common.
     """
+    require_one_unit(with_values(rows))
     grid, lines = _curves_by_share(rows, transitions)
     found = []
     for key, (values, strata) in lines.items():
@@ -56,7 +59,7 @@ def mean_ranks(
     and its bootstrap repetitions, which are noisier than the means, would all lie on one side of it.)
     Columns: [variant, study, share, estimate, low, high]. Raises as `aggregate_curves`.
     """
-    grid, lines = _curves_by_share(rows, transitions)
+    grid, lines = _curves_by_share(ascending(with_values(rows)), transitions)
     drawn = {
         key: (values, bootstrap.resample(repetitions, strata, *key), strata)
         for key, (values, strata) in lines.items()
@@ -176,8 +179,6 @@ def _curves_by_share(
     numbers (n,)."""
     offline = line_curves(rows[rows["phase"] == "offline"])
     names = sorted({key[0] for key in offline})
-    if {key[3] for key in offline} - {"score"}:
-        raise ValueError("only scores can be aggregated over datasets")
     shares = {key: line[0] / transitions[key[0]] for key, line in offline.items()}
     grid = common_grid(list(shares.values()))
     if not len(grid):

@@ -35,8 +35,10 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 
     The value is the score if the dataset has reference returns, else the return. A dataset has one unit: if
     any of its rows with status ok has no score, or no row is ok, all of its values are returns. The unit is
-    `none`, without values, if there is no environment to evaluate in.
+    `none`, without values, if there is no environment to evaluate in. Values that `with_metric` chose stay.
     """
+    if "metric" in rows:
+        return rows
     scored = rows["score"].notna()
     in_scores = (scored | (rows["status"] != "ok")).groupby(rows["dataset"]).transform("all")
     in_scores &= scored.groupby(rows["dataset"]).transform("any")
@@ -46,13 +48,18 @@ def with_values(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def unevaluated_datasets(rows: pd.DataFrame) -> list[str]:
-    """The datasets without an environment: they have rows with status ok, but no returns and no scores."""
+    """The datasets without an environment: they have rows with status ok, but no returns and no scores. None
+    where `with_metric` chose another value."""
+    if "metric" in rows:
+        return []
     valued = rows.loc[rows["score"].notna() | rows["return_mean"].notna(), "dataset"].unique()
     return [name for name in rows.loc[rows["status"] == "ok", "dataset"].unique() if name not in valued]
 
 
-def smoothed(rows: pd.DataFrame, points: int) -> pd.DataFrame:
-    """The rows with scores and returns replaced by the mean of the last `points` points of the run.
+def smoothed(
+    rows: pd.DataFrame, points: int, columns: Iterable[str] = ("score", "return_mean")
+) -> pd.DataFrame:
+    """The rows with these columns replaced by their mean over the last `points` points of the run.
 
     A phase begins anew, and at its first points there are fewer. A point does not depend on later ones, so
     none shows data before it arrives. A point without a value stays without, and so do those whose mean
@@ -65,7 +72,7 @@ def smoothed(rows: pd.DataFrame, points: int) -> pd.DataFrame:
     keys = [ordered[name] for name in (*RUN, "phase")]
     place = ordered.groupby(keys).cumcount()
     changed = {}
-    for name in ("score", "return_mean"):
+    for name in columns:
         values = ordered[name].groupby(keys)
         window = np.stack([values.shift(back).to_numpy() for back in range(points)])  # (points, rows)
         exists = place.to_numpy() >= np.arange(points)[:, None]

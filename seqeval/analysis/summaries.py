@@ -49,9 +49,10 @@ def aggregate(values: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFr
     """Estimators over all datasets: [variant, study, estimator, estimate, low, high, datasets, runs].
 
     The estimators are mean, median, iqm and optimality_gap; every dataset has the same weight. With one seed
-    per dataset there is no interval (NaN). Raises ValueError if lines are on different datasets, or if values
-    are not scores (`comparable_rows` gives rows without either).
+    per dataset there is no interval (NaN). Raises ValueError if lines are on different datasets
+    (`comparable_rows` gives rows that are not), and as `require_one_unit`.
     """
+    require_one_unit(values)
     found = []
     for key, scores, strata in _lines(values):
         weights = bootstrap.resample(repetitions, strata, *key)
@@ -69,6 +70,7 @@ def performance_profile(
 
     Raises ValueError as `aggregate`. Source: Agarwal et al. 2021, arXiv 2108.13264.
     """
+    require_one_unit(values)
     levels = np.asarray(levels, float)
     found = []
     for key, scores, strata in _lines(values):
@@ -78,11 +80,14 @@ def performance_profile(
     return pd.DataFrame(found, columns=["variant", "study", "level", "estimate", "low", "high"])
 
 
-def probability_of_improvement(values: pd.DataFrame, repetitions: int = 2000) -> pd.DataFrame:
+def probability_of_improvement(
+    values: pd.DataFrame, repetitions: int = 2000, lower_is_better: bool = False
+) -> pd.DataFrame:
     """Probability that a run of the first line has a higher score than one of the second on the same dataset.
 
     The mean over datasets for every ordered pair: [first, second, estimate, low, high], with lines named by
-    `line_labels`. Raises ValueError as `aggregate`.
+    `line_labels`; with `lower_is_better`, that it has a lower value. Raises ValueError if lines are on
+    different datasets.
     """
     lines = {
         key: (scores, bootstrap.resample(repetitions, strata, *key), strata)
@@ -91,16 +96,21 @@ def probability_of_improvement(values: pd.DataFrame, repetitions: int = 2000) ->
     labels = line_labels(lines)
     found = []
     for a, b in permutations(lines, 2):
-        estimates = bootstrap.improvement(lines[a], lines[b])
+        pair = (lines[b], lines[a]) if lower_is_better else (lines[a], lines[b])
+        estimates = bootstrap.improvement(*pair)
         ends = bootstrap.interval_over_seeds(estimates, lines[a][2], lines[b][2])
         found.append((labels[a], labels[b], *ends))
     return pd.DataFrame(found, columns=["first", "second", "estimate", "low", "high"])
 
 
+def require_one_unit(values: pd.DataFrame) -> None:
+    """Raises ValueError if values of several datasets are not scores: they would not have one unit."""
+    if set(values["unit"]) - {"score"} and values["dataset"].nunique() > 1:
+        raise ValueError("only scores can be aggregated over datasets")
+
+
 def _lines(values: pd.DataFrame) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
     """Each (variant, study), the scores (n,) of its runs and their dataset numbers (n,)."""
-    if set(values["unit"]) - {"score"}:
-        raise ValueError("only scores can be aggregated over datasets")
     names = sorted(set(values["dataset"]))
     for key, line in values.groupby(["variant", "study"], sort=False):
         if missing := set(names) - set(line["dataset"]):

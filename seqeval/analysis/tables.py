@@ -19,6 +19,7 @@ from seqeval.errors import UserError
 
 from .completeness import comparable_rows, on_every_line
 from .lines import frozen_lines, line_labels, unevaluated_datasets, variants
+from .metrics import BY_EPISODES
 from .statistics import STATISTICS
 from .summaries import aggregate, means_over_seeds
 
@@ -33,12 +34,17 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     One row per statistic, dataset and line: [statistic, dataset, estimator, variant, study, unit, estimate,
     low, high, runs, datasets, frozen, best]. The estimator is the mean over seeds; rows with an empty
-    `dataset` hold mean, median and iqm over datasets. `runs` is the number of seeds, in rows over datasets of
+    `dataset` hold mean, median and iqm over datasets, of scores only. Rows with a metric (`with_metric`) have
+    the column `better` too. `runs` is the number of seeds, in rows over datasets of
     all of them together. `frozen` marks lines that do not learn in the online phase, `best` what is bold.
 
     `rows` must be complete (`complete_rows`). Raises UserError if no dataset has values.
     """
     rows = rows[~rows["dataset"].isin(unevaluated_datasets(rows))]
+    metric = str(rows["metric"].iloc[0]) if "metric" in rows else "score"
+    better = rows["better"].iloc[0] if "better" in rows else "higher"
+    if metric not in BY_EPISODES:  # its unit alone would not say what it is
+        rows = rows.assign(unit=f"{metric} ({rows['unit'].iloc[0]})".replace(" ()", ""))
     if rows.empty:
         raise UserError("table: no dataset has an environment to evaluate in, so there are no values")
     try:
@@ -54,7 +60,7 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         parts.append(means.assign(statistic=name, estimator="mean", datasets=1))
         values = values[values["dataset"].isin(scored)]
         values = values[values["dataset"].isin(on_every_line(values))]
-        if values["dataset"].nunique() > 1:
+        if values["dataset"].nunique() > 1 and set(values["unit"]) == {"score"}:
             over_datasets = aggregate(values).query("estimator in @ESTIMATORS")
             parts.append(over_datasets.assign(statistic=name, dataset="", unit="score"))
     table = pd.concat([part for part in parts if len(part)])
@@ -71,19 +77,22 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     online = table["statistic"].map(lambda name: printed[name].phase == "online")
     table["frozen"] = online & table["line"].isin([line[1:] for line in frozen_lines(rows)])
     for _, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
-        table.loc[lines.index, "best"] = best(lines)
+        table.loc[lines.index, "best"] = isinstance(better, str) and best(lines, better == "lower")
     columns = ["statistic", "dataset", "estimator", "variant", "study", "unit"]
     columns += ["estimate", "low", "high", "runs", "datasets", "frozen", "best"]
+    if "better" in rows:
+        table, columns = table.assign(better=better), [*columns, "better"]
     return table.astype({"best": bool})[columns], notes
 
 
-def best(lines: pd.DataFrame) -> pd.Series:
+def best(lines: pd.DataFrame, lower_is_better: bool = False) -> pd.Series:
     """Which lines of a row are bold, by their estimate, low and high.
 
-    The line with the highest estimate and those whose interval overlaps with its interval; none if there is
-    one line only, or if the highest has no interval.
+    The line with the highest (or lowest) estimate and those whose interval overlaps with its interval; none
+    if there is one line only, or if that line has no interval.
     """
-    top = lines.iloc[int(lines["estimate"].argmax())]
+    estimates = lines["estimate"]
+    top = lines.iloc[int(estimates.argmin() if lower_is_better else estimates.argmax())]
     overlap = (lines["high"] >= top["low"]) & (lines["low"] <= top["high"])
     return overlap & (len(lines) > 1) & pd.notna(top["low"])
 
@@ -107,11 +116,11 @@ def markdown(table: pd.DataFrame) -> str:
     """A GitHub Markdown table per statistic, with its caption above it."""
     parts = []
     for printed in _printed_tables(table):
-        lines = [_markdown_text(printed.caption), ""]
-        lines += ["| | " + " | ".join(_markdown_text(column.label) for column in printed.columns) + " |"]
+        lines = [markdown_text(printed.caption), ""]
+        lines += ["| | " + " | ".join(markdown_text(column.label) for column in printed.columns) + " |"]
         lines += ["|:--|" + "--:|" * len(printed.columns)]
         for name, entries in printed.rows:
-            texts = [_markdown_text(name), *map(_markdown_entry, entries)]
+            texts = [markdown_text(name), *map(_markdown_entry, entries)]
             lines.append(f"| {' | '.join(texts)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
@@ -232,7 +241,8 @@ def _number(value: float, digits: int) -> str:
 def _caption(part: pd.DataFrame, seeds: int) -> str:
     """What the table of a statistic shows, in sentences; `seeds` is the usual number of seeds."""
     over_datasets = part[part["dataset"] == ""]
-    units = " or ".join(sorted(set(part["unit"]), reverse=True)).capitalize()
+    units = " or ".join(sorted(set(part["unit"]), reverse=True))
+    units = units if "/" in units else units.capitalize()
     unequal = (part.loc[part["dataset"] != "", "runs"] != seeds).any()
     sentences = [
         f"{units} {STATISTICS[part['statistic'].iloc[0]].description}",
@@ -246,7 +256,10 @@ def _caption(part: pd.DataFrame, seeds: int) -> str:
     if part["frozen"].any():
         sentences.append("Frozen: does not learn online; the same policy is evaluated again")
     if part["best"].any():
-        sentences.append("Bold: the highest value of a row and all whose intervals overlap with its interval")
+        extreme = "lowest" if "better" in part and (part["better"] == "lower").any() else "highest"
+        sentences.append(
+            f"Bold: the {extreme} value of a row and all whose intervals overlap with its interval"
+        )
     return ". ".join(sentences) + "."
 
 
@@ -323,6 +336,6 @@ def latex_engine(latex: str) -> str:
     return f"% pdfLaTeX cannot print {' '.join(beyond)}: use XeLaTeX or LuaLaTeX with a font that has them\n"
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """A name or a sentence, escaped for GitHub Markdown, also inside tables."""
     return re.sub(r"([\\`*_{}\[\]<>|~$&#])", r"\\\1", text).replace("\n", " ")

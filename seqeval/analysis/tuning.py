@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, nearest
 from seqeval.seeding import stream
 
 from . import bandit, bootstrap
 from .curves import common_grid, line_curves
 from .lines import with_values
+from .metrics import lower_is_better
+from .provenance import Studies
 
 REPETITIONS = 500
+MAX_VALUES = 6  # of a setting that are shown one by one
 TRIALS = 1000  # of the bandit on each seed, at each size
 SWEEP = ["dataset", "algorithm", "study"]
 ORACLE, RANDOM = "oracle", "random"
@@ -50,12 +53,12 @@ def best_of_k(
     """The expected best of k settings of each sweep at every x, with intervals over seeds.
 
     Columns: [dataset, algorithm, study, unit, settings, k, samples, estimate, low, high]; by default for k =
-    1, 2, 4, ... and all. The value of a setting is its mean over seeds. Needs complete rows. Raises UserError
-    if k exceeds the number of settings of a sweep.
+    1, 2, 4, ... and all. The value of a setting is its mean over seeds; where lower is better, the best is
+    the least one. Needs complete rows. Raises UserError if k exceeds the number of settings of a sweep.
     """
-    sweeps = _sweeps(rows)
+    sign = -1.0 if lower_is_better(rows) else 1.0
     found = []
-    for sweep, part in sweeps:
+    for sweep, part in sweeps(rows[rows["phase"] == "offline"]):
         lines = line_curves(part)
         wanted = default_k(len(lines)) if k is None else list(k)
         if max(wanted) > len(lines):
@@ -65,24 +68,81 @@ def best_of_k(
             )
         if min(wanted) < 1:
             raise UserError(f"k: must be at least 1, not {min(wanted)}")
-        grid = common_grid([x for x, _ in lines.values()])
-        means = np.stack(
-            [
-                bootstrap.resampled_mean(
-                    np.stack([np.interp(grid, x, seed) for seed in values]), repetitions, *key[:3]
-                )
-                for key, (x, values) in lines.items()
-            ]
-        )  # (settings, repetitions + 1, x)
+        grid, means, seeds = _resampled(lines, repetitions)
         unit = next(iter(lines))[3]
-        seeds = np.concatenate(
-            [np.full(len(values), place) for place, (_, values) in enumerate(lines.values())]
-        )
-        for number, best in zip(wanted, expected_best(means, wanted), strict=True):
+        for number, best in zip(wanted, sign * expected_best(sign * means, wanted), strict=True):
             points = zip(grid, *bootstrap.interval_over_seeds(best, seeds), strict=True)
             found += [(*sweep, unit, len(lines), number, *point) for point in points]
     columns = [*SWEEP, "unit", "settings", "k", "samples", "estimate", "low", "high"]
     return pd.DataFrame(found, columns=columns)
+
+
+def setting_effects(
+    rows: pd.DataFrame, studies: Studies, setting: str | None = None, repetitions: int = REPETITIONS
+) -> pd.DataFrame:
+    """The effect of each setting of each sweep at every x: for each of its values the mean over all settings
+    of the sweep that have it, with intervals over seeds.
+
+    Of a number with more than `MAX_VALUES` values, as in a random search, quarters of the values of similar
+    size are taken together. Columns: [dataset, algorithm, study, unit, setting, value, settings, samples,
+    estimate, low, high], with values in ascending order and the number of `settings` that have it. Needs
+    complete rows. Raises UserError if no sweep has the setting.
+    """
+    found, known = [], set()
+    for sweep, part in sweeps(rows[rows["phase"] == "offline"]):
+        lines = line_curves(part)
+        configs = [studies[study]["algorithms"][variant]["config"] for _, variant, study, _ in lines]
+        swept = [name for name in configs[0] if len({repr(config.get(name)) for config in configs}) > 1]
+        known.update(swept)
+        grid, means, seeds = _resampled(lines, repetitions)
+        for name in (name for name in swept if setting in (None, name)):
+            for value, members in _value_groups([config.get(name) for config in configs]):
+                of_value = bootstrap.interval_over_seeds(
+                    means[members].mean(0), seeds[np.isin(seeds, members)]
+                )
+                unit = next(iter(lines))[3]
+                points = zip(grid, *of_value, strict=True)
+                found += [(*sweep, unit, name, value, len(members), *point) for point in points]
+    if setting is not None and setting not in known:
+        raise UserError(
+            f"setting: {setting!r} takes several values in no sweep{nearest(setting, sorted(known))}; "
+            f"choose one of: {', '.join(sorted(known))}"
+        )
+    columns = [*SWEEP, "unit", "setting", "value", "settings", "samples", "estimate", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _value_groups(values: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
+    """The text of each value, in ascending order, and the places that have it."""
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    ordered = sorted(set(values)) if numeric else sorted({repr(value) for value in values})
+    given = list(values) if numeric else [repr(value) for value in values]
+    if not numeric or len(ordered) <= MAX_VALUES:
+        texts = [f"{value:g}" if numeric else value.strip("'") for value in ordered]
+        return [
+            (text, np.flatnonzero([value == one for value in given]))
+            for text, one in zip(texts, ordered, strict=True)
+        ]
+    quarters = [part for part in np.array_split(np.array(ordered), 4) if len(part)]
+    return [
+        (f"{part[0]:g} to {part[-1]:g}", np.flatnonzero(np.isin(np.array(given), part))) for part in quarters
+    ]
+
+
+def _resampled(
+    lines: Mapping[Any, tuple[np.ndarray, np.ndarray]], repetitions: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A grid that all lines share (X,), their means over resampled seeds there (lines, repetitions + 1, X),
+    and for each seed of each line the place of the line."""
+    grid = common_grid([x for x, _ in lines.values()])
+    means = [
+        bootstrap.resampled_mean(
+            np.stack([np.interp(grid, x, seed) for seed in values]), repetitions, *key[:3]
+        )
+        for key, (x, values) in lines.items()
+    ]
+    places = [np.full(len(values), place) for place, (_, values) in enumerate(lines.values())]
+    return grid, np.stack(means), np.concatenate(places)
 
 
 def choices(
@@ -107,7 +167,7 @@ def choices(
     """
     found = []
     valued = with_values(rows[rows["phase"] == "offline"])
-    for sweep, part in _sweeps(valued):
+    for sweep, part in sweeps(valued):
         for samples, at in part.groupby("samples"):
             values = at.pivot(index="variant", columns="seed", values="value")
             if values.isna().any(axis=None):  # sizes that not every setting has
@@ -164,12 +224,12 @@ def _with_replacement(arms: pd.DataFrame, reference: Any, pulls: int, rng: np.ra
     return bandit.deployed_values(returns, pulls, TRIALS, rng).mean(axis=0)
 
 
-def _sweeps(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+def sweeps(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
     """Each (dataset, algorithm, study) with its rows. Raises UserError if none has two settings."""
-    sweeps = [(key, part) for key, part in rows.groupby(SWEEP, sort=False) if part["variant"].nunique() > 1]
-    if not sweeps:
+    found = [(key, part) for key, part in rows.groupby(SWEEP, sort=False) if part["variant"].nunique() > 1]
+    if not found:
         raise UserError(
             "no algorithm has several settings here; train a sweep, for example "
             '--algorithms "iql:expectile=0.5|0.7|0.9"'
         )
-    yield from sweeps
+    yield from found

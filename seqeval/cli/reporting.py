@@ -24,6 +24,7 @@ def report(
     out: Path,
     leave_out_incomplete: bool = False,
     title: str | None = None,
+    value: str | None = None,
 ) -> None:
     """Write an interactive page on one or more studies: curves, statistics, datasets. It works offline.
 
@@ -33,6 +34,7 @@ def report(
         leave_out_incomplete: Leave seeds that failed or ended early out of the statistics. Otherwise lines
             with such seeds have no statistics.
         title: Heading of the page. Default: the names of the studies.
+        value: What the statistics are about and the curves show first, such as eval/fqe; as in seqeval plot.
     """
     from seqeval import analysis
     from seqeval.plots.report import page
@@ -42,7 +44,7 @@ def report(
     rows = read("report", directories)
     studies = analysis.studies_of(rows)
     reruns = {name: _rerun(study, name) for name, study in studies.items()}
-    write(page(rows, studies, reruns, leave_out_incomplete, title), out)
+    write(page(rows, studies, reruns, leave_out_incomplete, title, value), out)
 
 
 def _rerun(study: Mapping[str, Any], name: str) -> Rerun:

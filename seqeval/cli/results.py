@@ -136,8 +136,9 @@ def plot(
         out: The figure file. .png or .pdf writes both PNG and PDF; .svg writes SVG.
         figure: curves: score against data, one panel per dataset. aggregate, ranks: over all datasets,
             against the share of data seen. intervals, profile, improvement: over all datasets, at the end of
-            the data. sensitivity: over K and γ, from studies that differ only in these. Or
-            path/to/file.py:NAME for a figure of your own.
+            the data. sensitivity: over K and γ, from studies that differ only in these. best-of-k,
+            tuning-map, setting, choice: what tuning is worth, from a study with a sweep. agreement: which
+            metric could have chosen. Or path/to/file.py:NAME for a figure of your own.
         published: Draw the paper's own runs of the same algorithms and datasets behind the curves.
         leave_out_incomplete: Leave out seeds that failed or are not finished. Otherwise curves show them as
             far as they go, and other figures are refused.

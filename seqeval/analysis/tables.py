@@ -34,7 +34,8 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     One row per statistic, dataset and line: [statistic, dataset, estimator, variant, study, unit, estimate,
     low, high, runs, datasets, frozen, best]. The estimator is the mean over seeds; rows with an empty
     `dataset` hold mean, median and iqm over datasets. `runs` is the number of seeds, in rows over datasets of
-    all of them together. `frozen` marks lines that do not learn in the online phase, `best` what is bold.
+    all of them together. `frozen` marks lines that do not learn in the online phase, `best` what is bold
+    (never a frozen line).
 
     `rows` must be complete (`complete_rows`). Raises UserError if no dataset has values.
     """
@@ -71,7 +72,8 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     online = table["statistic"].map(lambda name: printed[name].phase == "online")
     table["frozen"] = online & table["line"].isin([line[1:] for line in frozen_lines(rows)])
     for _, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
-        table.loc[lines.index, "best"] = best(lines)
+        # A policy that does not learn online has no gain that could be the best one.
+        table.loc[lines.index, "best"] = best(lines[~lines["frozen"]]).reindex(lines.index, fill_value=False)
     columns = ["statistic", "dataset", "estimator", "variant", "study", "unit"]
     columns += ["estimate", "low", "high", "runs", "datasets", "frozen", "best"]
     return table.astype({"best": bool})[columns], notes
@@ -83,6 +85,8 @@ def best(lines: pd.DataFrame) -> pd.Series:
     The line with the highest estimate and those whose interval overlaps with its interval; none if there is
     one line only, or if the highest has no interval.
     """
+    if lines.empty:
+        return pd.Series(dtype=bool)
     top = lines.iloc[int(lines["estimate"].argmax())]
     overlap = (lines["high"] >= top["low"]) & (lines["low"] <= top["high"])
     return overlap & (len(lines) > 1) & pd.notna(top["low"])

@@ -17,9 +17,11 @@ from .agreement import agreement
 from .completeness import (
     comparable_rows,
     complete_rows,
+    describe_absent,
     describe_incomplete,
     exclude,
     incomplete_seeds,
+    missing_seeds,
     planned_seeds,
     unfinished_lines,
     with_planned_end,
@@ -37,6 +39,6 @@ from .lines import (
     with_values,
 )
 from .metrics import declared_metrics, with_code_length, with_metric
-from .provenance import Studies, Study, datasets_of, studies_of, with_studies
+from .provenance import Studies, Study, datasets_of, in_study_order, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

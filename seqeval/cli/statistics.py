@@ -31,6 +31,7 @@ def table(
     from seqeval.analysis import tables
 
     rows = read("table", directories)
+    print_notes(analysis.describe_absent(rows))
     rows = analysis.with_planned_end(rows, analysis.studies_of(rows))
     rows, left_out = analysis.complete_rows(rows, leave_out_incomplete)
     table, notes = tables.collect(rows)

@@ -141,15 +141,25 @@ def draw(
     Curves draw the rows in `published` behind the others. A warning says what is not drawn. Raises UserError
     if the figure cannot be drawn.
     """
+    if not isinstance(rows, pd.DataFrame) or not {*analysis.LINE, "seed"} <= set(rows.columns):
+        raise UserError(
+            "draw: rows must be a frame of seqeval.load or seqeval.run; write "
+            'seqeval.plots.draw(seqeval.load("runs/one"))'
+        )
     kind = find(figure)
     if published is not None and not kind.published:
         raise UserError(f"published: {figure} does not draw published runs, only curves do")
     rows, notes = kind.prepare(rows, options, leave_out_incomplete)
     if rows.empty:
-        raise UserError(f"there is nothing to draw; {'; '.join(notes)}")
+        raise UserError(nothing_to_draw(notes))
     if notes:
         warnings.warn("\n".join(notes), stacklevel=2)
     return kind.render(rows, options, **({} if published is None else {"published": published}))
+
+
+def nothing_to_draw(notes: Sequence[str]) -> str:
+    """The message for rows of which none can be drawn."""
+    return f"there is nothing to draw{': ' if notes else ''}{'; '.join(notes) or ', since there are no rows'}"
 
 
 def names() -> list[str]:

@@ -84,14 +84,34 @@ LineStyles = Mapping[tuple[str, str], LineStyle]  # by variant and study
 
 
 def colour_of(variant: str) -> str:
-    """The colour of a variant in every figure, whatever else is in the figure.
+    """The colour that a variant has in every figure in which no variant before it has it.
 
-    It depends on the name alone, so with many variants two may have the same: dashes tell them apart.
+    A built-in algorithm may have a colour of its own, which its variants with settings
+    (`iql:expectile=0.5`) share; the colour of any other variant depends on its name alone.
     """
-    if variant in ALGORITHM_COLOURS:
-        return ALGORITHM_COLOURS[variant]
+    if (colour := ALGORITHM_COLOURS.get(variant.partition(":")[0])) is not None:
+        return colour
     digest = hashlib.sha256(variant.encode()).digest()
     return OTHER_COLOURS[int.from_bytes(digest[:8], "big") % len(OTHER_COLOURS)]
+
+
+def colours(variants: Iterable[str]) -> dict[str, str]:
+    """A colour for each variant of a figure, all different as long as there are colours.
+
+    The names of built-in algorithms keep theirs. Any other variant, in the figure's order, has that of
+    `colour_of` if it is free, else the next free one; if none is free, that of `colour_of` again.
+    """
+    ordered = list(dict.fromkeys(variants))
+    found = {name: ALGORITHM_COLOURS[name] for name in ordered if name in ALGORITHM_COLOURS}
+    palette = (*OTHER_COLOURS, *ALGORITHM_COLOURS.values())
+    for name in ordered:
+        if name not in found:
+            preferred = colour_of(name)
+            start = palette.index(preferred)
+            candidates = (*palette[start:], *palette[:start])
+            free = [colour for colour in candidates if colour not in found.values()]
+            found[name] = free[0] if free else preferred
+    return found
 
 
 def line_styles(
@@ -102,17 +122,18 @@ def line_styles(
     """A style for each (variant, study): the variant determines the colour, the study's label the dash.
 
     The label of a line is its variant, with the study's label in brackets unless that is empty. `names` are
-    texts in place of the names of variants. Variants of one colour have different dashes.
+    texts in place of the names of variants. Variants of one colour (see `colours`) have different dashes.
     """
     names = names or {}
     pairs = list(dict.fromkeys(variants))
     dashed = list(dict.fromkeys(study_labels[study] for _, study in pairs))
     of_colour: dict[str, list[str]] = {}
+    colour_by_variant = colours(variant for variant, _ in pairs)
     for variant in dict.fromkeys(variant for variant, _ in pairs):
-        of_colour.setdefault(colour_of(variant), []).append(variant)
+        of_colour.setdefault(colour_by_variant[variant], []).append(variant)
     styles = {}
     for variant, study in pairs:
-        colour, name = colour_of(variant), study_labels[study]
+        colour, name = colour_by_variant[variant], study_labels[study]
         label = names.get(variant, variant) + (f" ({name})" if name else "")
         dash = of_colour[colour].index(variant) * len(dashed) + dashed.index(name)
         styles[variant, study] = LineStyle(label, colour, DASHES[dash % len(DASHES)])

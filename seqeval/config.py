@@ -151,8 +151,8 @@ class Evaluation:
     """When and how the agents are evaluated."""
 
     points: int = 20
-    """P: evaluations at even steps of n from start to N, both ends included (stream; otherwise one per size),
-    and as many at even steps online."""
+    """P: number of intervals between evaluations. They are at n = start + i (N − start)/P for i = 0 … P, so P
+    intervals give P + 1 offline points (stream; otherwise one per size); online P more points follow."""
     episodes: int = 10
     """E: episodes at each point."""
     every: int | None = None

@@ -115,7 +115,7 @@ def test_an_unevaluated_dataset_has_no_unit_and_is_not_incomplete() -> None:
         analysis.unevaluated_datasets(rows(FULL).assign(return_mean=None)) == []
     )  # scores without returns, as published runs
     table = analysis.last_points(both).set_index(["dataset", "variant"])
-    assert table["unit"].tolist() == ["none", "none", "score", "score"]
+    assert table["unit"].tolist() == ["score", "score", "none", "none"]
     assert table.loc[("bare", "a"), ["samples", "seeds", "total_seeds"]].tolist() == [9, 0, 2]
     assert table.loc["bare", "mean"].isna().all()
     assert analysis.describe_incomplete(both) == []

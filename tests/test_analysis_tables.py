@@ -121,6 +121,7 @@ def test_an_online_phase_adds_final_value_and_gain_and_marks_frozen_lines() -> N
     assert set(table.loc[table["frozen"], "statistic"]) == {"online", "gain"}
     assert set(table.loc[table["frozen"], "variant"]) == {"bc"}
     assert "bc (frozen)" in tables.markdown(table)
+    assert not table.loc[table["frozen"], "best"].any()
     assert "Frozen: does not learn online" in tables.latex(table)
 
 
@@ -360,3 +361,16 @@ def test_latex_compiles_with_booktabs_and_fits_the_page(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "Overfull" not in done.stdout
     assert (tmp_path / "paper.pdf").exists()
+
+
+def test_a_line_that_does_not_learn_online_is_never_bold_in_statistics_of_that_phase() -> None:
+    rows = made_up.rows(
+        ("bc", "mine", "other"),
+        points=(1000, made_up.SIZE, made_up.SIZE + 100),
+        score=lambda variant, dataset, seed, samples: {"bc": 90, "mine": 50, "other": 10}[variant] + seed,
+    )
+    table, _ = tables.collect(rows)
+    bold = table[table["best"]].groupby("statistic")["variant"].agg(set)
+    assert bold["final"] == {"bc"}
+    assert bold["online"] == {"mine"}
+    assert "bc" not in bold["gain"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import made_up
 import numpy as np
@@ -14,6 +16,7 @@ from conftest import Seqeval, refused
 from seqeval import analysis, loading, plots
 from seqeval.analysis import tables
 from seqeval.cli import results
+from seqeval.errors import UserError
 
 OVER_DATASETS = ["aggregate", "improvement", "intervals", "profile", "ranks"]
 
@@ -159,6 +162,76 @@ def test_curves_show_incomplete_seeds_unless_these_are_left_out(
     left_out = seqeval("plot", incomplete, "--out", out, "--leave-out-incomplete")
     assert "note: left out of the statistics: two, mine, seed 1" in left_out.err
     assert "2 of 3 seeds" not in out.read_text()
+
+
+@pytest.fixture
+def dropped(tmp_path: Path) -> Path:
+    """A study that planned seeds 0, 1 and 2, without any row of seed 2 of `mine` on `two`."""
+    rows = made_up.rows(study="dropped")
+    gone = (rows["dataset"] == "two") & (rows["variant"] == "mine") & (rows["seed"] == 2)
+    return _planned(made_up.write(tmp_path, rows[~gone]), [0, 1, 2])
+
+
+def _planned(path: Path, seeds: list[int]) -> Path:
+    study = json.loads((path / "study.json").read_text())
+    study["invocations"] = [{"seeds": seeds}]
+    (path / "study.json").write_text(json.dumps(study))
+    return path
+
+
+@pytest.mark.parametrize("command", [("plot", "--figure", "ranks", "--out", "a.svg"), ("table",)])
+def test_a_planned_seed_without_rows_is_refused_unless_left_out(
+    seqeval: Seqeval, dropped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "two, mine, seed 2: no rows, although the study planned it"
+    line = refused(seqeval(*command, dropped))
+    assert text in line
+    assert "--leave-out-incomplete" in line
+    ended = seqeval(*command, dropped, "--leave-out-incomplete")
+    assert ended.code == 0
+    assert f"note: left out of the statistics: {text}" in ended.err
+
+
+def test_curves_note_planned_seeds_without_rows(seqeval: Seqeval, dropped: Path, tmp_path: Path) -> None:
+    shown = seqeval("plot", dropped, "--out", tmp_path / "c.svg")
+    assert shown.code == 0
+    assert shown.err == "note: two, mine, seed 2: no rows, although the study planned it\n"
+
+
+def test_the_table_names_variants_without_any_rows(seqeval: Seqeval, tmp_path: Path) -> None:
+    rows = made_up.rows(study="run")
+    path = _planned(made_up.write(tmp_path, rows), [0, 1, 2])
+    study = json.loads((path / "study.json").read_text())
+    study["algorithms"]["iql"] = study["algorithms"]["bc"]
+    (path / "study.json").write_text(json.dumps(study))
+    ended = seqeval("table", path)
+    assert ended.code == 0
+    assert "note: iql: no rows, although run planned it" in ended.err
+
+
+def test_python_figures_refuse_planned_seeds_without_rows(dropped: Path) -> None:
+    rows = results.read("plot", [dropped])
+    with pytest.raises(UserError, match=r"two, mine, seed 2: no rows"):
+        plots.draw(rows, "ranks")
+    with pytest.warns(UserWarning, match=r"left out .* two, mine, seed 2"):
+        plots.draw(rows, "ranks", leave_out_incomplete=True)
+
+
+def test_rows_and_tables_have_the_order_of_the_study(seqeval: Seqeval, tmp_path: Path) -> None:
+    path = made_up.write(tmp_path, made_up.rows(("mine", "bc"), ("two", "one"), study="run"))
+    rows = results.read("table", [path])
+    pairs = list(rows[["dataset", "variant"]].drop_duplicates().itertuples(index=False, name=None))
+    assert pairs == [("two", "mine"), ("two", "bc"), ("one", "mine"), ("one", "bc")]
+    ends = analysis.last_points(rows)
+    assert list(zip(ends["dataset"], ends["variant"], strict=True)) == pairs
+    assert "| | mine | bc |" in seqeval("table", path).out
+
+
+@pytest.mark.parametrize("rows", ["runs/one", pd.DataFrame({"x": [1]})])
+def test_figures_need_rows_of_load(rows: Any) -> None:
+    with pytest.raises(UserError, match=r"frame of seqeval\.load"):
+        plots.draw(rows)
 
 
 # --- table ---

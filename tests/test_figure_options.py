@@ -88,20 +88,28 @@ def test_labels_name_datasets_and_studies_too() -> None:
 # --- colours ---
 
 
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=8, unique=True), st.randoms())
-def test_a_colour_depends_on_the_name_alone(variants: list[str], random: Any) -> None:
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=30, unique=True))
+def test_variants_of_a_figure_have_different_colours_as_long_as_there_are_any(variants: list[str]) -> None:
     styles = style.line_styles([(name, "s") for name in variants], {"s": ""})
-    shuffled = [(name, "t") for name in random.sample(variants, len(variants))]
-    others = style.line_styles([*shuffled, ("another", "t")], {"t": ""})
-    for name in variants:
-        assert styles[name, "s"].colour == others[name, "t"].colour == style.colour_of(name)
+    colours = [found.colour for found in styles.values()]
+    most = len(style.OTHER_COLOURS) + len(style.ALGORITHM_COLOURS)
+    assert len(set(colours)) == min(len(variants), most)
+    assert colours[0] == style.colour_of(variants[0]) or set(variants) & set(style.ALGORITHM_COLOURS)
     looks = [(found.colour, str(found.dash)) for found in styles.values()]
-    if len(variants) <= len(style.DASHES):
-        assert len(set(looks)) == len(variants)
+    assert len(set(looks)) == len(variants)
+    assert style.colours(variants) == style.colours(variants)
+
+
+def test_built_in_names_keep_their_colour_and_variants_start_from_it() -> None:
+    names = ["iql:expectile=0.5", "BC", "TD3+BC", "iql"]
+    found = style.colours(names)
+    assert found["iql"] == style.ALGORITHM_COLOURS["iql"]
+    assert len(set(found.values())) == len(names)
+    assert style.colours(names[:3])["iql:expectile=0.5"] == style.ALGORITHM_COLOURS["iql"]
 
 
 def test_colours_of_names_do_not_change_between_versions() -> None:
-    expected = {"iql": "#D55E00", "mine": "#E69F00", "iql:expectile=0.9": "#004455"}
+    expected = {"iql": "#D55E00", "mine": "#E69F00", "iql:expectile=0.9": "#D55E00"}
     assert {name: style.colour_of(name) for name in expected} == expected
     assert not set(style.OTHER_COLOURS) & set(style.ALGORITHM_COLOURS.values())
 

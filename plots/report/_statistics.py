@@ -78,9 +78,11 @@ class CompleteRows:
         self.rows = analysis.exclude(kept, unfinished, LINE)
         self.seeds = self.rows.groupby(LINE)["seed"].nunique()
         losses = Counter(seed[:3] for seed in incomplete)
+        missing = Counter(seed[:3] for seed in analysis.missing_seeds(rows))
+        total = {line: seeds + missing[line] for line, seeds in rows.groupby(LINE)["seed"].nunique().items()}
         self.left_out = {
             line: f"{0 if line in unfinished else seeds - losses[line]} of {seeds} seeds"
-            for line, seeds in rows.groupby(LINE)["seed"].nunique().items()
+            for line, seeds in total.items()
             if line not in self.seeds.index
         }
 

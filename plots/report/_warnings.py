@@ -36,7 +36,11 @@ def warnings(rows: pd.DataFrame, studies: Studies, leave_out: bool) -> list[str]
 def _incomplete(rows: pd.DataFrame, leave_out: bool) -> list[str]:
     """One warning for each line with incomplete seeds."""
     found: dict[tuple[str, str], list[str]] = {}
-    for dataset, variant, _, seed, reason in analysis.incomplete_seeds(rows):
+    without_rows = set(analysis.missing_seeds(rows))  # reported by `_missing`
+    for *run, reason in analysis.incomplete_seeds(rows):
+        if tuple(run) in without_rows:
+            continue
+        dataset, variant, _, seed = run
         found.setdefault((dataset, variant), []).append(f"seed {seed} {reason}")
     seeds = rows.groupby(["dataset", "variant"])["seed"].nunique()
     left_out = ", left out of the statistics" if leave_out else ""

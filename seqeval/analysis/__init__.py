@@ -18,10 +18,12 @@ from .agreement import agreement
 from .completeness import (
     comparable_rows,
     complete_rows,
+    describe_absent,
     describe_incomplete,
     exclude,
     incomplete_seeds,
     invocation_seeds,
+    missing_seeds,
     planned_seeds,
     unfinished_lines,
     with_planned_end,
@@ -48,6 +50,6 @@ from .metrics import (
     with_code_length,
     with_metric,
 )
-from .provenance import Studies, Study, datasets_of, studies_of, with_studies
+from .provenance import Studies, Study, datasets_of, in_study_order, studies_of, with_studies
 from .statistics import STATISTICS, Statistic, final_values, forgetting
 from .summaries import aggregate, means_over_seeds, performance_profile, probability_of_improvement

@@ -59,9 +59,10 @@ def invocation_seeds(study: Mapping[str, Any]) -> tuple[list[int], list[int]]:
 def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     """(dataset, variant, study, seed, reason) of each incomplete seed.
 
-    A seed is incomplete if it failed, has a missing value, ends before its line does, or has fewer points
-    than its line.
+    A seed is incomplete if it failed, has a missing value, ends before its line does, has fewer points than
+    its line, or was planned but has no rows (`missing_seeds`).
     """
+    missing = missing_seeds(rows)
     rows = with_values(rows)
     samples = rows["samples"]
     described = rows.assign(
@@ -90,6 +91,40 @@ def incomplete_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
             else:
                 continue
             found.append((*line, seed["seed"], reason))
+    return found + [(*run, "no rows, although the study planned it") for run in missing]
+
+
+def missing_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """(dataset, variant, study, seed) of each seed that its study planned and that has no rows.
+
+    Only datasets and variants of which the study has rows count, since others may have been left out on
+    purpose. Rows without studies in their attrs, such as published runs, have no plan.
+    """
+    found = []
+    for name, study in rows.attrs.get("studies", {}).items():
+        of_study = rows[rows["study"] == name]
+        datasets, variants = set(of_study["dataset"]), set(of_study["variant"])
+        present = set(of_study[RUN].drop_duplicates().itertuples(index=False, name=None))
+        for variant, seeds in planned_seeds(study).items():
+            if variant not in variants:
+                continue
+            runs = [(data, variant, name, seed) for data in study["datasets"] for seed in seeds]
+            found += [run for run in runs if run[0] in datasets and run not in present]
+    return found
+
+
+def describe_absent(rows: pd.DataFrame) -> list[str]:
+    """A sentence for each dataset and variant of the studies that has no rows at all."""
+    found = []
+    for name, study in rows.attrs.get("studies", {}).items():
+        of_study = rows[rows["study"] == name]
+        for key, column in (("datasets", "dataset"), ("algorithms", "variant")):
+            present = set(of_study[column])
+            found += [
+                f"{absent}: no rows, although {name} planned it"
+                for absent in study[key]
+                if absent not in present
+            ]
     return found
 
 

@@ -82,7 +82,7 @@ def smoothed(
 
 
 def mean_curves(rows: pd.DataFrame, band: str = "range") -> pd.DataFrame:
-    """Mean over seeds at every x of every line, and the ends of a band around it.
+    """Mean over seeds at every x of every line, and the ends of a band around it; lines in the rows' order.
 
     Columns: `study`, `dataset`, `variant`, `phase`, `samples`, `unit`, `mean`, `low`, `high`, `seeds` (with a
     value at this x) and `total_seeds` (of the line). A seed that failed or ended earlier counts in
@@ -94,7 +94,11 @@ def mean_curves(rows: pd.DataFrame, band: str = "range") -> pd.DataFrame:
     points = rows.groupby([*LINE, "phase", "samples", "unit"], sort=False)["value"]
     table = points.agg(mean="mean", low="min", high="max", seeds="count", std="std").reset_index()
     total = rows.groupby(LINE)["seed"].nunique().rename("total_seeds").reset_index()
-    table = table.merge(total, on=LINE).sort_values([*LINE, "samples"], ignore_index=True)
+    table = table.merge(total, on=LINE)
+    lines = rows[LINE].drop_duplicates().itertuples(index=False, name=None)
+    places = {key: place for place, key in enumerate(lines)}
+    table["place"] = [places[key] for key in table[LINE].itertuples(index=False, name=None)]
+    table = table.sort_values(["place", "samples"], ignore_index=True).drop(columns="place")
     if band == "std":
         deviation = table["std"].fillna(0.0)
         table["low"], table["high"] = table["mean"] - deviation, table["mean"] + deviation

@@ -43,6 +43,20 @@ def studies_of(rows: pd.DataFrame) -> Studies:
     return {name: study for name, study in known.items() if name in names}
 
 
+def in_study_order(rows: pd.DataFrame, studies: Studies) -> pd.DataFrame:
+    """The rows sorted as their studies name datasets and variants; equal ones keep their order."""
+    keys = (
+        (name, dataset, variant)
+        for name, study in studies.items()
+        for dataset in study["datasets"]
+        for variant in study["algorithms"]
+    )
+    places = {key: place for place, key in enumerate(keys)}
+    of_rows = zip(rows["study"], rows["dataset"], rows["variant"], strict=True)
+    place = pd.Series([places.get(key, len(places)) for key in of_rows], rows.index, dtype=int)
+    return rows.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+
+
 def datasets_of(studies: Studies) -> dict[str, Mapping[str, Any]]:
     """What study.json says about each dataset of the studies, by the dataset's name."""
     return {name: dataset for study in studies.values() for name, dataset in study["datasets"].items()}

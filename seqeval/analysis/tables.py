@@ -36,7 +36,8 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     low, high, runs, datasets, frozen, best]. The estimator is the mean over seeds; rows with an empty
     `dataset` hold mean, median and iqm over datasets, of scores only. Rows with a metric (`with_metric`) have
     the column `better` too. `runs` is the number of seeds, in rows over datasets of
-    all of them together. `frozen` marks lines that do not learn in the online phase, `best` what is bold.
+    all of them together. `frozen` marks lines that do not learn in the online phase, `best` what is bold
+    (never a frozen line).
 
     `rows` must be complete (`complete_rows`). Raises UserError if no dataset has values.
     """
@@ -77,7 +78,10 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     online = table["statistic"].map(lambda name: printed[name].phase == "online")
     table["frozen"] = online & table["line"].isin([line[1:] for line in frozen_lines(rows)])
     for _, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
-        table.loc[lines.index, "best"] = isinstance(better, str) and best(lines, better == "lower")
+        # A policy that does not learn online has no gain that could be the best one.
+        chosen = best(lines[~lines["frozen"]], better == "lower")
+        bold = chosen.reindex(lines.index, fill_value=False)
+        table.loc[lines.index, "best"] = isinstance(better, str) and bold
     columns = ["statistic", "dataset", "estimator", "variant", "study", "unit"]
     columns += ["estimate", "low", "high", "runs", "datasets", "frozen", "best"]
     if "better" in rows:
@@ -91,6 +95,8 @@ def best(lines: pd.DataFrame, lower_is_better: bool = False) -> pd.Series:
     The line with the highest (or lowest) estimate and those whose interval overlaps with its interval; none
     if there is one line only, or if that line has no interval.
     """
+    if lines.empty:
+        return pd.Series(dtype=bool)
     estimates = lines["estimate"]
     top = lines.iloc[int(estimates.argmin() if lower_is_better else estimates.argmax())]
     overlap = (lines["high"] >= top["low"]) & (lines["low"] <= top["high"])

@@ -143,16 +143,19 @@ def plot(
         leave_out_incomplete: Leave out seeds that failed or are not finished. Otherwise curves show them as
             far as they go, and other figures are refused.
     """
-    from seqeval import plots
+    from seqeval import analysis, plots
     from seqeval.plots import style
 
     check_figure(out)
     kind = plots.find(figure)
     if published and not kind.published:
         raise UserError("plot: --published works only with --figure curves")
-    rows, notes = kind.prepare(read("plot", directories), options, leave_out_incomplete)
+    rows = read("plot", directories)
+    if not (options.datasets or options.algorithms):
+        print_notes(analysis.describe_absent(rows))
+    rows, notes = kind.prepare(rows, options, leave_out_incomplete)
     if rows.empty:
-        raise UserError(f"plot: there is nothing to draw; {'; '.join(notes)}")
+        raise UserError(f"plot: {plots.nothing_to_draw(notes)}")
     extra = {"published": paper_runs(rows)} if published else {}
     paths = style.save(kind.render(rows, options, **extra), out, options)
     print_notes(notes)

@@ -34,10 +34,11 @@ def table(
         figure: The numbers of this figure at each size of the data instead: agreement, best-of-k, choice,
             setting or tuning-map. The options below are those of seqeval plot.
     """
-    from seqeval import plots
+    from seqeval import analysis, plots
     from seqeval.analysis import size_tables, tables
 
     rows = read("table", directories)
+    print_notes(analysis.describe_absent(rows))
     if figure is None:
         rows, notes = plots.LINES.prepare(rows, options, leave_out_incomplete)
         table, more = tables.collect(rows)

@@ -305,7 +305,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from seqeval.analysis import with_code_length, with_studies
+    from seqeval.analysis import in_study_order, with_code_length, with_studies
 
     names = [path.resolve().name for path in paths]
     if len(set(names)) < len(names):
@@ -316,7 +316,8 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
         )
     columns = _columns(flat for path, name in zip(paths, names, strict=True) for flat in _flat(path, name))
     rows = with_code_length(pd.DataFrame(columns).astype({"score": float, "return_mean": float}))
-    return with_studies(rows, dict(zip(names, _studies(paths), strict=True)))
+    studies = dict(zip(names, _studies(paths), strict=True))
+    return with_studies(in_study_order(rows, studies), studies)
 
 
 def _studies(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -174,7 +174,8 @@ def dropped(tmp_path: Path) -> Path:
 
 def _planned(path: Path, seeds: list[int]) -> Path:
     study = json.loads((path / "study.json").read_text())
-    study["invocations"] = [{"seeds": seeds}]
+    updates = {dataset: dict.fromkeys(study["algorithms"], 1.0) for dataset in study["datasets"]}
+    study["invocations"] = [{"seeds": seeds, "updates": updates}]
     (path / "study.json").write_text(json.dumps(study))
     return path
 

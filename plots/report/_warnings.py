@@ -59,13 +59,14 @@ def _missing(rows: pd.DataFrame, study: Study) -> list[str]:
     found = []
     for dataset in study["datasets"]:
         for variant in study["algorithms"]:
-            missing = [str(seed) for seed in seeds[variant] if (dataset, variant, seed) not in present]
+            planned = seeds.get((dataset, variant), [])
+            missing = [str(seed) for seed in planned if (dataset, variant, seed) not in present]
             if missing:
-                count = f"{len(missing)} of {counted(len(seeds[variant]), 'seed')}"
+                count = f"{len(missing)} of {counted(len(planned), 'seed')}"
                 found.append(f"{dataset}, {variant}: {count} missing ({listed(missing)})")
             if (dataset, variant) in unfinished.index:
-                end, planned = unfinished.loc[(dataset, variant), ["end", "planned"]]
-                found.append(f"{dataset}, {variant}: ends at n = {spaced(end)} of {spaced(planned)}")
+                end, last = unfinished.loc[(dataset, variant), ["end", "planned"]]
+                found.append(f"{dataset}, {variant}: ends at n = {spaced(end)} of {spaced(last)}")
     return found
 
 

@@ -29,17 +29,17 @@ def with_planned_end(rows: pd.DataFrame, studies: Mapping[str, Mapping[str, Any]
     return rows.assign(planned=[ends[key] for key in zip(rows["study"], rows["dataset"], strict=True)])
 
 
-def planned_seeds(study: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The seeds that were asked for of each variant of a study.json, in ascending order."""
-    seeds: dict[str, set[int]] = {variant: set() for variant in study["algorithms"]}
+def planned_seeds(study: Mapping[str, Any]) -> dict[tuple[str, str], list[int]]:
+    """The seeds that the commands of a study.json asked for, in ascending order, by dataset and variant."""
+    seeds: dict[tuple[str, str], set[int]] = {}
     for invocation in study["invocations"]:
         of_sweeps = invocation.get("sweep_seeds") or invocation["seeds"]
-        trained = {variant for of_dataset in invocation["updates"].values() for variant in of_dataset}
-        for variant, settings in study["algorithms"].items():
-            if variant not in trained:
-                continue
-            seeds[variant].update(of_sweeps if "sweep" in settings else invocation["seeds"])
-    return {variant: sorted(found) for variant, found in seeds.items()}
+        for dataset, variants in invocation["updates"].items():
+            for variant in variants:
+                in_sweep = "sweep" in study["algorithms"][variant]
+                found = seeds.setdefault((dataset, variant), set())
+                found.update(of_sweeps if in_sweep else invocation["seeds"])
+    return {line: sorted(found) for line, found in seeds.items()}
 
 
 def invocation_seeds(study: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -105,11 +105,10 @@ def missing_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
         of_study = rows[rows["study"] == name]
         datasets, variants = set(of_study["dataset"]), set(of_study["variant"])
         present = set(of_study[RUN].drop_duplicates().itertuples(index=False, name=None))
-        for variant, seeds in planned_seeds(study).items():
-            if variant not in variants:
-                continue
-            runs = [(data, variant, name, seed) for data in study["datasets"] for seed in seeds]
-            found += [run for run in runs if run[0] in datasets and run not in present]
+        for (dataset, variant), seeds in planned_seeds(study).items():
+            if dataset in datasets and variant in variants:
+                runs = [(dataset, variant, name, seed) for seed in seeds]
+                found += [run for run in runs if run not in present]
     return found
 
 

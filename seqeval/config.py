@@ -245,8 +245,8 @@ class Execution:
     """Variants whose runs are removed and trained again, for an algorithm whose file has changed. If it is
     interrupted, run the command without this flag to resume."""
     keep_policies: bool = False
-    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`. With the built-in
-    algorithms' networks a policy of Hopper takes 0.28 MB."""
+    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`; points that were
+    trained without it keep none. With the built-in algorithms' networks a policy of Hopper takes 0.28 MB."""
     launcher: str = "local"
     """Where the jobs run: local (this machine), ray, slurm, a launcher of an installed package, or
     path/to/mine.py:Name. Every machine must see the output directory."""

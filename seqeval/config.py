@@ -13,7 +13,7 @@ from seqeval.errors import UserError
 from seqeval.loading import reference
 from seqeval.sweeps import Sweep
 from seqeval.types import DataRules, Order, Precision
-from seqeval.validation import check_fields
+from seqeval.validation import check_fields, refuse_unknown_keywords
 
 if TYPE_CHECKING:
     from seqeval.slicing import Interaction, Schedule
@@ -25,6 +25,7 @@ else:
 Overlap = Literal["auto", "on", "off"]
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Protocol:
     """Which data is visible when."""
@@ -106,6 +107,7 @@ class Protocol:
         return []
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Online:
     """The online phase: once the data is used up, each agent continues in an environment of its own."""
@@ -146,6 +148,7 @@ class Online:
         return Interaction(size, self.steps, self.updates_per_step or 1, window, share)
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Evaluation:
     """When and how the agents are evaluated."""
@@ -172,6 +175,7 @@ class Evaluation:
             raise UserError(f"evaluation.metrics: {', '.join(repeated)} is named more than once")
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Ray:
     """How a Ray cluster runs the jobs of a study."""
@@ -192,6 +196,7 @@ class Ray:
             raise UserError(f"ray.retries: must be at least 0, not {self.retries}")
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Slurm:
     """What each job of a study requests from Slurm."""
@@ -223,6 +228,7 @@ class Slurm:
             raise UserError(f"slurm.more: {wrong[0]!r} is not an option; write options as account=NAME")
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Execution:
     """How a study is executed. On a CPU these settings do not affect results."""
@@ -239,8 +245,8 @@ class Execution:
     """Variants whose runs are removed and trained again, for an algorithm whose file has changed. If it is
     interrupted, run the command without this flag to resume."""
     keep_policies: bool = False
-    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`. With the built-in
-    algorithms' networks a policy of Hopper takes 0.28 MB."""
+    """Also store the policy at every point of a curve, for `load_policy(..., samples=n)`; points that were
+    trained without it keep none. With the built-in algorithms' networks a policy of Hopper takes 0.28 MB."""
     launcher: str = "local"
     """Where the jobs run: local (this machine), ray, slurm, a launcher of an installed package, or
     path/to/mine.py:Name. Every machine must see the output directory."""
@@ -276,6 +282,11 @@ def _algorithm_name(given: object) -> object:
     """The name of a class of an algorithm, the text of a sweep; anything else unchanged."""
     if isinstance(given, Sweep):
         return str(given)
+    if isinstance(given, type) and not hasattr(given, "Config"):
+        raise UserError(
+            f"algorithms: {given.__name__} is not an algorithm; give a name, or a subclass of "
+            "seqeval.Algorithm or seqeval.SingleAlgorithm"
+        )
     return reference(given, "seqeval.algos") if isinstance(given, type) else given
 
 
@@ -306,6 +317,7 @@ PRESETS: dict[Preset, tuple[Protocol, Evaluation]] = {
 }
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Study:
     """Datasets × algorithms × seeds under one protocol."""

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from seqeval.errors import UserError, nearest
+from seqeval.validation import check_fields, refuse_unknown_keywords
 
 Band = Literal["range", "std", "ci", "none"]
 XAxis = Literal["transitions", "share"]
 WIDTHS = {"column": 3.25, "text": 5.5}  # inches: a column of ICML's pages, and the text of NeurIPS's
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class FigureOptions:
     """The options of figures. A figure refuses those that would change nothing in it."""
@@ -67,15 +69,14 @@ class FigureOptions:
         _require_known("x", self.x, get_args(XAxis))
         if isinstance(self.width, str):
             _require_known("width", self.width, tuple(WIDTHS))
-        elif self.width is not None and not 1 <= self.width <= 50:
-            raise UserError(f"width: must be from 1 to 50 inches, column or text, not {self.width}")
         if self.ylim is not None:
-            limits = tuple(map(float, self.ylim))
-            if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
-                raise UserError(f"ylim: must be two numbers, the lower one first, not {self.ylim}")
+            object.__setattr__(self, "ylim", _limits(self.ylim))
+        check_fields(self)
         for name in ("k", "budgets"):
             if any(number < 1 for number in getattr(self, name)):
                 raise UserError(f"{name}: must be at least 1, not {min(getattr(self, name))}")
+        if isinstance(self.width, float) and not 1 <= self.width <= 50:
+            raise UserError(f"width: must be from 1 to 50 inches, column or text, not {self.width:g}")
         if self.smooth < 1:
             raise UserError(f"smooth: must be at least 1 point, not {self.smooth}")
 
@@ -89,6 +90,16 @@ class FigureOptions:
         if self.width is None:
             return default
         return WIDTHS[self.width] if isinstance(self.width, str) else float(self.width)
+
+
+def _limits(given: Any) -> tuple[float, ...]:
+    try:
+        limits = tuple(map(float, given))
+    except (TypeError, ValueError):
+        limits = ()
+    if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
+        raise UserError(f"ylim: must be two numbers, the lower one first, not {given}")
+    return limits
 
 
 def _require_known(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

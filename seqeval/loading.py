@@ -244,8 +244,13 @@ def _load_from_file(kind: Kind, file: str, name: str) -> Any:
     module = load_file(file)
     if name not in vars(module):
         defined = kind.defined_in(module)
+        member, comma, settings = name.partition(",")
+        hint = nearest(name, defined)
+        if comma and member in defined:
+            hint = f"; settings follow a colon: {Path(file).name}:{member}:{settings}"
+        fault = f"there is no {name!r} in this file" if name else f"the name of the {kind.noun} is missing"
+        written = "path/to/file.py:Name" if name else f"{Path(file).name}:{next(iter(defined), 'Name')}"
         raise UserError(
-            f"{file}: there is no {name!r} in this file{nearest(name, defined)}; "
-            f"write path/to/file.py:Name (its {kind.noun}s: {', '.join(defined) or 'none'})"
+            f"{file}: {fault}{hint}; write {written} (its {kind.noun}s: {', '.join(defined) or 'none'})"
         )
     return vars(module)[name]

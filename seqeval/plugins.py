@@ -100,6 +100,8 @@ def config_fault(found: type[Algorithm]) -> str | None:
         return "its Config must be decorated with @dataclass(frozen=True)"
     if reserved := {field.name for field in fields(config)}.intersection(RESERVED):
         return f"its Config must not have a field called {' or '.join(sorted(reserved))}"
+    if bare := _without_annotation(config):
+        return f"its Config's {bare} has no type, so it is not a setting; write {bare}: int = …, or its type"
     try:
         hints, values = get_type_hints(config), config()
     except Exception as error:
@@ -114,6 +116,18 @@ def config_fault(found: type[Algorithm]) -> str | None:
                 f"its Config's {field.name} is of the type {field.type}; use bool, int, float, str, Literal, "
                 "a tuple of these, these | None"
             )
+    return None
+
+
+def _without_annotation(config: type) -> str | None:
+    """The first value of a Config that lacks a type, which dataclasses ignore."""
+    parents = [parent for parent in config.__mro__ if issubclass(parent, Config) and parent is not Config]
+    typed = {name for parent in parents for name in vars(parent).get("__annotations__", {})}
+    for parent in parents:
+        for name, value in vars(parent).items():
+            inherited = name.startswith("_") or hasattr(Config, name)
+            if not (inherited or name in typed or callable(value) or hasattr(value, "__get__")):
+                return name
     return None
 
 

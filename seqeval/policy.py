@@ -71,7 +71,10 @@ def load_policy(
     if samples is not None:
         kept = run.kept_policies()
         if samples not in kept:
-            there = ", ".join(map(str, kept)) or "none; run the study with --keep-policies to have them"
+            there = ", ".join(map(str, kept)) or (
+                "none; only runs that are trained with --keep-policies keep them, so train this one again, "
+                "in a new study directory or with --redo"
+            )
             raise UserError(
                 f"{directory}: no policy of {dataset}, {algorithm}, seed {seed} at {samples} samples; "
                 f"policies are stored at: {there}"

@@ -6,14 +6,17 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cache
+from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from seqeval.errors import UserError, nearest
 
+T = TypeVar("T")
+
 _NAMES = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", NoneType: "None"}
 _PLURALS = {int: "whole numbers", float: "numbers", bool: "True or False", str: "strings"}
+_ALIASES = {"gpu": "cuda", "sd": "std"}  # other words for a choice, which are not similar to it
 _LONGEST = 100  # characters of a value in a message
 
 
@@ -35,6 +38,24 @@ def check_fields(settings: Any, group: str = "") -> None:
                 raise UserError(f"{name}: must be {describe(hint)}, not {_shown(value)}") from None
         except ValueError as error:
             raise UserError(f"{name}: {error}") from None
+
+
+def refuse_unknown_keywords(cls: type[T]) -> type[T]:
+    """Makes a dataclass raise UserError, with the nearest field, for a keyword that is no field of it."""
+    construct = cls.__init__
+
+    @wraps(construct)
+    def checked(self: T, *values: Any, **keywords: Any) -> None:
+        known = cls.__dataclass_fields__  # type: ignore[attr-defined]
+        if unknown := [name for name in keywords if name not in known]:
+            raise UserError(
+                f"{cls.__name__}: has no setting {unknown[0]!r}{nearest(unknown[0], known)}; "
+                f"its settings are {', '.join(known)}"
+            )
+        construct(self, *values, **keywords)
+
+    cls.__init__ = checked  # type: ignore[method-assign, assignment]
+    return cls
 
 
 def convert(value: Any, hint: Any) -> Any:
@@ -110,6 +131,8 @@ def _advice(value: Any, hint: Any) -> str:
     kinds = _members(hint)
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     words = [choice for choice in choices if isinstance(choice, str)]
+    if isinstance(value, str) and (meant := _ALIASES.get(value.lower())) in words:
+        return f"; did you mean {meant!r}?"
     if isinstance(value, str) and (found := nearest(value, words)):
         return found
     for kind in kinds:

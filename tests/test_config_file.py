@@ -151,5 +151,19 @@ def test_a_value_of_another_type_is_refused(seqeval: Seqeval, tmp_path: Path) ->
     file = written(tmp_path, TOML.format(out=tmp_path / "out").replace("19_900", '"many"'))
     ended = seqeval("run", "--config", file)
     assert ended.code == 2
-    assert "--protocol.start" in ended.err
+    assert "protocol.start: must be a whole number, not 'many'" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds = 2", r"seeds: must be a list; write seeds = \[2\]"),
+        ('algorithms = "bc"', r"algorithms: must be a list; write algorithms = \[\"bc\"\]"),
+        ('[protocol]\nstart = "5000"', "protocol.start: must be a whole number, not '5000'"),
+        ('[slurm]\nmore = "qos=low"', r"slurm.more: must be a list; write more = \[\"qos=low\"\]"),
+    ],
+)
+def test_values_of_a_file_have_the_types_of_the_settings(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        list(flags(written(tmp_path, text)))

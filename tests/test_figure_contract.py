@@ -63,7 +63,7 @@ def test_a_figure_in_a_file_is_drawn_by_its_path(seqeval: Seqeval, tmp_path: Pat
     ("reference", "message"),
     [
         ("wins.py:WIN", "there is no 'WIN' in this file; did you mean 'WINS'?; write path/to/file.py:Name"),
-        ("wins.py", "wins.py: there is no '' in this file; write path/to/file.py:Name"),
+        ("wins.py", "wins.py: the name of the figure is missing; write wins.py:WINS"),
         ("wins.py:OTHER", "wins.py: OTHER is not a FigureKind of seqeval.plots"),
         ("missing.py:WINS", "No such file or directory; check the path in path/to/file.py:Name"),
         ("broken.py:WINS", "line 2: ZeroDivisionError: division by zero"),

@@ -137,7 +137,9 @@ def test_a_missing_policy_is_one_line_with_those_that_are_there(finished: Path, 
     with pytest.raises(UserError, match=rf"no policy of .* at 5 samples; policies are stored at: {stored}$"):
         load_policy(finished, "pendulum-replay", "td3", 0, samples=5)
     run(replace(STUDY, online=Online()), tmp_path / "without")
-    with pytest.raises(UserError, match=r"stored at: none; run the study with --keep-policies"):
+    with pytest.raises(
+        UserError, match=r"stored at: none; only runs that are trained with --keep-policies keep them"
+    ):
         load_policy(tmp_path / "without", "pendulum-replay", "td3", 0, samples=20_000)
     with pytest.raises(UserError, match="no 'sac' among its algorithms: td3"):
         load_policies(finished, "pendulum-replay", "sac", 0)

@@ -147,8 +147,9 @@ def refusal_of_all(*texts: str) -> str:
             "linear.py:Linaer",
             ("linear.py: there is no 'Linaer' in", "did you mean 'Linear'", "its algorithms: Linear, Half"),
         ),
-        ("linear.py", ("no '' in this file", "path/to/file.py:Name")),
-        ("linear.py:", ("no '' in this file",)),
+        ("linear.py", ("the name of the algorithm is missing", "write linear.py:Linear", "Linear, Half")),
+        ("linear.py:", ("the name of the algorithm is missing",)),
+        ("linear.py:Linear,alpha=2", ("settings follow a colon: linear.py:Linear:alpha=2",)),
         ("nowhere.py:Linear", ("nowhere.py: No such file",)),
         ("nowhere.py", ("nowhere.py: No such file",)),
         ("folder.py:Linear", ("folder.py: Is a directory",)),
@@ -400,3 +401,10 @@ def test_another_kind_is_loaded_by_file_path_and_entry_point(
         with pytest.raises(UserError) as caught:
             loading.load(kind, name)
         assert text in str(caught.value)
+
+
+def test_a_value_without_a_type_in_a_config_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bare.py"
+    file.write_text(CODE.replace("    alpha: float = 1.0", "    alpha: float = 1.0\n    samples = 4"))
+    with pytest.raises(UserError, match=r"its Config's samples has no type, .* write samples: int"):
+        plugins.parse(f"{file}:Linear")

@@ -17,6 +17,7 @@ from seqeval import algorithm, config, plugins
 from seqeval.collect import CollectConfig
 from seqeval.config import Evaluation, Execution, Online, Protocol, Ray, Slurm, Study
 from seqeval.errors import UserError
+from seqeval.figure_options import FigureOptions
 from seqeval.validation import convert, describe
 
 BUILT_IN = [plugins.find(name).Config for name in plugins.names()]
@@ -118,7 +119,7 @@ def test_every_field_of_every_config_refuses_values_of_a_wrong_type(cls: Any, na
         (lambda: Study(("a",), ("bc",), precision="half"), "precision: must be 'full' or 'fast', not 'half'"),
         (
             lambda: Study(("a",), ("bc",), device="gpu"),
-            "device: must be 'auto', 'cpu' or 'cuda', not 'gpu'; did you mean 'cpu'?",
+            "device: must be 'auto', 'cpu' or 'cuda', not 'gpu'; did you mean 'cuda'?",
         ),
         (
             lambda: Study(("a",), ("bc",), seeds=0),
@@ -216,3 +217,29 @@ def test_an_algorithm_of_a_user_is_checked_by_its_own_hints() -> None:
 def test_the_classes_above_are_all_there_are() -> None:
     assert {Protocol, Online, Evaluation, Ray, Slurm, Execution, Study} <= set(CLASSES)
     assert len(BUILT_IN) > 5
+
+
+@pytest.mark.parametrize(
+    ("cls", "wrong", "near"),
+    [(Protocol, "grow", "grow_by"), (Execution, "job", "jobs"), (FigureOptions, "bnd", "band")],
+)
+def test_a_misspelled_keyword_is_refused_with_the_nearest_setting(cls: Any, wrong: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"{cls.__name__}: has no setting '{wrong}'; did you mean '{near}'"):
+        cls(**{wrong: 5})
+
+
+def test_other_words_for_a_choice_are_known() -> None:
+    with pytest.raises(UserError, match="did you mean 'cuda'"):
+        Study(("pendulum-replay",), ("bc",), device="gpu")  # type: ignore[arg-type]
+
+
+def test_a_class_that_is_no_algorithm_is_refused() -> None:
+    with pytest.raises(UserError, match="algorithms: object is not an algorithm"):
+        Study(("pendulum-replay",), (object,))
+
+
+def test_figure_options_are_checked_and_take_arrays() -> None:
+    limits: Any = np.array([-50, 0])
+    assert FigureOptions(ylim=limits).ylim == (-50.0, 0.0)
+    with pytest.raises(UserError, match=r"smooth: must be a whole number, not 2\.5"):
+        FigureOptions(smooth=2.5)  # type: ignore[arg-type]

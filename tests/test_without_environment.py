@@ -132,9 +132,10 @@ def test_without_timeouts_episodes_are_truncated_at_d4rls_limit_with_a_note() ->
     dataset = datasets.load(KITCHEN)
     assert np.bincount(dataset.episode).tolist() == [279, 80, 279, 80]
     assert np.flatnonzero(dataset.terminated).tolist() == [358, 717]  # two rows are dropped
-    assert (
-        note_of(KITCHEN, "timeouts")
-        == "no timeouts field: 2 episodes truncated at kitchen-complete's limit of 280 steps"
+    assert note_of(KITCHEN, "timeouts") == (
+        "no timeouts field: 2 episodes truncated at kitchen-complete's limit of 280 steps; without "
+        "next_observations too, each is taken from the next row, which is wrong at every end of an episode "
+        "that the file does not mark"
     )
     assert "end of a demonstration" in note_of(KITCHEN, "terminal")
 

@@ -101,7 +101,7 @@ def missing_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     purpose. Rows without studies in their attrs, such as published runs, have no plan.
     """
     found = []
-    for name, study in rows.attrs.get("studies", {}).items():
+    for name, study in _planned(rows).items():
         of_study = rows[rows["study"] == name]
         datasets, variants = set(of_study["dataset"]), set(of_study["variant"])
         present = set(of_study[RUN].drop_duplicates().itertuples(index=False, name=None))
@@ -112,10 +112,16 @@ def missing_seeds(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return found
 
 
+def _planned(rows: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+    """The studies of the rows that say what they planned; those of published runs do not."""
+    studies = rows.attrs.get("studies", {})
+    return {name: study for name, study in studies.items() if "invocations" in study}
+
+
 def describe_absent(rows: pd.DataFrame) -> list[str]:
     """A sentence for each dataset and variant of the studies that has no rows at all."""
     found = []
-    for name, study in rows.attrs.get("studies", {}).items():
+    for name, study in _planned(rows).items():
         of_study = rows[rows["study"] == name]
         for key, column in (("datasets", "dataset"), ("algorithms", "variant")):
             present = set(of_study[column])

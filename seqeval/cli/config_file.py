@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from seqeval.config import Evaluation, Execution, Online, Protocol, Study
 from seqeval.errors import UserError, nearest
+from seqeval.validation import convert
 
 
 def expanded(arguments: list[str]) -> list[str]:
@@ -27,6 +28,7 @@ def flags(path: Path) -> Iterator[str]:
     for key, value in _flat(_read(path)):
         if key not in known:
             raise UserError(f"{path}: {_unknown(key, list(known))}")
+        _check_type(path, key, value, known[key])
         group, _, name = f"--{key.replace('_', '-')}".rpartition(".")
         prefix = f"{group}." if group else "--"
         name = name.removeprefix("--")
@@ -35,6 +37,20 @@ def flags(path: Path) -> Iterator[str]:
         else:
             yield prefix + name
             yield from map(str, value if isinstance(value, list) else [value])
+
+
+def _check_type(path: Path, key: str, value: Any, hint: Any) -> None:
+    """Raises UserError unless the value is of the type of a setting, as in Python."""
+    if get_origin(hint) is tuple and not isinstance(value, list):
+        raise UserError(
+            f"{path}: {key}: must be a list; write {key.rpartition('.')[2]} = {json.dumps([value])}"
+        )
+    try:
+        convert(value, hint)
+    except ValueError as error:
+        raise UserError(f"{path}: {key}: {error}") from None
+    except TypeError:
+        return  # a path, which the command line reads
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:

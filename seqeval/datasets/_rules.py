@@ -225,6 +225,11 @@ def _ends(
         steps = index - first + 1
         timeouts = ~terminated & (steps % limit == 0 if limit else False)
         place = f"at {name}'s limit of {limit} steps" if limit else f"nowhere: {name} has no time limit"
+        unseen = (
+            "; without next_observations too, each is taken from the next row, which is wrong at every end "
+            "of an episode that the file does not mark"
+        )
+        place += "" if "next_observations" in raw else unseen
         notes.append(f"no timeouts field: {int(timeouts.sum())} episodes truncated {place}")
     if both := np.count_nonzero(terminated & timeouts):
         notes.append(f"{both} steps are both terminal and timeout: taken as terminal")

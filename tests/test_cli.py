@@ -21,6 +21,7 @@ import torch
 from conftest import CommandResult, Seqeval, refused
 
 from seqeval import Evaluation, Study, atomic_io, cli, datasets, load_policy, plugins
+from seqeval.algorithm import Memory
 from seqeval.errors import UserError
 from seqeval.execution.launchers import local
 from seqeval.execution.storage import StudyDirectory, frame
@@ -270,14 +271,16 @@ def test_runs_with_losses_that_are_not_finite_are_named_with_exit_code_3(
 def test_a_failed_seed_does_not_change_the_other_seed(
     seqeval: Seqeval, finished_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    act = Agents.act
+    act = Agents.act_in_episodes
 
-    def with_a_broken_replica(agents: Agents, observations: np.ndarray) -> np.ndarray:
-        actions = act(agents, observations)
+    def with_a_broken_replica(
+        agents: Agents, observations: np.ndarray, rewards: np.ndarray, memory: Memory
+    ) -> np.ndarray:
+        actions = act(agents, observations, rewards, memory)
         actions[1:] = np.nan
         return actions
 
-    monkeypatch.setattr(Agents, "act", with_a_broken_replica)
+    monkeypatch.setattr(Agents, "act_in_episodes", with_a_broken_replica)
     out = tmp_path / "run"
     ended = seqeval(*study(out, "--seeds", 0, 1))
     assert ended.code == 3
@@ -364,15 +367,17 @@ def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
 
 def run_interrupted(seqeval: Seqeval, out: Path) -> CommandResult:
     """Runs a study that is interrupted between the first and the second evaluation of its first job."""
-    act, calls = Agents.act, iter(range(300))
+    act, calls = Agents.act_in_episodes, iter(range(300))
 
-    def act_until_interrupted(agents: Agents, observations: np.ndarray) -> np.ndarray:
+    def act_until_interrupted(
+        agents: Agents, observations: np.ndarray, rewards: np.ndarray, memory: Memory
+    ) -> np.ndarray:
         if next(calls) == 250:  # an episode has 200 steps
             raise KeyboardInterrupt
-        return act(agents, observations)
+        return act(agents, observations, rewards, memory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Agents, "act", act_until_interrupted)
+        patch.setattr(Agents, "act_in_episodes", act_until_interrupted)
         ended = seqeval(*study(out, "--seeds", 0, 1, algorithms=(BC, TD3)))
     gc.collect()  # files left open are reported here and not in another test
     return ended

@@ -363,7 +363,11 @@ def test_adroit_is_loaded_and_evaluated(server: Server) -> None:
     assert any("after the pen has fallen" in note for note in dataset.notes)
     assert not any("forces" in note for note in dataset.notes)
     evaluator = Episodes(dataset.env_id, [0], Evaluation(episodes=1))
-    policies = SimpleNamespace(act=lambda observations: np.zeros((1, 1, 24)))
+    policies = SimpleNamespace(
+        target_returns=(),
+        start_episodes=lambda count, target=0: None,
+        act_in_episodes=lambda observations, rewards, memory: np.zeros((1, 1, 24)),
+    )
     results = evaluator.evaluate(policies, VisibleData((1,)))
     evaluator.close()
     assert results["episode_lengths"] == [[100]]  # D4RL's, of the environment's own 200

@@ -193,7 +193,10 @@ def test_damaged_files_of_a_finished_run_are_reported_or_repaired(
     finished.write_text("")
     file = next(out.glob("runs/*/*/seed-1/rows.jsonl"))
     file.write_text(file.read_text().replace('"seed"', "seed", 1))
-    with pytest.raises(UserError, match=r"rows\.jsonl: line 1 is damaged; remove its folder and run"):
+    with pytest.raises(UserError, match=r"finished\.json: damaged.*remove its folder and run"):
+        list(StudyDirectory(out).rows())
+    finished.unlink()
+    with pytest.raises(UserError, match=r"rows\.jsonl: damaged.*remove its folder and run"):
         list(StudyDirectory(out).rows())
     run(STUDY, out)
     assert chaos.differences(expected, out) == []

@@ -186,7 +186,11 @@ def test_dicts_are_flattened_in_the_order_of_the_evaluation_environment(root: Pa
     assert (dataset.observations[4] == made.observation(first).astype(np.float32)).all()
     assert (dataset.next_observations[:3] == dataset.observations[1:4]).all()
     evaluator = Episodes(dataset.env_id, [0], Evaluation(episodes=2))
-    policies = SimpleNamespace(act=lambda observations: np.zeros(observations.shape[:2], np.int64))
+    policies = SimpleNamespace(
+        target_returns=(),
+        start_episodes=lambda count, target=0: None,
+        act_in_episodes=lambda observations, rewards, memory: np.zeros(observations.shape[:2], np.int64),
+    )
     assert evaluator.evaluate(policies, VisibleData((1,)))["episode_returns"] == [[5.0, 5.0]]
 
 

@@ -307,7 +307,7 @@ def test_the_run_command_notes_missing_scores_before_training(seqeval: Seqeval, 
     assert again.out == ended.out
     line = refused(seqeval("plot", out, "--out", tmp_path / "figure.png"))
     assert line.endswith(
-        f"nothing to draw; not drawn: {MAZE} (no environment, so no returns and no scores)\n"
+        f"nothing to draw: not drawn: {MAZE} (no environment, so no returns and no scores)\n"
     )
     assert seqeval("export", out, "--to", tmp_path / "rows.csv").code == 0
     table = pd.read_csv(tmp_path / "rows.csv")

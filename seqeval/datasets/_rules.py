@@ -226,8 +226,8 @@ def _ends(
         timeouts = ~terminated & (steps % limit == 0 if limit else False)
         place = f"at {name}'s limit of {limit} steps" if limit else f"nowhere: {name} has no time limit"
         unseen = (
-            "; without next_observations too, each is taken from the next row, which is wrong at every end of "
-            "an episode that the file does not mark"
+            "; without next_observations too, each is taken from the next row, which is wrong at every end "
+            "of an episode that the file does not mark"
         )
         place += "" if "next_observations" in raw else unseen
         notes.append(f"no timeouts field: {int(timeouts.sum())} episodes truncated {place}")

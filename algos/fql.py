@@ -87,6 +87,10 @@ class FixedNoise(nn.Module):
         places = (steps + EPISODE * torch.arange(steps.shape[1], device=steps.device)) % DRAWS
         return self.draws[replicas, places]
 
+    def first(self, count: int) -> Tensor:
+        """(R, count, size), the same for all states: an action must not depend on the other states."""
+        return self.draws[:, :1].expand(-1, count, -1)
+
 
 class FQL(Algorithm):
     Config = Config
@@ -193,8 +197,7 @@ class FQL(Algorithm):
         return {"step": torch.zeros(len(self.seeds), count, dtype=torch.int64, device=self.device)}
 
     def act(self, observations: Tensor) -> Tensor:
-        memory = self.start_episodes(observations.shape[1])
-        return self.act_in_episodes(observations, torch.zeros_like(observations[..., 0]), memory)
+        return self.sample(observations, self.fixed_noise.first(observations.shape[1]))
 
     def act_in_episodes(self, observations: Tensor, rewards: Tensor, memory: Memory) -> Tensor:
         actions = self.sample(observations, self.fixed_noise(memory["step"]))

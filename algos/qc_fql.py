@@ -10,6 +10,8 @@ As in the authors' code the critics learn from complete chunks only, so a chunk 
 short trains the flow alone, on the actions that it has. `fql`'s notes on evaluation hold here too, for the
 noise of a chunk.
 
+Actions of a chunk that have not arrived are 0 in the inputs of the networks, and imitation leaves them out.
+
 Under `strict` a chunk reaches as far as consecutive transitions have arrived. So the last h - 1 transitions
 that have arrived train the critics only once the following ones are visible. It needs an order in which
 episodes arrive in one piece.
@@ -82,7 +84,7 @@ class QCFQL(FQL):
         assert batch.mask is not None
         return Chunks(
             batch.observations[:, :, 0],
-            batch.actions.flatten(2),
+            (batch.actions * batch.mask.unsqueeze(-1)).flatten(2),
             (batch.rewards * self._discounts[..., :-1] * batch.mask).sum(-1),
             batch.next_observations[:, :, -1],
             self._discounts[..., -1] * (1 - batch.terminated[:, :, -1]),
@@ -97,6 +99,10 @@ class QCFQL(FQL):
     def start_episodes(self, count: int, target: int = 0) -> Memory:
         shape = (len(self.seeds), count, self.config.chunk_length, self.spec.action_size)
         return super().start_episodes(count) | {"chunk": torch.zeros(shape, device=self.device)}
+
+    def act(self, observations: Tensor) -> Tensor:
+        count = observations.shape[1]
+        return self._next_of_chunk(observations, self.fixed_noise.first(count), self.start_episodes(count))
 
     def act_in_episodes(self, observations: Tensor, rewards: Tensor, memory: Memory) -> Tensor:
         noise = self.fixed_noise(memory["step"] // self.config.chunk_length)

@@ -218,7 +218,7 @@ class FQL:
             for place in range(self.length):
                 rewards += c.discount**place * b["rewards"][:, place] * mask[:, place]
             s, s2, ends = b["observations"][:, 0], b["next_observations"][:, -1], b["terminated"][:, -1]
-            actions = b["actions"].reshape(len(s), -1)
+            actions = (b["actions"] * mask[..., None]).reshape(len(s), -1)
         else:
             mask, rewards = torch.ones(len(b["rewards"]), 1), b["rewards"]
             s, s2, ends, actions = b["observations"], b["next_observations"], b["terminated"], b["actions"]

@@ -359,8 +359,8 @@ def test_the_results_table_includes_the_rows_of_a_job_that_crashed(
     assert "in update_once" in ended.err
     assert "ZeroDivisionError" in ended.err
     _, *lines, note, figure = ended.out.splitlines()
-    assert [line.split()[1] for line in lines] == ["bc", "td3"]
-    assert ["20000" in line.split() for line in lines] == [True, False]
+    assert [line.split()[1] for line in lines] == ["td3", "bc"]
+    assert ["20000" in line.split() for line in lines] == [False, True]
     assert note == "note: pendulum-replay, td3: ends at n = 19900 of 20000"
     assert figure.startswith("figure: ")
 

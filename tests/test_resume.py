@@ -14,6 +14,7 @@ from training_setup import (
     BUILT_IN,
     LEARN_OFFLINE,
     NO_ONLINE,
+    POINTS,
     SHORT_EPISODES,
     Training,
     make_job,
@@ -23,7 +24,7 @@ from training_setup import (
 )
 
 from seqeval import plugins
-from seqeval.config import Online, Protocol
+from seqeval.config import Evaluation, Online, Protocol
 from seqeval.datasets import load
 from seqeval.training.job import Job
 from seqeval.training.online import EnvironmentFailed
@@ -47,10 +48,11 @@ def training(
     dataset: Dataset | None = None,
     seeds: tuple[int, ...] = (3, 1),
     delay: int | None = None,
+    evaluation: Evaluation = POINTS,
 ) -> Training:
     """With `delay` evaluations run in parallel with training, for so many updates."""
     dataset = small_dataset() if dataset is None else dataset
-    made = Training(make_job(name, [(dataset, seeds)], protocol, online), [dataset])
+    made = Training(make_job(name, [(dataset, seeds)], protocol, online, evaluation), [dataset])
     if delay is not None:
         made.make_runner = partial(made.delayed, delay=delay)
     return made
@@ -158,7 +160,9 @@ def test_nothing_is_lost_whenever_a_run_is_asked_to_stop(request_number: int) ->
 
 
 def test_an_evaluation_is_at_most_one_point_behind_and_costs_no_training_time() -> None:
-    delayed = training("td3_bc", delay=10**3, seeds=(0, 4))
+    # Metrics of the data are measured in the training process, and count as evaluation too.
+    episodes = Evaluation(points=3, episodes=1, metrics=("episodes",))
+    delayed = training("td3_bc", delay=10**3, seeds=(0, 4), evaluation=episodes)
     seen = []
     with delayed.trainer() as trainer:
         collect = trainer.runner.collect

@@ -174,7 +174,7 @@ def test_an_evaluation_is_at_most_one_point_behind_and_costs_no_training_time() 
         trainer.runner.collect = slow
         for row in trainer.train():
             seen.append((row.samples, trainer.updates))
-            assert row.eval_seconds == 1.0  # its share of two seconds
+            assert 1.0 <= row.eval_seconds < 1.5  # its share of two seconds, and of measuring nothing else
             assert 0 < row.train_seconds < 0.5
     points = sorted({samples for samples, _ in seen})
     assert [samples for samples, _ in seen] == [n for n in points for _ in range(2)]

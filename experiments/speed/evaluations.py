@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 import torch
 
-from seqeval import environments, evaluation, plugins
+from seqeval import environments, plugins
 from seqeval.config import Evaluation
 from seqeval.errors import UserError
-from seqeval.evaluation import VisibleData
+from seqeval.evaluation import VisibleData, backends
 from seqeval.evaluation.evaluators.episodes import Episodes
 from seqeval.training.agents import Agents
 
@@ -32,8 +32,8 @@ class RecordingAgents(Agents):
         super().__init__(*arguments, **keywords)
         self.recorded: list[np.ndarray] = []
 
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        actions = super().act(observations)
+    def act_in_episodes(self, observations: np.ndarray, rewards: np.ndarray, memory: Any) -> np.ndarray:
+        actions = super().act_in_episodes(observations, rewards, memory)
         self.recorded.append(actions[0, 0])
         return actions
 
@@ -43,7 +43,7 @@ def evaluate(options: Options) -> Iterator[Result]:
         env_id = f"{name}{'' if name.endswith('?') else '&'}max_episode_steps={options.episode_steps}"
         for backend in BACKENDS:
             try:
-                evaluation.check(env_id, Evaluation(backend=backend))
+                backends.find(backend).check(env_id)
             except UserError:
                 continue
             for replicas in options.replicas:

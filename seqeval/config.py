@@ -336,8 +336,8 @@ class Study:
     evaluation: Evaluation = field(default_factory=Evaluation)
     env: str | None = None
     """Gymnasium environment of datasets that are files, and of none: required if a file names none, and takes
-    precedence over the one it names. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it if its spaces are
-    the same."""
+    precedence over the one it names. "none": a file has no environment, and agents are measured on its data
+    alone. D4RL's AntMaze, Maze2d and Kitchen are evaluated in it if its spaces are the same."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a GPU if there is one."""
     precision: Precision = "full"

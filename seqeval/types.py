@@ -58,17 +58,23 @@ class Environment:
     time_limit: int | None  # steps; None where the environment has no limit of its own
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the study directory; only for environments with continuous actions."""
-        assert isinstance(self.actions, Continuous), "every dataset without an environment has vector actions"
-        bounds = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": bounds}
+        """Plain values for the study directory."""
+        actions: dict[str, Any]
+        if isinstance(self.actions, Discrete):
+            actions = {"size": self.actions.size, "first": self.actions.first}
+        else:
+            actions = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": actions}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The environment that `to_json` was called on."""
         import numpy as np  # not needed by the command line's help
 
-        bounds = {key: np.array(bound, np.float32) for key, bound in values["actions"].items()}
+        actions = dict(values["actions"])
+        if "size" in actions:
+            return cls(**{**values, "actions": Discrete(**actions)})
+        bounds = {key: np.array(bound, np.float32) for key, bound in actions.items()}
         return cls(**{**values, "actions": Continuous(**bounds)})
 
 

@@ -14,10 +14,11 @@ from seqeval import environments, references
 from seqeval.datasets import LoadOptions, _rules
 from seqeval.errors import UserError
 from seqeval.references import without_module
-from seqeval.types import Dataset, Reference
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference
 
 ATTRIBUTE_BYTES = 1 << 20  # of a file's attribute, at most
 REFERENCE_KEYS = ("reference_min", "reference_max", "reference_source")
+NO_ENVIRONMENT = "none"  # the value of --env for data without an environment
 BOUND_KEYS = ("action_low", "action_high")
 BOUNDS = f"attributes {' and '.join(BOUND_KEYS)}"
 
@@ -40,14 +41,21 @@ def assemble(
     none for the environment. `action_low` and `action_high` are the bounds of actions that the environment
     does not bound. All attributes together are the dataset's card. Raises UserError if no environment is
     named, if the file's own would import a module, or if references or bounds are invalid.
+
+    With `options.env_id` "none" the data has no environment, and the file alone says what its spaces are.
     """
+    if options.env_id == NO_ENVIRONMENT:
+        spaces = _spaces_of_file(path, raw, attributes)
+        reference = _reference(path, attributes)
+        return _rules.assemble(str(path), path.stem, raw, None, reference, attributes, options.rules, spaces)
     recorded = attributes.get("env_id")
     if recorded and not options.env_id:
         environments.refuse_import(str(path), str(recorded))
     env_id = options.env_id or recorded
     if not env_id:
         raise UserError(
-            f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4"
+            f"{path}: no attribute 'env_id' names its environment; pass --env, e.g. --env Hopper-v4, or "
+            "--env none for data without one"
         )
     env_id = str(env_id)
     reference = references.of_environment(env_id)
@@ -68,6 +76,32 @@ def assemble(
     source = str(path)
     dataset = _rules.assemble(source, path.stem, raw, env_id, reference, attributes, options.rules, logged_in)
     return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def _spaces_of_file(path: Path, raw: dict[str, Any], attributes: dict[str, Any]) -> Environment:
+    """What a file says about the environment that it was logged in: vectors of observations, and integer
+    actions counted from 0, or vectors of actions with bounds. Raises UserError if it does not say enough."""
+    _rules.require_fields(path, raw)
+    observations, actions = raw["observations"], raw["actions"]
+    if observations.ndim != 2:
+        raise UserError(
+            f"{path}: field 'observations' has shape {observations.shape}; store each one as a vector"
+        )
+    if actions.dtype.kind in "iu":
+        chosen = _rules.read(str(path), "actions", actions)
+        if chosen.size and chosen.min() < 0:
+            raise UserError(f"{path}: field 'actions' holds {chosen.min()}; number actions from 0")
+        space: Continuous | Discrete = Discrete(int(chosen.max(initial=0)) + 1, 0)
+    else:
+        bounds = _bounds(path, attributes)
+        if bounds is None:
+            raise UserError(
+                f"{path}: without an environment the bounds of its actions are unknown; set the file's "
+                f"{BOUNDS}, e.g. file.attrs['action_low'] = [-1.0, -1.0] with h5py"
+            )
+        low, high = (np.array(bound, np.float32) for bound in bounds)
+        space = Continuous(low, high)
+    return Environment(path.stem, observations.shape[1], space, None)
 
 
 def _bounds(path: Path, attributes: dict[str, Any]) -> environments.Bounds | None:

@@ -6,7 +6,7 @@ embedding of its time in the episode, and predicts each action from what comes b
 1): squared error of the logged actions of sequences, which start anywhere in an episode, all transitions
 being equally likely. Acting: the first return-to-go is the target return, and every reward is subtracted from
 it. A study evaluates at each of `target_returns`; the first gives returns and score, the others the columns
-"return_mean at target …".
+such as "return_mean at target 1800".
 
 As in the authors' code: ReLU, dropout on tokens, attention and what each block adds, weight decay on all
 parameters, a learning rate that warms up linearly, gradients clipped at a norm, weights from N(0, 0.02²).

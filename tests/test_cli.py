@@ -590,7 +590,7 @@ def test_algorithms_show_prints_every_setting_with_its_default(seqeval: Seqeval,
     assert "batch_size" in ended.out
     assert "learning_rate" in ended.out
     size = plugins.find(name).Config().batch_size
-    assert re.search(rf"batch_size +int +{size} +transitions", ended.out)
+    assert re.search(rf"batch_size +int +{size} +(transitions|sequences)", ended.out)
 
 
 @pytest.mark.parametrize("name", plugins.names())

@@ -41,7 +41,9 @@ class FixedPolicies:
         spec = Spec(Vector(STATES), 2 if self.discrete else 1, self.discrete)
         config = SimpleNamespace(batch_size=16)
         sampling = SimpleNamespace(kind="transitions")
-        return SimpleNamespace(device=CPU, spec=spec, config=config, noise={}, sampling=sampling)
+        return SimpleNamespace(
+            device=CPU, spec=spec, config=config, noise={}, sampling=sampling, remembers=False
+        )
 
     def policy_actions(self, observations: Tensor) -> Tensor:
         return self.actions[observations.argmax(-1)]

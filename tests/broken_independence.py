@@ -234,7 +234,7 @@ class AddsReplicasUp(Good):
         return super().losses(batch).cumsum(0)
 
 
-@breaks("replicas_are_independent", "replica 0 of 3 to equal its solo run in update 1, got loss")
+@breaks("replicas_are_independent", "replica 0 of 3 to equal its solo run in update ")
 class StopsTogether(Good):
     """Whether a replica learns is decided by the loss of the worst."""
 

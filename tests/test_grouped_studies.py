@@ -15,8 +15,8 @@ from cluster import checkpoints, differences, load_chaos, rows, run, run_partly,
 from conftest import Seqeval
 
 from seqeval import Evaluation, Execution, Online, Protocol, Study, UserError, datasets
+from seqeval.errors import PluginError
 from seqeval.evaluation.evaluators.episodes import Episodes
-from seqeval.execution.driver import JobsFailed
 from seqeval.execution.jobs import ResolvedStudy, resolve
 from seqeval.execution.storage import StudyDirectory
 
@@ -131,10 +131,11 @@ def test_a_failure_on_one_dataset_fails_the_job(
 
     with monkeypatch.context() as patched:
         patched.setattr(Episodes, "evaluate", failing)
-        with pytest.raises(UserError if fixable else JobsFailed) as raised:
+        with pytest.raises(UserError if fixable else PluginError) as raised:
             run(study, out, save_every=0.02, group=True)
     title = "a and 2 more · td3_bc · seed 0, 1"
-    assert str(raised.value).startswith(f"{title}: it was killed" if fixable else f"{title}:\nTraceback")
+    cause = "it was killed" if fixable else "a plug-in or environment raised an exception"
+    assert str(raised.value).startswith(f"{title}: {cause}")
     assert len(list(out.glob("runs/*/*/*/error.txt"))) == 6
     run(study, out, group=True)
     assert differences()(uninterrupted, out) == []

@@ -324,7 +324,7 @@ def test_an_entry_point_can_be_used_by_its_name(
     assert {"linear", "half", "broken", "bc"} <= set(plugins.names())
     variant = plugins.parse("linear:alpha=2")
     assert (variant.name, variant.algorithm) == ("linear:alpha=2", "linear")
-    assert variant.settings().keys() == {"algorithm", "config"}
+    assert variant.settings().keys() == {"algorithm", "config", "text"}
     assert pickle.loads(pickle.dumps(variant)) == variant
     assert "made_up_one:Half" in refusal("half")
     assert "OSError: no disk" in refusal("broken")

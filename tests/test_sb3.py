@@ -323,7 +323,7 @@ def test_settings_survive_parsing_and_storing(text: str, name: str, changes: dic
     variant = plugins.parse(text)
     assert (variant.name, variant.algorithm) == (name, ":".join(text.split(":")[:2]))
     assert variant.config == plugins.find(variant.algorithm).Config(**changes)
-    assert variant.settings().keys() == {"algorithm", "config"}
+    assert variant.settings().keys() == {"algorithm", "config", "text"}
     assert plugins.restore(name, json.loads(json.dumps(variant.settings()))) == variant
     assert pickle.loads(pickle.dumps(variant)) == variant
 

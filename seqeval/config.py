@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
-from seqeval.loading import reference
 from seqeval.sweeps import Sweep
 from seqeval.types import DataRules, Order, Precision
 from seqeval.validation import check_fields, refuse_unknown_keywords
@@ -287,7 +286,11 @@ def _algorithm_name(given: object) -> object:
             f"algorithms: {given.__name__} is not an algorithm; give a name, or a subclass of "
             "seqeval.Algorithm or seqeval.SingleAlgorithm"
         )
-    return reference(given, "seqeval.algos") if isinstance(given, type) else given
+    if not isinstance(given, type):
+        return given
+    from seqeval.loading import reference  # searches packages, which --help does not need
+
+    return reference(given, "seqeval.algos")
 
 
 def _require_positive(settings: Protocol | Evaluation, group: str) -> None:

@@ -3,8 +3,8 @@
 The baseline of Chen et al., *Decision Transformer* (arXiv 2106.01345): BC on the X % of the
 episodes with the highest return, here with the network and the loss of `bc`. Of the m complete episodes that
 are visible, the best max(1, ⌊share · m⌋) are imitated, by undiscounted return, and their transitions are
-sampled uniformly. The `any_percent_bc.py` of CORL instead ranks by discounted return, splits episodes after
-1000 steps, and has no dropout and a learning rate of 3e-4.
+sampled uniformly. The `any_percent_bc.py` of CORL splits episodes after 1000 steps, and has no dropout and a
+learning rate of 3e-4; its settings are the recipe here.
 
 Under `strict` an episode counts from its last transition on: before that its return is not known. So the set
 of imitated episodes changes along the curve, a transition may leave it when better episodes arrive, and new

@@ -206,6 +206,53 @@ RULES = {
         },
         without={"start_training": "no random steps before the first update"},
     ),
+    "bc10": Rules(
+        "bc.csv",
+        "10% BC",
+        ("corl-team/CORL",),
+        {
+            "batch_size": "batch_size",
+            "frac": "share",
+            "lr": "learning_rate",
+            "normalize": "normalize_observations",
+        },
+        # Its network is ours without dropout.
+        convert={"hidden_dims": ("dropout", lambda value, _: "0.0")},
+        fixed={"discount": "1.0", "max_traj_len": "1000"},
+    ),
+    "qc_fql": Rules(
+        "qc.csv",
+        "QC-FQL",
+        ("ColinQiyangLi/qc",),
+        {
+            "batch_size": "batch_size",
+            "alpha": "alpha",
+            "horizon_length": "chunk_length",
+            "discount": "discount",
+            "tau": "target_rate",
+            "lr": "learning_rate",
+            "flow_steps": "flow_steps",
+            "normalize_q_loss": "normalize_q",
+            "layer_norm": "layer_norm",
+            "value_hidden_dims": "hidden",
+        },
+        convert={"q_agg": ("target_aggregation", lambda value, _: repr(value))},
+        fixed={
+            "action_chunking": "true",
+            "actor_hidden_dims": "[512, 512, 512, 512]",
+            "actor_layer_norm": "false",
+            "actor_type": "distill-ddpg",
+            "num_qs": "2",
+            "use_fourier_features": "false",
+            "utd_ratio": "1",
+            "weight_decay": "0.0",
+        },
+        without={
+            "ogbench_dataset_dir": "the study names its dataset",
+            "sparse": "rewards are used as the dataset has them",
+            "start_training": "no random steps before the first update",
+        },
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """The dataset slicer: when each logged transition arrives, and which may be sampled at each update.
 
-It uses NumPy only and reads no data. The method is that of Sujit et al. (arXiv 2212.08131); the order
-`return` and the regimes `retrain` and `warm` are additions of seqeval.
+It uses NumPy only and reads no data. The method is that of Sujit et al. (arXiv 2212.08131); the orders
+`return` and `segments-by-episode`, and the regimes `retrain` and `warm` are additions of seqeval.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def arrival_order(
     - `episodes`: whole episodes in random order
     - `logged`: as in the file
     - `segments`: segment by segment, shuffled within each
+    - `segments-by-episode`: segment by segment, whole episodes in random order within each
     - `return`: episodes from lowest to highest return, ties as in the file
     """
     size = len(episode)
@@ -39,9 +40,13 @@ def arrival_order(
         return rng.permutation(size).astype(np.int32)
     if order == "logged":
         return np.arange(size, dtype=np.int32)
-    if order == "segments":
+    if order in ("segments", "segments-by-episode"):
         if sum(segments) != size:
             raise ValueError(f"segments {tuple(segments)} do not add up to {size} transitions")
+        if order == "segments-by-episode":
+            segment = np.repeat(np.arange(len(segments)), segments)
+            rank = rng.permutation(len(episode_returns))
+            return np.lexsort((rank[episode], segment)).astype(np.int32)
         starts = np.cumsum([0, *segments[:-1]])
         parts = [start + rng.permutation(n) for start, n in zip(starts, segments, strict=True)]
         return np.concatenate(parts).astype(np.int32)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 DataRules = Literal["strict", "qlearning"]
-Order = Literal["shuffled", "episodes", "logged", "segments", "return"]
+Order = Literal["shuffled", "episodes", "logged", "segments", "segments-by-episode", "return"]
 Precision = Literal["full", "fast"]
 
 

@@ -34,7 +34,7 @@ PROTOCOLS = {
     "retrain": replace(STEPS, regime="retrain"),
     "warm": replace(STEPS, regime="warm"),
 }
-ORDERS = ["shuffled", "episodes", "logged", "segments", "return"]
+ORDERS = ["shuffled", "episodes", "logged", "segments", "segments-by-episode", "return"]
 PIECEMEAL = ("shuffled", "segments")  # orders in which episodes do not arrive in one piece
 ALGORITHMS = {name: plugins.find(name) for name in BUILT_IN}
 CASES = [

@@ -267,10 +267,10 @@ def test_the_page_describes_protocol_datasets_settings_and_versions() -> None:
 def test_every_regime_and_order_has_its_own_description(regime: str) -> None:
     study = make_study([dataset("one")], ["bc"], [0])
     texts = set()
-    for order in ("shuffled", "episodes", "logged", "segments", "return"):
+    for order in ("shuffled", "episodes", "logged", "segments", "segments-by-episode", "return"):
         study["protocol"] = vars(Protocol(regime=regime, order=order))  # type: ignore[arg-type]
         texts.add(_protocol.describe(study))
-    assert len(texts) == (1 if regime == "full" else 5)
+    assert len(texts) == (1 if regime == "full" else 6)
 
 
 # --- Security ---

@@ -35,6 +35,7 @@ class Fixed:
         ("shuffled", [7, 6, 5, 4, 3, 2, 1, 0]),
         ("logged", [0, 1, 2, 3, 4, 5, 6, 7]),
         ("segments", [2, 1, 0, 7, 6, 5, 4, 3]),
+        ("segments-by-episode", [2, 0, 1, 6, 7, 5, 3, 4]),  # episode 1 lies in both segments
         ("episodes", [6, 7, 5, 2, 3, 4, 0, 1]),  # episodes in the order 3, 2, 1, 0
         ("return", [2, 3, 4, 6, 7, 0, 1, 5]),  # returns -1, -1 (as in the file), 5, 7
     ],
@@ -46,7 +47,7 @@ def test_orders_by_hand(order, expected: list[int]) -> None:
 
 
 episode_lengths = st.lists(st.integers(1, 6), min_size=1, max_size=8)
-any_order = st.sampled_from(["shuffled", "episodes", "logged", "segments", "return"])
+any_order = st.sampled_from(["shuffled", "episodes", "logged", "segments", "segments-by-episode", "return"])
 
 
 @given(lengths=episode_lengths, order=any_order, seed=st.integers(0, 2**32), data=st.data())
@@ -65,9 +66,14 @@ def test_an_order_is_a_permutation_that_depends_only_on_the_seed(lengths, order,
         borders = np.flatnonzero(np.diff(episode[found])) + 1
         assert len(borders) == len(lengths) - 1  # no episode is divided
         assert all((np.diff(part) == 1).all() for part in np.split(found, borders))
+    if order == "segments-by-episode":
+        for part in (found[found < cut], found[found >= cut]):
+            ends = np.flatnonzero(np.diff(episode[part])) + 1
+            assert all((np.diff(rows) == 1).all() for rows in np.split(part, ends))
+            assert len(ends) + 1 == max(1, len(set(episode[part])))
     if order == "return":
         assert (np.diff(returns[episode[found]]) >= 0).all()
-    if order == "segments":
+    if order in ("segments", "segments-by-episode"):
         assert set(found[:cut]) == set(range(cut))
 
 

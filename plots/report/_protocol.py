@@ -11,6 +11,7 @@ ORDERS = {
     "episodes": "in whole episodes, in random order",
     "logged": "in the order of the file",
     "segments": "segment by segment, shuffled inside each segment",
+    "segments-by-episode": "segment by segment, in whole episodes in random order inside each segment",
     "return": "in whole episodes, from the lowest return to the highest",
 }
 LEAKS = {

@@ -30,6 +30,9 @@ from seqeval.training.matmul import MatmulBackend, default_backend
 from seqeval.training.trainer import reward_scale
 from seqeval.types import Dataset, Environment
 
+# Orders that differ from another one only where a dataset has several segments.
+ONE_SEGMENT = {"segments": "shuffled", "segments-by-episode": "episodes"}
+IN_TURN = ("segments", "segments-by-episode", "logged")  # orders in which segments arrive one after the other
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
     *("sb3-contrib", "gymnasium-robotics", "envpool"),  # if they are installed
@@ -60,11 +63,10 @@ class ResolvedStudy:
         notes += dict.fromkeys(self.data_notes)
         notes += self._recipe_notes()
         notes += [note for variant in self.variants for note in self._online_notes(variant)]
-        if protocol.order == "segments":
+        if protocol.order in ONE_SEGMENT:
             single = [entry["name"] for entry in described if len(entry["segments"]) == 1]
-            notes += [
-                f"{name}: has only one segment, so the order is the same as shuffled" for name in single
-            ]
+            same = ONE_SEGMENT[protocol.order]
+            notes += [f"{name}: has only one segment, so the order is the same as {same}" for name in single]
         for variant in self.variants:
             if plugins.find(variant.algorithm).learns_offline:
                 sizes = {self.variant_on(name, variant).config.batch_size for name in self.descriptions}
@@ -342,9 +344,10 @@ def _check_episodes(study: Study, dataset: Dataset, variant: Variant, complete: 
     """Raises UserError if episodes do not arrive in one piece, or none is complete when it is needed."""
     protocol = study.protocol
     if protocol.order in ("shuffled", "segments"):
+        other = "segments-by-episode" if protocol.order == "segments" else "episodes"
         raise UserError(
             f"{variant.name}: learns from episodes, whose transitions do not arrive one after the other in "
-            f"the order {protocol.order}; use --protocol.order episodes"
+            f"the order {protocol.order}; use --protocol.order {other}"
         )
     if complete:
         for seed in study.seeds:
@@ -365,7 +368,7 @@ def _with_decay(variant: Variant) -> Variant:
 def _describe(given: str, dataset: Dataset, protocol: Protocol) -> dict[str, Any]:
     arriving = arriving_size(protocol.hold_out, dataset.episode_lengths)
     # Held-out episodes move the borders of segments, for each seed to somewhere else.
-    in_turn = len(dataset.segments) > 1 and protocol.order in ("segments", "logged") and not protocol.hold_out
+    in_turn = len(dataset.segments) > 1 and protocol.order in IN_TURN and not protocol.hold_out
     return {
         "name": dataset.name,
         "given": given,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from seqeval.check.interface import weights_stay_finite
 from seqeval.check.randomness import agents_share_nothing
 from seqeval.check.rules import difference, expect, expect_equal, rule
 from seqeval.check.subject import HALF, SEEDS, Subject
+from seqeval.replay.normalization import ACTION_MARGIN
 from seqeval.types import Batch
 
 MEASURES = ("log_prob", "q_value", "td_error")
@@ -34,7 +36,7 @@ def measures_are_valid(subject: Subject) -> None:
             for update in range(HALF):
                 batch = subject.batch(algorithm, update)
                 if update == 1 and not algorithm.spec.discrete:  # logged actions are often at their bounds
-                    batch = replace(batch, actions=batch.actions.sign())
+                    batch = replace(batch, actions=(1 - ACTION_MARGIN) * batch.actions.sign())
                 values = _measure(algorithm, name, batch)
                 if values is not None:
                     _expect_values(algorithm, name, values, batch)
@@ -170,7 +172,7 @@ def _expect_values(algorithm: Algorithm, name: str, values: Tensor, batch: Batch
 
 def _mixed(one: Batch, other: Batch, places: tuple[int | slice, ...]) -> Batch:
     """A batch with the values of another one at some places; noise stays."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in fields(one):
         value = getattr(one, field.name)
         if isinstance(value, Tensor):

@@ -87,6 +87,56 @@ def test_where_lower_is_better_the_lowest_is_first_and_bold() -> None:
     assert "the lowest value of a row" in analysis.tables.markdown(table)
 
 
+def test_intervals_and_aggregate_of_a_metric_name_it_and_its_direction() -> None:
+    options = FigureOptions(value="eval/error", algorithms=("bc", "x:alpha=4 temperature=2"))
+    rows = loaded(sweep())
+    drawn = plots.draw(rows, "intervals", options)
+    assert [ax.get_title() for ax in drawn.axes] == ["mean ↓", "median ↓", "IQM ↓"]
+    about = "error (squared distance per transition, lower is better)"
+    assert drawn.get_supxlabel().replace("\n", " ").startswith(f"{about}; 1 dataset, 2 seeds each")
+    narrow = plots.draw(rows, "intervals", FigureOptions(value="eval/error", width="column"))
+    assert len(narrow.axes) == 3
+    (ax,) = plots.draw(rows, "aggregate", options).axes
+    assert ax.get_ylabel().replace("\n", " ") == f"IQM of {about}"
+    assert "by eval/error" not in plots.draw(rows, "aggregate", options).get_supxlabel()
+    assert [ax.get_title() for ax in plots.draw(rows, "intervals", FigureOptions(value="score")).axes] == [
+        "mean ↑",
+        "median ↑",
+        "IQM ↑",
+        "optimality gap ↓",
+    ]
+
+
+def test_the_profile_of_a_metric_is_the_share_of_runs_on_its_better_side() -> None:
+    rows = sweep()
+    last = (rows["variant"] == "bc") & (rows["samples"] == 2000)
+    rows.loc[last, "eval/error"] = rows.loc[last, "seed"].map({0: 1.0, 1: 2.0})
+    options = FigureOptions(value="eval/error", algorithms=("bc", "x:alpha=4 temperature=2"))
+    drawn = plots.draw(loaded(rows), "profile", options)
+    (ax,) = drawn.axes
+    assert ax.get_ylabel() == "share of runs up to τ"
+    line = next(line for line in ax.get_lines() if line.get_label() == "bc")
+    shares = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert [shares[1.0], shares[2.0]] == [0.5, 1.0]
+    assert line.get_drawstyle() == "steps-post"
+    (ax,) = plots.draw(loaded(rows), "profile", FigureOptions(value="return")).axes
+    assert ax.get_ylabel() == "share of runs above τ"
+    assert ax.get_xlabel() == "return τ at the end of the data"
+
+
+def test_a_metric_is_not_averaged_over_datasets() -> None:
+    two = pd.concat([sweep(), sweep().assign(dataset="two")])
+    rows = loaded(two)
+    for figure in ("intervals", "aggregate", "profile"):
+        with pytest.raises(
+            UserError, match=r"eval/error has no common scale over datasets.* one, two; choose"
+        ):
+            plots.draw(rows, figure, FigureOptions(value="eval/error"))
+        chosen = FigureOptions(value="eval/error", datasets=("one",))
+        assert plots.draw(rows, figure, chosen).axes
+    assert plots.draw(rows, "improvement", FigureOptions(value="eval/error")).axes
+
+
 def test_a_value_without_a_direction_is_drawn_and_not_ranked() -> None:
     rows = loaded(sweep())
     assert plots.draw(rows, "curves", FigureOptions(value="eval/count")).axes

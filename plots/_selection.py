@@ -75,8 +75,8 @@ def require_one_scale(rows: pd.DataFrame) -> None:
     names = list(rows["dataset"].unique())
     if "metric" in rows and rows["metric"].iloc[0] != "score" and len(names) > 1:
         raise UserError(
-            f"plot: {rows['metric'].iloc[0]} has no common scale over datasets, so it cannot be averaged over "
-            f"{', '.join(names)}; choose one with --datasets, or --figure ranks or improvement"
+            f"plot: {rows['metric'].iloc[0]} has no common scale over datasets, so it cannot be averaged "
+            f"over {', '.join(names)}; choose one with --datasets, or --figure ranks or improvement"
         )
 
 

@@ -1,6 +1,6 @@
 """Performance profile at the end of the data: the share of an algorithm's runs above each score, with a band
-for its 95 % interval (Agarwal et al. 2021, arXiv 2108.13264); of a metric that is better where it is lower, the
-share up to each value."""
+for its 95 % interval (Agarwal et al. 2021, arXiv 2108.13264). Of a metric that is better where it is lower it
+is the share of runs up to each value."""
 
 from __future__ import annotations
 

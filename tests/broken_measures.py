@@ -26,7 +26,8 @@ class ErrorOfOneCriticWithoutItsAxis(Measured):
 @breaks("measures_are_valid", "finite values of log_prob")
 class LogarithmOfNegativeNumbers(Measured):
     def log_prob(self, observations, actions):
-        return super().log_prob(observations, actions.log() if not self.spec.discrete else actions)
+        found = super().log_prob(observations, actions)
+        return found if self.spec.discrete else found + actions.log().sum(-1)
 
 
 @breaks("measures_are_valid", "q_value to be None always or never")

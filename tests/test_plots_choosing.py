@@ -264,7 +264,23 @@ def test_agreement_shows_a_metric_that_ranks_perfectly() -> None:
     rows = loaded(sweep())
     (correlation, *regrets) = agreement_figure.tables(rows[rows["variant"] != "bc"])
     assert correlation.numbers["estimate"].tolist() == pytest.approx([1.0, 1.0])
-    assert [regret.numbers["estimate"].max() for regret in regrets] == [0.0, 0.0]
+    for panel in regrets:
+        of = panel.numbers.groupby("metric")["estimate"].agg(["min", "max"])
+        assert of.loc["eval/error"].tolist() == [0.0, 0.0]
+        assert of.loc["random choice", "min"] > 0
+    assert "random choice" not in set(correlation.numbers["metric"])
+
+
+def test_agreement_says_how_many_runs_a_metric_ranks_where_they_differ() -> None:
+    rows = sweep()
+    names = [line.get_label() for line in plots.draw(loaded(rows), "agreement").axes[1].get_lines()]
+    assert names == ["random choice", "error"]
+    rows["eval/other"] = rows["eval/error"].where(rows["variant"] != "bc")
+    studies = analysis.studies_of(loaded(rows))
+    studies["swept"]["metrics"] = METRICS | {"eval/other": METRICS["eval/error"]}
+    drawn = plots.draw(analysis.with_studies(rows, studies), "agreement")
+    names = [line.get_label() for line in drawn.axes[1].get_lines()]
+    assert names == ["random choice", "error (14 runs)", "other (12 runs)"]
 
 
 # --- Tables and the report ---

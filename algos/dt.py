@@ -16,6 +16,9 @@ the beginning; layer normalisation and embeddings are decayed as all weights are
 Under `strict` a sequence is sampled once its episode is complete, when its returns-to-go are known, and
 observations are normalised by what is visible. So the transitions of the episode that is arriving are not
 used, and new transitions are not forced into the next minibatch. DT does not learn online.
+
+DT has no critic, so no `q_value` and no `td_error`; and as an action depends on the target return and on
+earlier steps, it has no `log_prob` of a single transition.
 """
 
 from __future__ import annotations

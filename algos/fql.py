@@ -210,7 +210,7 @@ class FQL(Algorithm):
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
         return self.critics(observations, actions).amin(1)
 
-    def td_error(self, batch: Batch) -> Tensor | None:
+    def td_error(self, batch: Batch) -> Tensor:
         chunks = self.chunks(batch)
         target = self._target(chunks, batch.noise["next_policy"])
         return self.critics(chunks.observations, chunks.actions) - target.unsqueeze(1)

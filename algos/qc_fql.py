@@ -119,8 +119,12 @@ class QCFQL(FQL):
     def q_value(self, observations: Tensor, actions: Tensor) -> None:
         return None  # its critics value chunks
 
-    def td_error(self, batch: Batch) -> None:
-        return None
+    def td_error(self, batch: Batch) -> Tensor:
+        """Of chunks, whose targets reach h steps ahead; NaN for a chunk that is cut short: its value is never
+        learned."""
+        complete = self.chunks(batch).complete
+        assert isinstance(complete, Tensor)
+        return super().td_error(batch).where(complete.unsqueeze(1) > 0, torch.nan)
 
     def _next_of_chunk(self, observations: Tensor, noise: Tensor, memory: Memory) -> Tensor:
         """The next action of each episode's chunk; of a new chunk where the last one has been executed."""

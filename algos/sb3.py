@@ -13,8 +13,10 @@ updates of a run, offline updates included.
 The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
-`target_update_interval` here: it counts within a call of `train`, so it would have no effect. There is no
-`td_error`: SB3 computes targets inside `train` only.
+`target_update_interval` here: it counts within a call of `train`, so it would have no effect.
+
+`td_error` computes targets as SB3's `train` does; where critics are distributions of returns (TQC, QR-DQN),
+those of the means. CrossQ has none: its targets depend on the statistics of a minibatch.
 """
 
 from __future__ import annotations
@@ -112,10 +114,23 @@ class _SB3Algorithm(SingleAlgorithm):
         return self.config.gamma
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        q = self.model.critic(observations, actions)
-        if isinstance(q, Tensor):  # TQC: (B, critics, quantiles)
-            return q.mean(-1).amin(-1)
-        return torch.cat(q, -1).amin(-1)
+        return self._values(observations, actions).amin(0)
+
+    def td_error(self, batch: Batch) -> Tensor | None:
+        if self.model_class.__name__ == "CrossQ":
+            return None
+        with _without_validation():
+            next_value = self._next_value(batch.next_observations)
+        target = batch.rewards + (1 - batch.terminated) * self.config.gamma * next_value
+        return self._values(batch.observations, batch.actions) - target
+
+    def _values(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q of each critic: (C, B)."""
+        q = self.model.critic(observations, actions)  # TQC's: (B, critics, quantiles)
+        return q.mean(-1).T if isinstance(q, Tensor) else torch.cat(q, -1).T
+
+    def _next_value(self, observations: Tensor) -> Tensor:
+        raise NotImplementedError  # the value in the critics' target: (B,)
 
     def _policy(self, observations: Tensor, deterministic: bool) -> Tensor:
         with _without_validation():
@@ -186,6 +201,15 @@ class _Stochastic(_SB3Algorithm):
             mean, log_std, _ = actor.get_action_dist_params(observations)
             return actor.action_dist.proba_distribution(mean, log_std).log_prob(actions)
 
+    def _next_value(self, observations: Tensor) -> Tensor:
+        actions, log_prob = self.model.actor.action_log_prob(observations)
+        q = self.model.critic_target(observations, actions)
+        if isinstance(q, Tensor):  # TQC leaves out the highest of all quantiles
+            kept = (q.shape[-1] - self.config.top_quantiles_to_drop_per_net) * q.shape[1]
+            q = [q.flatten(1).sort().values[:, :kept].mean(-1, keepdim=True)]
+        value, learned = torch.cat(q, -1).amin(-1), self.model.log_ent_coef
+        return value - (self.model.ent_coef_tensor if learned is None else learned.exp()) * log_prob
+
 
 @dataclass(frozen=True)
 class _NoisyConfig(algorithm.Config):
@@ -208,6 +232,12 @@ class _Noisy(_SB3Algorithm):
         actions = self.act(observations)
         return (actions + self.config.exploration_noise * torch.randn_like(actions)).clamp(-1, 1)
 
+    def _next_value(self, observations: Tensor) -> Tensor:
+        bound, actions = self.model.target_noise_clip, self.model.actor_target(observations)
+        noise = (self.model.target_policy_noise * torch.randn_like(actions)).clamp(-bound, bound)
+        actions = (actions + noise).clamp(-1, 1)
+        return torch.cat(self.model.critic_target(observations, actions), -1).amin(-1)
+
 
 class _Greedy(_SB3Algorithm):
     """Explores by random actions, whose probability falls over the updates (ε-greedy)."""
@@ -228,13 +258,17 @@ class _Greedy(_SB3Algorithm):
         random = torch.rand(greedy.shape, device=self.device) < rate
         return torch.where(random, torch.randint_like(greedy, self.spec.action_size), greedy)
 
-    def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        policy = self.model.policy
-        if hasattr(policy, "quantile_net"):  # QR-DQN: (B, quantiles, actions)
-            q = policy.quantile_net(observations).mean(1)
-        else:
-            q = policy.q_net(observations)
-        return q.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    def _values(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self._of_actions(observations).gather(-1, actions.unsqueeze(-1)).T
+
+    def _next_value(self, observations: Tensor) -> Tensor:
+        return self._of_actions(observations, "_target").amax(-1)
+
+    def _of_actions(self, observations: Tensor, suffix: str = "") -> Tensor:
+        """Q of every action: (B, actions)."""
+        policy, quantiles = self.model.policy, hasattr(self.model.policy, "quantile_net")
+        q = getattr(policy, ("quantile_net" if quantiles else "q_net") + suffix)(observations)
+        return q.mean(1) if quantiles else q  # QR-DQN's: (B, quantiles, actions)
 
 
 def names() -> list[str]:

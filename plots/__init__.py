@@ -95,7 +95,7 @@ class FigureKind:
         rows = _selection.select(rows, options)
         _selection.names(rows, options)  # refuses unknown names before anything is computed
         studies = analysis.studies_of(rows)
-        if self.complete and "metric" not in rows:  # a metric has an end of its own
+        if (self.complete or leave_out) and "metric" not in rows:  # a metric has an end of its own
             rows = analysis.with_planned_end(rows, studies)
         chosen: list[str] = []
         if "value" in self.accepts:

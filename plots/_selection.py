@@ -70,6 +70,16 @@ def with_value(rows: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, li
     return shown, notes
 
 
+def require_one_scale(rows: pd.DataFrame) -> None:
+    """Raises UserError where values of several datasets have no common scale to be averaged on."""
+    names = list(rows["dataset"].unique())
+    if "metric" in rows and rows["metric"].iloc[0] != "score" and len(names) > 1:
+        raise UserError(
+            f"plot: {rows['metric'].iloc[0]} has no common scale over datasets, so it cannot be averaged "
+            f"over {', '.join(names)}; choose one with --datasets, or --figure ranks or improvement"
+        )
+
+
 def _sorted(rows: pd.DataFrame, column: str, order: list[str]) -> pd.DataFrame:
     """The rows sorted by the place of a column's values in `order`; equal ones keep their order."""
     places = {name: place for place, name in enumerate(order)}

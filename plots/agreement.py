@@ -10,12 +10,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqeval import analysis
+from seqeval.analysis.agreement import RANDOM
 from seqeval.errors import UserError, nearest
 
 from . import DEFAULTS, FigureKind, FigureOptions, _sizes, style
 from ._text import count_range
 
 HELD_OUT = "held_out_"
+# Of a choice at random, behind the metrics.
+RANDOM_STYLE = style.LineStyle(RANDOM, "#8C8C8C", ":")
 NAMES = {"spearman": "rank correlation"}
 
 
@@ -54,6 +57,22 @@ def metric_styles(metrics: Sequence[str]) -> dict[str, style.LineStyle]:
     }
 
 
+def _metrics_of(table: pd.DataFrame) -> list[str]:
+    return [metric for metric in table["metric"].unique() if metric != RANDOM]
+
+
+def _with_counts(styles: Mapping[str, style.LineStyle], table: pd.DataFrame) -> dict[str, style.LineStyle]:
+    """The styles with the number of runs that a metric ranks in its label, if metrics differ in it."""
+    ranked = table[table["metric"] != RANDOM].groupby("metric")["ranked"].agg(["min", "max"])
+    if len(ranked.drop_duplicates()) == 1:
+        return dict(styles)
+    counts = {metric: count_range(low, high) for metric, low, high in ranked.itertuples()}
+    return {
+        metric: found._replace(label=f"{found.label} ({counts[metric]} runs)")
+        for metric, found in styles.items()
+    }
+
+
 def _base(metric: str) -> str:
     return metric.replace(HELD_OUT, "").replace("prequential_", "")
 
@@ -61,7 +80,7 @@ def _base(metric: str) -> str:
 def tables(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> list[_sizes.Panel]:
     """A panel per dataset and statistic, with a line per metric."""
     table = analysis.agreement(rows, chosen_metrics(rows, options))
-    styles = metric_styles(list(table["metric"].unique()))
+    styles = {RANDOM: RANDOM_STYLE, **_with_counts(metric_styles(_metrics_of(table)), table)}
     panels = []
     for (dataset, statistic), part in table.groupby(["dataset", "statistic"], sort=False):
         unit = part["unit"].iloc[0]
@@ -83,8 +102,8 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
 
 
 def candidates(table: pd.DataFrame) -> str:
-    """How many runs are ranked."""
-    return f"over {count_range(table['ranked'].min(), table['ranked'].max())} runs (variants × seeds)"
+    """How many runs there are to choose from."""
+    return f"over {count_range(table['runs'].min(), table['runs'].max())} runs (variants × seeds)"
 
 
 FIGURE = FigureKind(figure, complete=False, accepts=("width", "metrics"), bands=("ci", "none"), tables=tables)

@@ -67,7 +67,7 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
         drawn = Figure(figsize=(options.inches(width), height))
         renamed = dict(zip(order, texts, strict=True))
         plot(table.replace({"first": renamed, "second": renamed}), drawn.subplots())
-        style.add_footer(drawn, style.sample_sizes(rows))
+        style.add_footer(drawn, style.ranked_by(rows) + style.sample_sizes(rows))
     return drawn
 
 

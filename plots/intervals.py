@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from seqeval import analysis
 
-from . import DEFAULTS, FigureKind, FigureOptions, _selection, style
+from . import DEFAULTS, FigureKind, FigureOptions, _selection, _sizes, style
 from ._text import wrapped
 from .aggregate import NAMES
 
@@ -44,28 +44,48 @@ def plot(table: pd.DataFrame, ax: Axes | None = None, styles: style.LineStyles |
 
 
 def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
-    """The intervals over datasets."""
+    """The intervals over datasets; of a metric over the seeds of one dataset, where it has no optimality
+    gap."""
+    _selection.require_one_scale(rows)
     styles = style.line_styles_over_datasets(rows, _selection.names(rows, options))
     parts = {name: analysis.aggregate(analysis.STATISTICS[name].compute(rows)) for name in BARS}
     table = pd.concat([part.assign(statistic=name) for name, part in parts.items()])
     labels = (wrapped(line_style.label, style.NAME_WIDTH) for line_style in styles.values())
     lines = sum(label.count("\n") + 1 for label in labels)
+    estimators = [name for name in NAMES if name != "optimality_gap" or _is_score(rows)]
     with style.context(options):
         width = options.inches(style.TEXT_WIDTH)
-        parts_in_row = 4 if width > 4 else 2
-        height = 0.45 + (4 // parts_in_row) * (0.5 + 0.26 * max(len(styles), 0.6 * lines))
+        columns = len(estimators) if width > 4 else 2
+        rows_of_panels = -(-len(estimators) // columns)
+        height = 0.45 + rows_of_panels * (0.5 + 0.26 * max(len(styles), 0.6 * lines))
         drawn = Figure(figsize=(width, height))
-        axes = drawn.subplots(4 // parts_in_row, parts_in_row, sharey=True)
-        for ax, (estimator, name) in zip(axes.flat, NAMES.items(), strict=True):
+        axes = drawn.subplots(rows_of_panels, columns, sharey=True, squeeze=False).ravel()
+        for ax in axes[len(estimators) :]:
+            ax.remove()
+        for ax, estimator in zip(axes, estimators, strict=False):
             plot(table[table["estimator"] == estimator], ax, styles)
-            ax.set_title(f"{name} {'↓' if estimator == 'optimality_gap' else '↑'}")  # towards better values
+            ax.set_title(f"{NAMES[estimator]} {_direction(rows, estimator)}".rstrip())
         patches = [
             Patch(facecolor=(0, 0, 0, opacity), edgecolor="#000000", linewidth=0.7, label=label)
             for label, _, opacity in BARS.values()
         ]
         drawn.legend(handles=patches, loc="outside upper center", ncols=2, frameon=False)
-        style.add_footer(drawn, f"score ({style.sample_sizes(rows)})")
+        value = _sizes.one_line(style.value_label(rows))
+        sizes = style.sample_sizes(rows)
+        style.add_footer(drawn, f"{value} ({sizes})" if _is_score(rows) else f"{value}; {sizes}")
     return drawn
 
 
-FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width"))
+def _is_score(rows: pd.DataFrame) -> bool:
+    return "metric" not in rows or rows["metric"].iloc[0] == "score"
+
+
+def _direction(rows: pd.DataFrame, estimator: str) -> str:
+    """An arrow towards better values; none where the metric has no direction."""
+    if estimator == "optimality_gap":
+        return "↓"
+    better = rows["better"].iloc[0] if "better" in rows else "higher"
+    return {"higher": "↑", "lower": "↓"}.get(better, "")
+
+
+FIGURE = FigureKind(figure, scores=True, accepts=("labels", "width", "value"))

@@ -43,7 +43,7 @@ def _line_width(ax: Axes) -> float:
 def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """The mean ranks over datasets."""
     table = analysis.mean_ranks(rows, style.dataset_sizes(rows))
-    return style.single_panel(plot, table, rows, options)
+    return style.single_panel(plot, table, rows, options, style.ranked_by(rows))
 
 
 FIGURE = FigureKind(

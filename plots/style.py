@@ -202,9 +202,14 @@ def set_share_axis(ax: Axes, shares: pd.Series) -> None:
 
 
 def single_panel(
-    plot: Callable[..., Axes], table: pd.DataFrame, rows: pd.DataFrame, options: FigureOptions
+    plot: Callable[..., Axes],
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    options: FigureOptions,
+    about: str = "",
 ) -> Figure:
-    """A figure over datasets with one panel, its legend above it and a footer below it."""
+    """A figure over datasets with one panel, its legend above it and a footer below it, which starts with
+    `about`."""
     styles = line_styles_over_datasets(rows, _selection.names(rows, options))
     with context(options):
         figure = Figure(figsize=(options.inches(PANEL_SIZE[0]), PANEL_SIZE[1]))
@@ -213,7 +218,7 @@ def single_panel(
             ax.set_ylim(*(options.ylim[::-1] if ax.yaxis_inverted() else options.ylim))
         handles, labels = ax.get_legend_handles_labels()
         add_legend(figure, dict(zip(labels, handles, strict=True)), len(labels))
-        footer = sample_sizes(rows, interval=options.band != "none") + smoothing_text(options)
+        footer = about + sample_sizes(rows, interval=options.band != "none") + smoothing_text(options)
         add_footer(figure, footer)
     return figure
 
@@ -292,11 +297,16 @@ def smoothing_text(options: FigureOptions) -> str:
 
 
 def sample_sizes(rows: pd.DataFrame, interval: bool = True) -> str:
-    """The number of datasets and seeds in a figure over datasets, after the metric if one is shown."""
+    """The number of datasets and seeds in a figure over datasets."""
     text = f"{counted(rows['dataset'].nunique(), 'dataset')}, {seed_count(rows)} each"
-    if "metric" in rows:  # no axis names it
-        text = f"by {rows['metric'].iloc[0]}, {rows['better'].iloc[0]} is better; {text}"
     return f"{text}, 95 % intervals" if interval else text
+
+
+def ranked_by(rows: pd.DataFrame) -> str:
+    """The start of the footer of a figure that compares by a metric, which no axis names."""
+    if "metric" not in rows:
+        return ""
+    return f"by {rows['metric'].iloc[0]}, {rows['better'].iloc[0]} is better; "
 
 
 def seed_count(rows: pd.DataFrame) -> str:

@@ -347,7 +347,8 @@ class Algorithm(_Contract, ABC):
     def td_error(self, batch: Batch) -> Tensor | None:
         """Q minus its target in `update`, of each of C critics: (R, C, B). None without a target.
 
-        The batch is as in `update`, noise included.
+        The batch is as in `update`, noise included. A sequence that is cut short (`batch.mask`) and therefore
+        has no target has NaN for all critics, and is left out of means.
         """
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from seqeval.analysis import agreement, declared_metrics, with_code_length, with_metric
-from seqeval.analysis.agreement import regret, spearman
+from seqeval.analysis.agreement import RANDOM, random_regret, regret, spearman
 from seqeval.errors import UserError
 
 DECLARED = {
@@ -60,6 +60,10 @@ def test_by_hand() -> None:
         {"spearman": 0.4, "regret@1": 20.0, "regret@2": 20.0, "regret@3": 0.0}
     )
     assert (found["runs"].unique().tolist(), found["ranked"].unique().tolist()) == ([4], [4])
+    # At random: 50 less the mean of 10, 20, 30, 50; of pairs the best are 20, 30, 30, 50, 50, 50.
+    assert estimates(found, RANDOM) == pytest.approx(
+        {"regret@1": 22.5, "regret@2": 50 - 230 / 6, "regret@3": 50 - (30 + 3 * 50) / 4}
+    )
     assert found[["low", "high"]].isna().all(axis=None)  # one seed of each has no spread
 
 
@@ -69,7 +73,7 @@ def test_a_metric_that_is_better_low_is_turned_around() -> None:
     found = agreement(table(scores, up=scores, down=down, neither=scores), DECLARED)
     for name in ("eval/up", "eval/down"):
         assert estimates(found, name) == {"spearman": 1.0, "regret@1": 0.0, "regret@3": 0.0}
-    assert set(found["metric"]) == {"eval/up", "eval/down"}
+    assert set(found["metric"]) == {"eval/up", "eval/down", RANDOM}
 
 
 def test_runs_without_the_metric_are_never_chosen_but_may_be_the_best() -> None:
@@ -77,7 +81,7 @@ def test_runs_without_the_metric_are_never_chosen_but_may_be_the_best() -> None:
     found = agreement(table(scores, up={"a": [1.0], "b": [2.0], "best": [np.nan]}), DECLARED)
     assert estimates(found, "eval/up") == {"spearman": 1.0, "regret@1": 70.0, "regret@3": 70.0}
     assert set(found["runs"]) == {3}
-    assert set(found["ranked"]) == {2}
+    assert set(found.loc[found["metric"] == "eval/up", "ranked"]) == {2}
 
 
 def test_of_runs_with_an_equal_metric_the_worst_is_chosen_first() -> None:
@@ -107,6 +111,12 @@ def test_every_x_has_its_own_numbers() -> None:
     found = agreement(pd.concat([table(scores, up=scores), later]), DECLARED)
     of = found[found["statistic"] == "spearman"].set_index("samples")["estimate"]
     assert of.to_dict() == {100: 1.0, 200: -1.0}
+
+
+@given(arrays(float, (2, 5), elements=st.integers(0, 6)), st.integers(1, 7))
+def test_the_regret_of_a_random_choice_is_the_mean_over_all_choices(value: np.ndarray, k: int) -> None:
+    expected = [row.max() - np.mean([max(c) for c in combinations(row, min(k, 5))]) for row in value]
+    np.testing.assert_allclose(random_regret(value, k), expected, atol=1e-12)
 
 
 @given(arrays(float, (1, 9), elements=st.integers(0, 6)), arrays(float, (1, 9), elements=st.integers(0, 6)))

@@ -87,6 +87,56 @@ def test_where_lower_is_better_the_lowest_is_first_and_bold() -> None:
     assert "the lowest value of a row" in analysis.tables.markdown(table)
 
 
+def test_intervals_and_aggregate_of_a_metric_name_it_and_its_direction() -> None:
+    options = FigureOptions(value="eval/error", algorithms=("bc", "x:alpha=4 temperature=2"))
+    rows = loaded(sweep())
+    drawn = plots.draw(rows, "intervals", options)
+    assert [ax.get_title() for ax in drawn.axes] == ["mean ↓", "median ↓", "IQM ↓"]
+    about = "error (squared distance per transition, lower is better)"
+    assert drawn.get_supxlabel().replace("\n", " ").startswith(f"{about}; 1 dataset, 2 seeds each")
+    narrow = plots.draw(rows, "intervals", FigureOptions(value="eval/error", width="column"))
+    assert len(narrow.axes) == 3
+    (ax,) = plots.draw(rows, "aggregate", options).axes
+    assert ax.get_ylabel().replace("\n", " ") == f"IQM of {about}"
+    assert "by eval/error" not in plots.draw(rows, "aggregate", options).get_supxlabel()
+    assert [ax.get_title() for ax in plots.draw(rows, "intervals", FigureOptions(value="score")).axes] == [
+        "mean ↑",
+        "median ↑",
+        "IQM ↑",
+        "optimality gap ↓",
+    ]
+
+
+def test_the_profile_of_a_metric_is_the_share_of_runs_on_its_better_side() -> None:
+    rows = sweep()
+    last = (rows["variant"] == "bc") & (rows["samples"] == 2000)
+    rows.loc[last, "eval/error"] = rows.loc[last, "seed"].map({0: 1.0, 1: 2.0})
+    options = FigureOptions(value="eval/error", algorithms=("bc", "x:alpha=4 temperature=2"))
+    drawn = plots.draw(loaded(rows), "profile", options)
+    (ax,) = drawn.axes
+    assert ax.get_ylabel() == "share of runs up to τ"
+    line = next(line for line in ax.get_lines() if line.get_label() == "bc")
+    shares = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert [shares[1.0], shares[2.0]] == [0.5, 1.0]
+    assert line.get_drawstyle() == "steps-post"
+    (ax,) = plots.draw(loaded(rows), "profile", FigureOptions(value="return")).axes
+    assert ax.get_ylabel() == "share of runs above τ"
+    assert ax.get_xlabel() == "return τ at the end of the data"
+
+
+def test_a_metric_is_not_averaged_over_datasets() -> None:
+    two = pd.concat([sweep(), sweep().assign(dataset="two")])
+    rows = loaded(two)
+    for figure in ("intervals", "aggregate", "profile"):
+        with pytest.raises(
+            UserError, match=r"eval/error has no common scale over datasets.* one, two; choose"
+        ):
+            plots.draw(rows, figure, FigureOptions(value="eval/error"))
+        chosen = FigureOptions(value="eval/error", datasets=("one",))
+        assert plots.draw(rows, figure, chosen).axes
+    assert plots.draw(rows, "improvement", FigureOptions(value="eval/error")).axes
+
+
 def test_a_value_without_a_direction_is_drawn_and_not_ranked() -> None:
     rows = loaded(sweep())
     assert plots.draw(rows, "curves", FigureOptions(value="eval/count")).axes
@@ -214,7 +264,23 @@ def test_agreement_shows_a_metric_that_ranks_perfectly() -> None:
     rows = loaded(sweep())
     (correlation, *regrets) = agreement_figure.tables(rows[rows["variant"] != "bc"])
     assert correlation.numbers["estimate"].tolist() == pytest.approx([1.0, 1.0])
-    assert [regret.numbers["estimate"].max() for regret in regrets] == [0.0, 0.0]
+    for panel in regrets:
+        of = panel.numbers.groupby("metric")["estimate"].agg(["min", "max"])
+        assert of.loc["eval/error"].tolist() == [0.0, 0.0]
+        assert of.loc["random choice", "min"] > 0
+    assert "random choice" not in set(correlation.numbers["metric"])
+
+
+def test_agreement_says_how_many_runs_a_metric_ranks_where_they_differ() -> None:
+    rows = sweep()
+    names = [line.get_label() for line in plots.draw(loaded(rows), "agreement").axes[1].get_lines()]
+    assert names == ["random choice", "error"]
+    rows["eval/other"] = rows["eval/error"].where(rows["variant"] != "bc")
+    studies = analysis.studies_of(loaded(rows))
+    studies["swept"]["metrics"] = METRICS | {"eval/other": METRICS["eval/error"]}
+    drawn = plots.draw(analysis.with_studies(rows, studies), "agreement")
+    names = [line.get_label() for line in drawn.axes[1].get_lines()]
+    assert names == ["random choice", "error (14 runs)", "other (12 runs)"]
 
 
 # --- Tables and the report ---

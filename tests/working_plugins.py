@@ -177,6 +177,41 @@ class Bootstrapping(Good):
         return (weights.unsqueeze(-1) * self.errors(batch)).mean((1, 2))
 
 
+class Measured(BothActionSpaces):
+    """Has a stochastic policy and two critics for evaluators."""
+
+    std = 0.5
+
+    def preferences(self, observations):
+        return observations @ self.net["weights"]
+
+    def log_prob(self, observations, actions):
+        if self.spec.discrete:
+            return (
+                self.preferences(observations).log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+            )
+        return torch.distributions.Normal(self.mean(observations), self.std).log_prob(actions).sum(-1)
+
+    def values(self, observations, actions):
+        """(R, C, B)."""
+        if self.spec.discrete:
+            actions = torch.nn.functional.one_hot(actions, self.spec.action_size)
+        value = (self.preferences(observations) * actions).sum(-1)
+        return torch.stack([value, 2 * value], 1)
+
+    def q_value(self, observations, actions):
+        return self.values(observations, actions).amin(1)
+
+    def next_values(self, batch):
+        """(R, B), 0 where none follows."""
+        value = self.preferences(batch.next_observations).tanh().amax(-1)
+        return torch.where(batch.terminated > 0, 0.0, value)
+
+    def td_error(self, batch):
+        target = batch.rewards + 0.9 * self.next_values(batch)
+        return self.values(batch.observations, batch.actions) - target.unsqueeze(1)
+
+
 class Sequential(Good):
     """Learns from sequences, without what lies behind their ends."""
 

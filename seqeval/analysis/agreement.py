@@ -6,6 +6,7 @@ Fu et al., *Benchmarks for Deep Off-Policy Evaluation* (arXiv 2103.16596).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from .lines import LINE, with_values
 
 REPETITIONS = 1000
 TOP = (1, 3)  # k of regret@k
+RANDOM = "random choice"  # in the column `metric`: what a metric has to beat
 
 
 def agreement(
@@ -37,6 +39,8 @@ def agreement(
     - `spearman`: rank correlation over the ranked runs, positive where the metric ranks as the true values do
     - `regret@k`: the best true value of all runs, minus the best among the k that the metric ranks highest;
       of runs with an equal metric the worst comes first
+
+    The metric `RANDOM` has the mean regret of k runs drawn at random without replacement.
 
     The intervals (95 %) resample the seeds of each line, the same ones for all metrics and x; NaN where every
     line has one seed. Raises UserError if no row has a true value, or none a metric.
@@ -70,6 +74,11 @@ def agreement(
             for statistic, ends in statistics.items():
                 of = "" if statistic == "spearman" else unit
                 found.append((dataset, name, samples, statistic, of, *counts, *ends))
+        values, spread = candidates["value"].to_numpy()[drawn], _has_spread(drawn)
+        for k in top:
+            ends = _ends(random_regret(values, k), spread)
+            counts = len(candidates), len(candidates)
+            found.append((dataset, RANDOM, samples, f"regret@{k}", unit, *counts, *ends))
     columns = ["dataset", "metric", "samples", "statistic", "unit", "runs", "ranked"]
     return pd.DataFrame(found, columns=[*columns, "estimate", "low", "high"])
 
@@ -81,8 +90,7 @@ def _statistics(
     holds the candidates of each repetition, all of them first."""
     estimates = {"spearman": spearman(metric[drawn], value[drawn])}
     estimates |= {f"regret@{k}": regret(metric[drawn], value[drawn], k) for k in top}
-    spread = bool((drawn[1:] != drawn[0]).any())
-    return {name: _ends(values, spread) for name, values in estimates.items()}
+    return {name: _ends(values, _has_spread(drawn)) for name, values in estimates.items()}
 
 
 def spearman(metric: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -108,6 +116,20 @@ def regret(metric: np.ndarray, value: np.ndarray, k: int) -> np.ndarray:
     known = ~np.isnan(np.take_along_axis(metric, chosen, 1))
     best = np.where(known, np.take_along_axis(value, chosen, 1), -np.inf).max(1)
     return np.where(np.isfinite(best), value.max(1) - best, np.nan)
+
+
+def random_regret(value: np.ndarray, k: int) -> np.ndarray:
+    """Best value minus the mean best of k distinct columns drawn at random, for each row of (r, n): (r,)."""
+    n = value.shape[1]
+    k = min(k, n)
+    # Of all choices of k columns, those whose best is the i-th lowest value.
+    weights = np.array([math.comb(i, k - 1) / math.comb(n, k) for i in range(n)])
+    ordered = np.sort(value, axis=1)
+    return ordered[:, -1] - ordered @ weights
+
+
+def _has_spread(drawn: np.ndarray) -> bool:
+    return bool((drawn[1:] != drawn[0]).any())
 
 
 def _draw(candidates: pd.DataFrame, repetitions: int, dataset: str) -> np.ndarray:

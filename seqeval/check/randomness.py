@@ -61,7 +61,7 @@ def random_numbers_are_given(subject: Subject) -> None:
     random_numbers_are_given,
 )
 def globals_are_unchanged(subject: Subject) -> None:
-    with _restored_random_states():
+    with restored_random_states():
         algorithm = subject.make()
         calls: dict[str, Callable[[], Any]] = {
             "update": lambda: algorithm.update(subject.batch(algorithm, algorithm.updates)),
@@ -70,10 +70,10 @@ def globals_are_unchanged(subject: Subject) -> None:
         }
         for method, call in calls.items():
             for _ in range(HALF):
-                _set_globals()
-                before, seeds = _globals(), _torch_seeds(algorithm)
+                set_globals()
+                before, seeds = globals_of_the_process(), _torch_seeds(algorithm)
                 call()
-                after = _globals()
+                after = globals_of_the_process()
                 for name, value in before.items():
                     unchanged = difference(value, after[name]) is None
                     expect(unchanged, f"{method} to leave {name} alone", "a change of it")
@@ -153,7 +153,7 @@ def seeds_draw_differently(subject: Subject) -> None:
 
 
 @contextmanager
-def _restored_random_states() -> Iterator[None]:
+def restored_random_states() -> Iterator[None]:
     """Restores NumPy's, Python's and torch's global random states at the end."""
     numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -164,15 +164,16 @@ def _restored_random_states() -> Iterator[None]:
         random.setstate(python)
 
 
-def _set_globals() -> None:
-    """Sets what `_globals` returns as no algorithm does; earlier calls may have changed it already."""
+def set_globals() -> None:
+    """Sets what `globals_of_the_process` returns as no plug-in does; earlier calls may have changed it
+    already."""
     np.random.seed(UNUSUAL_SEED)  # noqa: NPY002
     random.seed(UNUSUAL_SEED)
     torch.manual_seed(UNUSUAL_SEED)
     torch.set_num_threads(1)
 
 
-def _globals() -> dict[str, Any]:
+def globals_of_the_process() -> dict[str, Any]:
     return {
         "NumPy's global random state": np.random.get_state(),  # noqa: NPY002
         "Python's global random state": random.getstate(),

@@ -21,7 +21,7 @@ FLOAT64 = (0.0, 1e-9)  # shows even differences that Adam hides in float32
 
 
 class ContractError(Exception):
-    """A breach of the contract: what was expected, and what the algorithm does instead."""
+    """A breach of the contract: what was expected, and what the plug-in does instead."""
 
     def __init__(self, expected: str, got: object) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -30,13 +30,14 @@ class ContractError(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `check` raises ContractError, or whatever the algorithm itself raises."""
+    """One rule. `check` takes the subject of an algorithm or of an evaluator; it raises ContractError, or
+    whatever the plug-in itself raises."""
 
     name: str
     title: str
-    contract: str  # where seqeval/algorithm.py states it
+    contract: str  # the file and the place in it that state it
     needs: tuple[Rule, ...]  # rules that must hold before this one can be checked
-    check: Callable[[Subject], None]
+    check: Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Result:
 
 
 def rule(title: str, contract: str, *needs: Rule) -> Callable[[Callable[[Subject], None]], Rule]:
-    """Makes a function the check of a rule of the same name."""
-    return lambda check: Rule(check.__name__, title, contract, needs, check)
+    """Makes a function the check of a rule on algorithms, of the same name."""
+    return lambda check: Rule(check.__name__, title, f"seqeval/algorithm.py, {contract}", needs, check)
 
 
 def expect(condition: bool, expected: str, got: object) -> None:

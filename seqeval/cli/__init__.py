@@ -50,7 +50,7 @@ app.command(reporting.report)
 app.command(video.video)
 app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
-app.command(name="check")(algorithms.check_algorithm)
+app.command(name="check")(algorithms.check_plugin)
 
 # Errors that a path given by the user can cause.
 PATH_ERRORS = {

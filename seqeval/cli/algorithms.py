@@ -90,14 +90,16 @@ def _show_recipe(name: str, dataset: str, online: bool) -> None:
         print(f"not applied: {theirs}: {why}")
 
 
-def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
-    """Test an algorithm against the contract of seqeval.algorithm. Takes some seconds and needs no data.
+def check_plugin(name: tyro.conf.Positional[str]) -> int:
+    """Test an algorithm or an evaluator against its contract. Takes some seconds and needs no data.
 
-    Prints a line for each rule, and for a broken one what was expected and found. Exits with 0 if the
-    algorithm keeps all rules, with 4 if it breaks one.
+    The contracts are those of seqeval.algorithm and seqeval.evaluation.
+
+    Prints a line for each rule, and for a broken one what was expected and found. Exits with 0 if all rules
+    are kept, with 4 if one is broken.
 
     Args:
-        algorithm: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.
+        name: path/to/file.py:Class or a name, optionally with settings as in `seqeval run`.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -107,7 +109,7 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
     console = Console(soft_wrap=True, highlight=False)
     counts = {"ok": 0, "failed": 0, "skipped": 0}
     untested: dict[str, int] = {}  # rules that could not be tested, by the title of the rule that failed
-    for result in check.examine(algorithm):
+    for result in check.examine(name):
         counts[result.status] += 1
         title = escape(result.rule.title)
         if result.cause is not None:
@@ -116,7 +118,7 @@ def check_algorithm(algorithm: tyro.conf.Positional[str]) -> int:
             console.print(f"[green]ok[/]      {title}")
         else:
             console.print(f"[bold red]FAILED[/]  [bold]{title}[/]")
-            contract = f"seqeval/algorithm.py, {result.rule.contract}"
+            contract = result.rule.contract
             for word, text in (("expected", result.expected), ("got", result.got), ("see", contract)):
                 console.print(f"        {word:9} {escape(text)}")
     for title, count in untested.items():

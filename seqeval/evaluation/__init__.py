@@ -142,6 +142,12 @@ def find(name: str) -> type[Evaluator]:
     return loading.load(KIND, _split(name)[0])
 
 
+def validate(text: str) -> None:
+    """Raises UserError if there is no evaluator of that name, or if its settings are invalid."""
+    loading.refuse_shadowed(KIND, _split(text)[0])
+    _config(text)
+
+
 def create(
     env_id: str | None, seeds: Sequence[int], settings: Evaluation, uses_data: bool
 ) -> list[Evaluator]:
@@ -154,12 +160,11 @@ def check(dataset: Dataset, study: Study) -> None:
     """Raises UserError if an evaluator of the study cannot be used."""
     chosen: dict[type[Evaluator], str] = {}
     for text in study.evaluation.metrics:
-        loading.refuse_shadowed(KIND, _split(text)[0])
+        validate(text)
         found = find(text)
         if found in chosen:
             raise UserError(f"evaluation.metrics: {chosen[found]} and {text} are the same evaluator")
         chosen[found] = text
-        _config(text)
         found.check(dataset, study)
 
 

@@ -64,7 +64,11 @@ def fit(
         return None if errors is None else (errors.square().mean(1) / factors.square())
 
     measures = {"nll": nll, "squared_error": squared_error, "td_error": td_error}
-    means = {name: mean(agents, rows, measure) for name, measure in measures.items()}
+    sequences = agents.algorithm.sampling.kind == "sequences"
+    means = {
+        name: mean(agents, rows, measure, leave_out_nan=sequences and name == "td_error")
+        for name, measure in measures.items()
+    }
     return {name: values for name, values in means.items() if values is not None}
 
 
@@ -88,17 +92,19 @@ def mean_q(
 
 
 def mean(
-    agents: Policies, rows: Rows, measure: Callable[[Tensor], Tensor | None]
+    agents: Policies, rows: Rows, measure: Callable[[Tensor], Tensor | None], leave_out_nan: bool = False
 ) -> list[float | None] | None:
     """The mean of a measure, rows (R, B) -> (R, B) or None, over some rows of each replica.
 
-    None for a replica without rows, and None altogether if the measure is None.
+    None for a replica without rows, and None altogether if the measure is None. With `leave_out_nan` rows
+    whose measure is NaN do not count.
 
     All calls have the algorithm's batch size, so that a replica's numbers do not depend on the others.
     """
     size, device = agents.algorithm.config.batch_size, agents.algorithm.device
     chosen = [rows(replica) for replica in range(len(agents.seeds))]
     counts = np.array([len(part) for part in chosen])
+    used = torch.zeros(len(chosen), dtype=torch.int64, device=device)
     total = torch.zeros(len(chosen), dtype=torch.float64, device=device)
     for first in range(0, int(counts.max(initial=0)), size):
         part = np.zeros((len(chosen), size), np.int32)
@@ -110,8 +116,11 @@ def mean(
         if found is None:
             return None
         counted = torch.from_numpy(first + np.arange(size) < counts[:, None]).to(device)
+        if leave_out_nan:
+            counted &= ~found.isnan()
+        used += counted.sum(-1)
         total += torch.where(counted, found.double(), 0.0).sum(-1)
-    return [t / n if n else None for t, n in zip(total.tolist(), counts.tolist(), strict=True)]
+    return [t / n if n else None for t, n in zip(total.tolist(), used.tolist(), strict=True)]
 
 
 def noise_of(agents: Policies, samples: Sequence[int], purpose: str) -> Iterator[dict[str, Tensor]]:

@@ -10,7 +10,11 @@ from seqeval.types import Dataset
 
 
 class HeldOut(Evaluator):
-    """The measures of `prequential` on the held-out episodes."""
+    """The measures of `prequential` on the held-out episodes.
+
+    What follows a transition there counts as not arrived: targets look one step ahead, and critics of chunks
+    of actions (`qc_fql`) have no TD error.
+    """
 
     metrics = {f"held_out_{name}": metric for name, metric in FIT.items()}
 

@@ -4,9 +4,9 @@
 
 FOLDER holds hopper_replay-zoo.hdf5 and halfcheetah_replay-zoo.hdf5: 100 000 transitions each of trained
 Stable-Baselines3 agents. Networks are small (64, 64), minibatches have 128 transitions, and there are about
-3 800 updates: not the settings of the authors, who use larger networks and up to a million updates. OUT is one
-study directory, with the policy of every point, so that `seqeval choose OUT` can run episodes with them. If it
-is interrupted, run it again to resume. Needs `pip install 'seqeval-rl[fast]'`.
+3 800 updates: not the settings of the authors, who use larger networks and up to a million updates. OUT is
+one study directory, with the policy of every point, so that `seqeval choose OUT` can run episodes with them.
+If it is interrupted, run it again to resume. Needs `pip install 'seqeval-rl[fast]'`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ acting        what an action of `act` and `explore` may depend on
 replicas      independence of the R agents
 inputs        what an update uses of its batch
 saving        saving, loading, splitting and joining states
+settings      replicas that differ in a batchable setting
 devices       CUDA graphs, and the device of results
 """
 
@@ -23,7 +24,7 @@ import torch
 
 from seqeval import plugins
 from seqeval.algorithm import Config
-from seqeval.check import acting, devices, inputs, interface, randomness, replicas, saving
+from seqeval.check import acting, devices, inputs, interface, randomness, replicas, saving, settings
 from seqeval.check.rules import ContractError, Result, Rule
 from seqeval.check.subject import BATCH_SIZE, LONGEST_DELAY, Subject
 from seqeval.errors import UserError
@@ -32,7 +33,7 @@ __all__ = ["RULES", "Result", "examine"]
 
 RULES = {  # by name, in the order in which they are checked
     value.name: value
-    for module in (interface, randomness, acting, replicas, inputs, saving, devices)
+    for module in (interface, randomness, acting, replicas, inputs, saving, settings, devices)
     for value in vars(module).values()
     if isinstance(value, Rule)
 }

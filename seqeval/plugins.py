@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import chain
 from typing import Any, get_type_hints
@@ -19,7 +19,7 @@ from seqeval import loading, sweeps
 from seqeval.algorithm import Algorithm, Config, SingleAlgorithm
 from seqeval.errors import UserError, nearest, type_and_message
 from seqeval.recipes import Recipe
-from seqeval.replicated import replicate
+from seqeval.replicated import Replicated, replicate
 from seqeval.validation import convert
 
 MAX_NAME_LENGTH = 100  # characters: a variant's name is also a folder
@@ -116,6 +116,28 @@ def config_fault(found: type[Algorithm]) -> str | None:
                 f"its Config's {field.name} is of the type {field.type}; use bool, int, float, str, Literal, "
                 "a tuple of these, these | None"
             )
+    return _declaration_fault(found, hints)
+
+
+def _declaration_fault(found: type[Algorithm], hints: Mapping[str, Any]) -> str | None:
+    """What is wrong with the `batchable` and `ranges` of a Config; None if they are valid."""
+    config: Any = found.Config
+    if not isinstance(config.batchable, tuple):
+        return f"its Config's batchable must be a tuple of names, not {config.batchable!r}"
+    if config.batchable and issubclass(found, Replicated):
+        return "its Config must not declare batchable settings, since it is a SingleAlgorithm: batchable = ()"
+    settings = {field.name for field in fields(config)}
+    for name in config.batchable:
+        if name not in settings or hints[name] not in (int, float) or hasattr(Config, name):
+            kind = "is not a number of the algorithm's own" if name in settings else "does not exist"
+            return f"its Config declares {name!r} batchable, a setting that {kind}"
+    for name, text in config.ranges.items():
+        if name not in settings:
+            return f"its Config declares a range of {name!r}, a setting that does not exist"
+        try:
+            sweeps.choices(name, text)
+        except UserError as error:
+            return f"its Config declares an invalid range: {error}"
     return None
 
 

@@ -159,15 +159,13 @@ def _random(
             f"{algorithm} declares no ranges for a random search; give some, as in random({count}),"
             "learning_rate=log(1e-4,1e-3)"
         )
-    choices = {
-        key: _range(key, value) if _is_range(value) else _listed(key, value) for key, value in swept.items()
-    }
+    drawn_from = {key: choices(key, value) for key, value in swept.items()}
     rng = stream(seed, "sweep", algorithm)
     found: dict[str, Candidate] = {}
     for _ in range(100 * count):
         drawn = {
             key: choice.draw(rng) if isinstance(choice, Range) else choice[rng.integers(len(choice))]
-            for key, choice in choices.items()
+            for key, choice in drawn_from.items()
         }
         candidate = _candidate(drawn, fixed)
         found.setdefault(candidate.label, candidate)
@@ -183,6 +181,11 @@ def _candidate(drawn: Mapping[str, str], fixed: Mapping[str, str]) -> Candidate:
 def _is_range(value: str) -> bool:
     call = _CALL.fullmatch(value)
     return call is not None and call[1] in _RANGES
+
+
+def choices(key: str, value: str) -> list[str] | Range:
+    """The listed values of a setting, or the range that they are drawn from. Raises UserError."""
+    return _range(key, value) if _is_range(value) else _listed(key, value)
 
 
 def _listed(key: str, value: str) -> list[str]:

@@ -9,13 +9,21 @@ import broken_interface
 import broken_measures
 import broken_randomness
 import broken_saving
+import broken_settings
 import pytest
 import working_plugins
 from plugin_faults import Fault, faults
 
 from seqeval import check
 
-MODULES = (broken_interface, broken_randomness, broken_independence, broken_measures, broken_saving)
+MODULES = (
+    broken_interface,
+    broken_randomness,
+    broken_independence,
+    broken_measures,
+    broken_saving,
+    broken_settings,
+)
 FAULTS = {name: fault for module in MODULES for name, fault in faults(module).items()}
 WORKING = [name for name, value in vars(working_plugins).items() if hasattr(value, "act")]
 WORKING = [name for name in WORKING if getattr(working_plugins, name).__module__ == "working_plugins"]

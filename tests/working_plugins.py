@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Noise, Sampling, SingleAlgorithm, stream
+from seqeval.algorithm import Algorithm, Noise, Sampling, SingleAlgorithm, per_replica, stream
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class Good(Algorithm):
         rows = [self.first_weights(stream(seed, "weights")) for seed in seeds]
         weights = torch.tensor(np.stack(rows), device=device, dtype=torch.get_default_dtype())
         self.net = torch.nn.ParameterDict({"weights": torch.nn.Parameter(weights)})
-        self.optimizer = torch.optim.Adam(self.net.parameters(), config.learning_rate)
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self):
+        return torch.optim.Adam(self.net.parameters(), self.config.learning_rate)
 
     def first_weights(self, rng):
         return rng.standard_normal((self.spec.observation_size, self.spec.action_size))
@@ -105,6 +108,52 @@ class BothActionSpaces(Good):
 
     def explore(self, observations, noise):
         return self.choose(observations @ self.net["weights"] + noise)
+
+
+@dataclass(frozen=True)
+class TunedConfig(Config):
+    batchable = ("learning_rate", "reward_weight", "spread")
+    ranges = {"learning_rate": "log(1e-3,1e-1)", "spread": "0|0.1"}
+
+    reward_weight: float = 0.1
+    spread: float = 0.1
+
+
+class Tuned(Good):
+    """Replicas may differ in three settings."""
+
+    Config = TunedConfig
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.online = False
+
+    def make_optimizer(self):
+        return None  # torch's have one rate
+
+    def start_online(self):
+        self.online = True
+
+    def weight(self):
+        return self.config.reward_weight
+
+    def errors(self, batch):
+        rewards = per_replica(self.weight(), batch.rewards) * batch.rewards
+        target = batch.actions + rewards.unsqueeze(-1) + 0.1 * batch.noise["jitter"]
+        return (self.mean(batch.observations) - target).square()
+
+    def descend(self, losses):
+        weights = self.net["weights"]
+        (gradient,) = torch.autograd.grad(losses.sum(), weights)
+        with torch.no_grad():
+            weights -= per_replica(self.config.learning_rate, gradient) * gradient
+
+    def explore(self, observations, noise):
+        actions = self.act(observations)
+        return (actions + per_replica(self.config.spread, noise) * noise).clamp(-1, 1)
+
+    def td_error(self, batch):
+        return self.errors(batch).mean(-1).unsqueeze(1)
 
 
 class GoodSingle(SingleAlgorithm):

@@ -11,6 +11,7 @@ replicas      independence of the R agents
 measures      what evaluators ask for: `log_prob`, `q_value` and `td_error`
 inputs        what an update uses of its batch
 saving        saving, loading, splitting and joining states
+settings      replicas that differ in a batchable setting
 devices       CUDA graphs, and the device of results
 evaluators    everything about evaluators; `stage` has their made-up agents and data
 """
@@ -36,6 +37,7 @@ from seqeval.check import (
     randomness,
     replicas,
     saving,
+    settings,
 )
 from seqeval.check.rules import ContractError, Result, Rule
 from seqeval.check.subject import BATCH_SIZE, LONGEST_DELAY, Subject
@@ -45,7 +47,7 @@ __all__ = ["RULES", "Result", "examine"]
 
 RULES = {  # by name, in the order in which they are checked
     value.name: value
-    for module in (interface, randomness, acting, replicas, measures, inputs, saving, devices)
+    for module in (interface, randomness, acting, replicas, measures, inputs, saving, settings, devices)
     for value in vars(module).values()
     if isinstance(value, Rule)
 }

@@ -62,8 +62,10 @@ class Subject:
         spec: Spec | None = None,
         device: torch.device = CPU,
         total_updates: int = TOTAL_UPDATES,
+        config: Config | None = None,
     ) -> Algorithm:
-        return self.found(spec or SPECS[self.space][0], self.config, seeds, total_updates, device)
+        spec, config = spec or SPECS[self.space][0], config or self.config
+        return self.found(spec, config, seeds, total_updates, device)
 
     def make_all_sizes(self) -> list[Algorithm]:
         """One and three replicas, for two sizes of observations and actions."""

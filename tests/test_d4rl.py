@@ -744,7 +744,7 @@ def test_a_body_that_hardly_arrives_counts_as_a_broken_connection(
 @pytest.mark.parametrize(
     ("start", "reason"),
     [
-        (b"HTTP/1.1 200 OK\r\nX-Endless: ", "the headers of the response were not complete after 0.2 s"),
+        (b"HTTP/1.1 200 OK\r\nX-Endless: ", "its headers were not complete after 0.2 s"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", "fewer than 1000 bytes per second"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08000000", "fewer than 1000 bytes"),
     ],

@@ -214,7 +214,7 @@ def _response(url: str, headers: dict[str, str]) -> requests.Response:
         return answer.result(INTERVAL)
     except TimeoutError as error:
         answer.cancel()
-        raise _TemporaryError(f"the headers of the response were not complete after {INTERVAL:g} s") from error
+        raise _TemporaryError(f"its headers were not complete after {INTERVAL:g} s") from error
 
 
 def _receive(

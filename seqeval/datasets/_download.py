@@ -262,6 +262,8 @@ def _deadline(response: requests.Response) -> Iterator[Callable[[], None]]:
         expired.set()
         response.raw.shutdown()
 
+    timer = threading.Timer(0, expire)
+
     def extend() -> None:
         nonlocal timer
         timer.cancel()
@@ -269,7 +271,6 @@ def _deadline(response: requests.Response) -> Iterator[Callable[[], None]]:
         timer.daemon = True
         timer.start()
 
-    timer = threading.Timer(0, expire)
     extend()
     try:
         yield extend

@@ -102,6 +102,7 @@ class Response:
     before: Callable[[], Any] = lambda: None  # called before the response
     location: str | None = None  # of a redirection
     drip: float | None = None  # seconds between two single bytes of the body, which has no end
+    start: bytes | None = None  # sent instead of all this, followed by single bytes without an end
 
 
 @dataclass
@@ -111,6 +112,7 @@ class Server:
     address: str
     responses: list[Response] = field(default_factory=lambda: [Response()])
     requests: list[dict[str, str]] = field(default_factory=list)  # their headers
+    closed: threading.Event = field(default_factory=threading.Event)  # the test is over
 
     @property
     def ranges(self) -> list[str | None]:
@@ -130,6 +132,11 @@ class Handler(BaseHTTPRequestHandler):
         state.requests.append(dict(self.headers))
         self.close_connection = True
         response.before()
+        if response.start is not None:
+            self.wfile.write(response.start)
+            while not state.closed.wait(0.01):
+                self.wfile.write(b"x")
+            return
         begin, body = 0, response.body
         stale = response.if_range and self.headers.get("If-Range") not in (
             None,
@@ -193,6 +200,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield state
+        state.closed.set()
         http.shutdown()
         thread.join()
 
@@ -729,6 +737,26 @@ def test_a_body_that_hardly_arrives_counts_as_a_broken_connection(
     monkeypatch.setattr(_download, "TRIES", 2)
     server.responses = [Response(drip=0.01, etag=None, ranges=False)]
     assert "fewer than 1000 bytes per second arrive" in refusal()
+    assert len(server.requests) == 2
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Endless: ", "its headers were not complete after 0.2 s"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", "fewer than 1000 bytes per second"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08000000", "fewer than 1000 bytes"),
+    ],
+    ids=["header", "size of a chunk", "header of gzip"],
+)
+def test_bytes_that_are_not_part_of_the_body_do_not_keep_a_download_alive(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(_download, "INTERVAL", 0.2)
+    monkeypatch.setattr(_download, "TRIES", 2)
+    server.responses = [Response(start=start)]
+    assert reason in refusal()
     assert len(server.requests) == 2
 
 

@@ -141,7 +141,9 @@ def test_a_process_that_dies_is_restarted_and_does_not_affect_others(
     started = rows(STUDY, out, console, jobs=2, save_every=0.02)
     first = next(started)
     folder = f"/{first.variant}/"  # of the rows that the process has open
-    (killed, *_) = [pid for pid in children(os.getpid()) if any(folder in path for path in open_files(pid))]
+    (killed, *_) = [
+        pid for pid in descendants(os.getpid()) if any(folder in path for path in open_files(pid))
+    ]
     os.kill(killed, signal.SIGKILL)
     new = [first, *started]
     note = f"{first.variant} · seed 0, 1: its process died; it resumes from its last checkpoint"
@@ -303,6 +305,12 @@ def children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+def descendants(pid: int) -> list[int]:
+    """Children, and those of the children: a server process starts the jobs."""
+    found = children(pid)
+    return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     study = "run --datasets pendulum-replay --algorithms td3_bc --seeds 0 1 --jobs 2 --protocol.start 100"
@@ -313,7 +321,7 @@ def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         while not list(tmp_path.glob("out/runs/*/*/*/rows.jsonl")):
             assert time.monotonic() - start < 60, "no job has started"
             time.sleep(0.1)
-        workers = children(parent.pid)
+        workers = descendants(parent.pid)
         assert len(workers) >= 2
         parent.send_signal(signal.SIGKILL)
     start = time.monotonic()

@@ -13,7 +13,7 @@ import pytest
 from report_pages import ParsedPage, dataset, embedded, embedded_rows, make_rows, make_study
 
 import seqeval
-from seqeval import cli, loading, plugins
+from seqeval import cli, datasets, loading, plugins
 from seqeval.cli import reporting
 from seqeval.config import Evaluation, Online, Protocol, Study
 from seqeval.execution.jobs import resolve
@@ -146,6 +146,31 @@ def test_a_file_that_a_study_names_is_not_imported(tmp_path: Path, code: str) ->
     described["algorithms"]["m"]["config"] = {"words": "it's"}
     assert "cannot express" in reporting._rerun(described, "s").remarks[0]
     assert not target.exists()
+
+
+def test_no_dataset_source_of_an_installed_package_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "foreign-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[seqeval.datasets]\nbags = foreign_source:SOURCE\n")
+    (tmp_path / "foreign_source.py").write_text("raise SystemExit('imported')")
+    described = resolve(STUDIES["defaults"]).describe()
+    monkeypatch.syspath_prepend(tmp_path)
+    datasets.sources.cache_clear()
+    (about,) = described["datasets"].values()
+    for name, needed in {
+        "folder/run.bag": True,  # of that package: nothing is known of it
+        "folder/run.hdf5": True,
+        "none": True,
+        "pendulum-replay": False,
+        "hopper-medium-v2": False,
+        "minari:a/b-v0": False,
+    }.items():
+        about["given"] = name
+        assert ("--env Pendulum-v1" in reporting.rerun_command(described, "s")) == needed
+    assert "foreign_source" not in sys.modules
 
 
 # --- seqeval report ---

@@ -21,7 +21,7 @@ from test_storage import FAILED, ROW
 
 from seqeval import atomic_io, cli
 from seqeval.cli import status as status_command
-from seqeval.cli.status import RunStatus, run_statuses
+from seqeval.cli.status import RunStatus, study_status
 from seqeval.errors import PluginError
 from seqeval.execution.jobs import resolve
 from seqeval.execution.storage import Run, StudyDirectory
@@ -83,12 +83,12 @@ def out(tmp_path: Path) -> Iterator[StudyDirectory]:
 
 
 def states(out: StudyDirectory) -> list[str]:
-    return [status.state for status in run_statuses(out.path)]
+    return [status.state for status in study_status(out.path)[0]]
 
 
 def test_each_state_is_recognised(out: StudyDirectory) -> None:
     assert states(out) == ["finished", "finished", "running", "stopped", "failed", "waiting"]
-    runs = run_statuses(out.path)
+    runs = study_status(out.path)[0]
     assert [run.updates for run in runs] == [100, 100, 50, 25, 75, 0]
     assert [run.updates_per_second for run in runs] == [0, 0, 2.0, 0, 0, 0]
     assert [run.diverged for run in runs] == [False, True, False, False, False, False]
@@ -153,7 +153,7 @@ def test_only_requested_runs_are_listed(tmp_path: Path) -> None:
         {"seeds": [1, 2], "updates": {"two": {"bc": 20, "iql": 30}}},
     ]
     out = create_study(tmp_path / "study", *invocations)
-    runs = [(run.dataset, run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
+    runs = [(run.dataset, run.variant, run.seed, run.total_updates) for run in study_status(out.path)[0]]
     assert runs == [
         *[("one", "bc", 0, 10), ("one", "bc", 1, 10)],
         *[("two", "bc", 1, 20), ("two", "bc", 2, 20), ("two", "iql", 1, 30), ("two", "iql", 2, 30)],
@@ -163,7 +163,7 @@ def test_only_requested_runs_are_listed(tmp_path: Path) -> None:
 def test_a_new_study_lists_its_runs_with_their_total_updates(tmp_path: Path) -> None:
     out = StudyDirectory(tmp_path / "study")
     out.admit(resolve(STUDY).describe())
-    runs = [(run.variant, run.seed, run.total_updates) for run in run_statuses(out.path)]
+    runs = [(run.variant, run.seed, run.total_updates) for run in study_status(out.path)[0]]
     updates = math.ceil(19_000 / 16) + 1 + 120
     assert runs == [(name, seed, updates) for name in ("td3_bc", "iql") for seed in (0, 1)]
 
@@ -246,7 +246,7 @@ def test_a_job_that_raises_stores_its_traceback(tmp_path: Path) -> None:
     study = replace(STUDY, algorithms=(f"{plugin}:Raises:name=raises", f"bc:{SMALL},name=bc"))
     with pytest.raises(PluginError, match=r"raises · seed 0"):
         run(study, out)
-    statuses = run_statuses(out)
+    statuses = study_status(out)[0]
     assert [status.state for status in statuses] == ["failed", "failed", "finished", "finished"]
     for status in statuses[:2]:
         assert status.error is not None
@@ -263,7 +263,7 @@ def test_a_plugin_that_exits_has_not_finished_its_runs(tmp_path: Path, end: str)
     with pytest.raises(PluginError, match=r"(?s)raises · seed 0.*SystemExit"):
         run(study, out, jobs=1)
     assert os._exit is before
-    assert {status.state for status in run_statuses(out)} == {"failed"}
+    assert {status.state for status in study_status(out)[0]} == {"failed"}
 
 
 def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_job_whose_process_dies_stores_the_reason(tmp_path: Path) -> None:
     study = replace(STUDY, algorithms=(f"{plugin}:Dies:name=dies", f"bc:{SMALL},name=bc"), seeds=(0,))
     with pytest.raises(cli.UserError, match="dies · seed 0: its process died"):
         run(study, out, jobs=2)
-    statuses = run_statuses(out)
+    statuses = study_status(out)[0]
     assert [status.state for status in statuses] == ["failed", "finished"]
     assert statuses[0].error is not None
     assert "its process died" in statuses[0].error.read_text()

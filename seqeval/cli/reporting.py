@@ -103,14 +103,19 @@ def _flags(group: str, values: dict[str, Any], defaults: Any) -> list[str]:
 
 
 def _environment(study: Mapping[str, Any]) -> str | None:
-    """The value for --env, needed if a dataset is `none`, or a file, which may not name its environment."""
-    from seqeval.datasets import file_endings
+    """The value for --env, needed if a dataset is `none`, or a file, which may not name its environment.
 
-    datasets = study["datasets"].values()
-    environments = {dataset["env_id"] for dataset in datasets}
-    endings = file_endings()
+    The sources of installed packages are not imported; datasets of theirs may not name it either.
+    """
+    from seqeval.datasets import built_in
+
+    given = [dataset["given"] for dataset in study["datasets"].values()]
+    environments = {dataset["env_id"] for dataset in study["datasets"].values()}
+    sources = built_in()
+    endings = tuple(ending for source in sources for ending in source.endings)
     needed = any(
-        dataset["given"] == "none" or dataset["given"].lower().endswith(endings) for dataset in datasets
+        name == "none" or name.lower().endswith(endings) or not any(source.owns(name) for source in sources)
+        for name in given
     )
-    minari = any(dataset["given"].startswith("minari:") for dataset in datasets)
+    minari = any(name.startswith("minari:") for name in given)
     return environments.pop() if needed and len(environments) == 1 and not minari else None

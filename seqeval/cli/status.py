@@ -16,7 +16,8 @@ import tyro
 from seqeval import atomic_io
 from seqeval.durations import format_duration
 from seqeval.errors import UserError, printable
-from seqeval.execution.storage import Run, StudyDirectory
+from seqeval.execution.storage import FAILED, Run, StudyDirectory, run_folder
+from seqeval.execution.validation import finished_record
 
 from ._terminal import plain_console
 
@@ -61,22 +62,25 @@ def status(directory: Annotated[Path, tyro.conf.Positional], watch: bool = False
     """
     console = plain_console(stderr=False)
     if not watch:
-        console.print(render(directory, run_statuses(directory)))
+        console.print(render(*study_status(directory)))
         return 0
     from rich.live import Live
 
     with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while True:
-            runs = run_statuses(directory)
-            live.update(render(directory, runs), refresh=True)
+            runs, size = study_status(directory)
+            live.update(render(runs, size), refresh=True)
             if all(run.state in ("finished", "failed") for run in runs):
                 break
             time.sleep(REFRESH_SECONDS)
     return 0
 
 
-def run_statuses(directory: Path) -> list[RunStatus]:
-    """The status of every requested run. Raises UserError if the directory contains no study."""
+def study_status(directory: Path) -> tuple[list[RunStatus], int]:
+    """The status of every requested run, and the size of all files in bytes.
+
+    Raises UserError if the directory contains no study.
+    """
     study_directory = StudyDirectory(directory)
     study = study_directory.study()
     invocations = study["invocations"]
@@ -92,27 +96,54 @@ def run_statuses(directory: Path) -> list[RunStatus]:
                 in_sweep = "sweep" in study["algorithms"][variant]
                 seeds = (in_sweep and invocation.get("sweep_seeds")) or invocation["seeds"]
                 totals |= {(dataset, variant, seed): total for seed in seeds}
-    runs = []
-    for (dataset, variant, seed), total in totals.items():
-        files = study_directory.run(dataset, variant, seed)
-        finished = files.finished
-        progress = None if finished else files.read_progress()
-        state = "finished" if finished else _state(files, progress, locked, began, now)
-        per_second = progress["per_second"] if progress and state == "running" else None
-        runs.append(
-            RunStatus(
-                dataset,
-                variant,
-                seed,
-                state,
-                updates=total if finished else progress["updates"] if progress else 0,
-                total_updates=progress["of"] if progress else total,
-                updates_per_second=per_second or 0.0,
-                error=files.error if state == "failed" else None,
-                diverged=_diverged(files),
-            )
-        )
-    return runs
+    sizes = _file_sizes(directory)
+    runs = [
+        _finished(directory, *key, total, sizes)
+        or _unfinished(study_directory.run(*key), *key, total, locked, began, now)
+        for key, total in totals.items()
+    ]
+    return runs, sum(sum(files.values()) for files in sizes.values())
+
+
+def _finished(
+    directory: Path,
+    dataset: str,
+    variant: str,
+    seed: int,
+    total: float,
+    sizes: Mapping[str, Mapping[str, int]],
+) -> RunStatus | None:
+    """The status of a run if it has finished, from the sizes of its files and its finished.json alone, since
+    a study may have thousands."""
+    folder = os.path.join(directory, run_folder(dataset, variant, seed))
+    files = sizes.get(folder, {})
+    if not {"rows.jsonl", "policy.pt", "finished.json"} <= files.keys():
+        return None
+    record = finished_record(folder, files["rows.jsonl"])
+    if record is None:
+        return None
+    failed = record["failed"] if "failed" in record else _has_failed_rows(Path(folder, "rows.jsonl"))
+    return RunStatus(dataset, variant, seed, "finished", total, total, 0.0, None, bool(failed))
+
+
+def _unfinished(
+    files: Run, dataset: str, variant: str, seed: int, total: float, locked: bool, began: float, now: float
+) -> RunStatus:
+    """The status of a run that has not finished; `locked` and `began` as in `_state`."""
+    progress = files.read_progress()
+    state = _state(files, progress, locked, began, now)
+    per_second = progress["per_second"] if progress and state == "running" else None
+    return RunStatus(
+        dataset,
+        variant,
+        seed,
+        state,
+        updates=progress["updates"] if progress else 0,
+        total_updates=progress["of"] if progress else total,
+        updates_per_second=per_second or 0.0,
+        error=files.error if state == "failed" else None,
+        diverged=_has_failed_rows(files.rows),
+    )
 
 
 def _state(
@@ -134,14 +165,14 @@ def _state(
     return "waiting" if locked else "stopped"
 
 
-def _diverged(files: Run) -> bool:
+def _has_failed_rows(rows: Path) -> bool:
     try:
-        return b'"status": "failed"' in files.rows.read_bytes()
+        return FAILED in rows.read_bytes()
     except FileNotFoundError:
         return False
 
 
-def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
+def render(runs: Sequence[RunStatus], size: int) -> Group:
     """The table of states by dataset and algorithm, and the notes below it."""
     from rich.console import Group
     from rich.table import Table
@@ -157,7 +188,7 @@ def render(directory: Path, runs: Sequence[RunStatus]) -> Group:
         table.add_row(Text(printable(dataset)), Text(printable(variant)), *_summary(group))
     if len(groups) > 1:
         table.add_row("all", "", *_summary(runs), style="bold")
-    return Group(table, *(Text(printable(line)) for line in _notes(directory, runs)))
+    return Group(table, *(Text(printable(line)) for line in _notes(runs, size)))
 
 
 def _summary(runs: Sequence[RunStatus]) -> list[str]:
@@ -184,9 +215,9 @@ def _seconds_left(runs: Sequence[RunStatus]) -> float | None:
     )
 
 
-def _notes(directory: Path, runs: Sequence[RunStatus]) -> Iterator[str]:
+def _notes(runs: Sequence[RunStatus], size: int) -> Iterator[str]:
     finished = sum(run.state == "finished" for run in runs)
-    yield f"{finished} of {len(runs)} runs finished, {_disk_space(directory)} on disk"
+    yield f"{finished} of {len(runs)} runs finished, {_disk_space(size)} on disk"
     for run in runs:
         if run.error is not None:
             yield f"{run.title} failed: see {run.error}"
@@ -196,8 +227,7 @@ def _notes(directory: Path, runs: Sequence[RunStatus]) -> Iterator[str]:
         yield "run the same `seqeval run` command again to resume stopped runs"
 
 
-def _disk_space(directory: Path) -> str:
-    size = float(_bytes_in(directory))
+def _disk_space(size: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
@@ -205,12 +235,23 @@ def _disk_space(directory: Path) -> str:
     return f"{size:.1f} GB"
 
 
-def _bytes_in(folder: Path | str) -> int:
-    """The size of all files; os.scandir asks the system less often than pathlib does."""
-    size = 0
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # removed in the meantime
-                is_folder = entry.is_dir(follow_symlinks=False)
-                size += _bytes_in(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
-    return size
+def _file_sizes(folder: Path | str) -> dict[str, dict[str, int]]:
+    """The sizes of all files in a folder and below it, in bytes, by the path of their folder and their name.
+
+    os.scandir asks the system less often than pathlib does.
+    """
+    found: dict[str, dict[str, int]] = {}
+    folders = [os.fspath(folder)]
+    while folders:
+        path = folders.pop()
+        files = found[path] = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                try:
+                    files[entry.name] = entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:  # removed in the meantime
+                    continue
+    return found

@@ -67,6 +67,12 @@ class Source:
         return name.lower().endswith(self.endings) or name in self.names()
 
 
+def built_in() -> list[Source]:
+    """The sources of this folder, in the order of their files. Imports nothing of installed packages."""
+    modules = [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and not m.name.startswith("_")]
+    return [importlib.import_module(f"{__name__}.{module}").SOURCE for module in modules]
+
+
 @cache
 def sources() -> tuple[Source, ...]:
     """All sources, in the order in which they are tried.
@@ -74,8 +80,7 @@ def sources() -> tuple[Source, ...]:
     Sources with a prefix come first, since anything may follow a prefix, a path for example. Raises UserError
     if an installed package registers a source that cannot be used.
     """
-    modules = [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and not m.name.startswith("_")]
-    found = [importlib.import_module(f"{__name__}.{module}").SOURCE for module in modules]
+    found = built_in()
     for point in entry_points(group=GROUP):
         try:
             source = point.load()

@@ -8,8 +8,10 @@ import math
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ PAUSE = 1.0  # seconds before the second attempt, doubled before each further on
 UNREACHABLE = (ConnectionRefusedError, socket.gaierror)  # no connection could be made
 MOST_BYTES = 5 * 10**9  # of a file; several times D4RL's largest
 SLOWEST = 1000  # bytes per second, on average over INTERVAL, below which a connection counts as broken
-INTERVAL = 60.0  # seconds
+TOO_SLOW = f"fewer than {SLOWEST} bytes per second arrive"
+INTERVAL = 60.0  # seconds; also the longest time until the headers of a response are complete
 REDIRECTED = (  # to another protocol than HTTP, or for ever; there is no second attempt
     *(requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema),
     *(requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects),
@@ -160,7 +163,7 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
         if validator := _validator(known):
             headers["If-Range"] = validator
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with _response(url, headers) as response:
             status = response.status_code
             if status == 416:  # the part is longer than the file
                 _discard(part)
@@ -187,6 +190,33 @@ def _attempt(url: str, part: Path, show: Callable[[int, int | None], None]) -> N
         raise _TemporaryError(f"the connection ended after {size} of {version['length']} bytes")
 
 
+def _response(url: str, headers: dict[str, str]) -> requests.Response:
+    """The response to a request, its body not read. Raises _TemporaryError if it does not begin in time.
+
+    The timeout of requests counts anew with every byte of the headers, so the wait itself has a limit.
+    """
+    answer: Future[requests.Response] = Future()
+
+    def request() -> None:
+        try:
+            response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        except Exception as error:
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(error)
+        else:
+            if answer.set_running_or_notify_cancel():
+                answer.set_result(response)
+            else:
+                response.close()
+
+    threading.Thread(target=request, daemon=True).start()
+    try:
+        return answer.result(INTERVAL)
+    except TimeoutError as error:
+        answer.cancel()
+        raise _TemporaryError(f"its headers were not complete after {INTERVAL:g} s") from error
+
+
 def _receive(
     response: requests.Response,
     part: Path,
@@ -201,7 +231,7 @@ def _receive(
     """
     response.raw.enforce_content_length = False  # keep all bytes of a short response, to resume there
     began, before = time.monotonic(), size
-    with part.open("ab" if size else "wb") as file:
+    with part.open("ab" if size else "wb") as file, _deadline(response) as extend:
         # Unlike iter_content, read1 returns what has arrived instead of waiting for a whole chunk.
         while max(size, length or 0) <= MOST_BYTES and (
             chunk := response.raw.read1(CHUNK, decode_content=True)
@@ -211,12 +241,43 @@ def _receive(
             show(size, length)
             if (now := time.monotonic()) - began > INTERVAL:
                 if size - before < SLOWEST * (now - began):
-                    raise _TemporaryError(f"fewer than {SLOWEST} bytes per second arrive")
+                    raise _TemporaryError(TOO_SLOW)
                 began, before = now, size
+                extend()
     if max(size, length or 0) > MOST_BYTES:
         _discard(part)
         raise _DownloadError(f"it is larger than {MOST_BYTES / 1e9:g} GB, so it is not a dataset")
     return size
+
+
+@contextmanager
+def _deadline(response: requests.Response) -> Iterator[Callable[[], None]]:
+    """Ends the body of a response unless the function is called within every two INTERVALs.
+
+    A single read may take for ever, since some bytes, such as the sizes of chunks, are not part of the body.
+    """
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        response.raw.shutdown()
+
+    timer = threading.Timer(0, expire)
+
+    def extend() -> None:
+        nonlocal timer
+        timer.cancel()
+        timer = threading.Timer(2 * INTERVAL, expire)
+        timer.daemon = True
+        timer.start()
+
+    extend()
+    try:
+        yield extend
+    finally:
+        timer.cancel()
+        if expired.is_set():
+            raise _TemporaryError(TOO_SLOW)
 
 
 def _version(response: requests.Response) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from seqeval.execution.validation import (
     REPEAT,
     check_row,
     checksum,
+    finished_record,
     is_progress,
     read_finished,
     read_study,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FAILED = b'"status": "failed"'  # in a line of rows.jsonl
 CHECKPOINT_KEYS = {"versions", "updates", "rows_bytes", "states"}
 
 
@@ -59,7 +62,7 @@ class Run:
 
     def __init__(self, root: Path, dataset: str, variant: str, seed: int) -> None:
         self.seed = seed
-        self.folder = root / f"runs/{_safe(dataset)}/{_safe(variant)}/seed-{seed}"
+        self.folder = root / run_folder(dataset, variant, seed)
         self.rows, self.policy = self.folder / "rows.jsonl", self.folder / "policy.pt"
         self.checkpoint = self.folder / "checkpoint.pt"
         self.progress = self.folder / "progress.json"
@@ -71,10 +74,10 @@ class Run:
     @property
     def finished(self) -> bool:
         try:
-            size = json.loads(self.finished_record.read_bytes())["rows_bytes"]
-            return size == self.rows.stat().st_size and self.policy.exists()
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none of it, or the record is damaged
+            size = self.rows.stat().st_size
+        except FileNotFoundError:
             return False
+        return self.policy.exists() and finished_record(self.folder, size) is not None
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, with memory-mapped tensors; None if there is none or it is damaged.
@@ -191,7 +194,8 @@ class Run:
             str(path.relative_to(self.folder)): atomic_io.digest(path.read_bytes())
             for path in self.kept_policies().values()
         }
-        atomic_io.save_json(self.finished_record, {"rows_bytes": len(rows), "digests": digests})
+        record = {"rows_bytes": len(rows), "failed": FAILED in rows, "digests": digests}
+        atomic_io.save_json(self.finished_record, record)
         for path in (self.checkpoint, self.progress):
             path.unlink(missing_ok=True)
 
@@ -401,6 +405,12 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("seqeval-rl", "torch", "numpy")}
 
 
+def run_folder(dataset: str, variant: str, seed: int) -> str:
+    """The folder of a run in a study directory."""
+    return f"runs/{_safe(dataset)}/{_safe(variant)}/seed-{seed}"
+
+
+@cache
 def _safe(name: str) -> str:
     """A name as the name of a folder: reversible, so that names do not collide, and never hidden."""
     encoded = quote(name, safe=" =,+()[]")

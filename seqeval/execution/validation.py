@@ -122,6 +122,16 @@ def check_row(values: Any) -> str | None:
     return None
 
 
+def finished_record(folder: Path | str, rows_bytes: int) -> dict[str, Any] | None:
+    """The content of a run's finished.json if it belongs to a rows.jsonl of this size, otherwise None."""
+    try:
+        with open(f"{folder}/finished.json", "rb", buffering=0) as file:
+            record = json.loads(file.read())
+        return record if record["rows_bytes"] == rows_bytes else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # none, or it is damaged
+        return None
+
+
 def read_finished(file: Path, finished: Path) -> bytes:
     """The content of a run's file. Raises UserError if it is not what it was when the run finished.
 

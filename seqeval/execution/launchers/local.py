@@ -12,13 +12,16 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seqeval import signals
 from seqeval.errors import UserError
 from seqeval.execution.launchers import Launcher
 from seqeval.execution.worker import Failure, JobPayload, run_payload
 from seqeval.types import Row
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 TOPOLOGY = Path("/sys/devices/system/cpu")  # where Linux tells which processors share a core
 POLL = 0.2  # seconds that `poll` waits for a process to end
@@ -91,9 +94,10 @@ class Local(Launcher):
         return {self._waiting.pop(0): event}
 
     def _start(self, place: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context(self._payloads[place].device)
         replies, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(self._payloads[place], sender), daemon=True)
+        arguments = (self._payloads[place], dict(os.environ), sender)
+        process = context.Process(target=_run, args=arguments, daemon=True)
         with _signals_blocked():
             process.start()
         sender.close()
@@ -153,8 +157,20 @@ def _received(replies: Connection) -> Iterator[Any]:
         return
 
 
-def _run(payload: JobPayload, replies: Connection) -> None:
-    """The process of a job."""
+def _context(device: str) -> SpawnContext | ForkServerContext:
+    """How processes start: on a CPU as forks of a server process that has imported torch, where the system
+    can, so that the many jobs of a study do not import it one by one. A fork cannot use CUDA safely."""
+    if device == "cuda" or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _run(payload: JobPayload, environment: Mapping[str, str], replies: Connection) -> None:
+    """The process of a job. The environment is that of the study, not of an earlier one in its process."""
+    os.environ.clear()
+    os.environ.update(environment)
     _end_with_parent()
     replies.send(True)
     failure = None

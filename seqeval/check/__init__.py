@@ -1,7 +1,8 @@
 """Checks that an algorithm follows the contract of `seqeval.algorithm`, rule by rule.
 
 Like Gymnasium's `check_env`: a few updates on made-up minibatches, and nothing that depends on how well the
-algorithm learns. An algorithm for continuous and discrete actions is checked with both.
+algorithm learns. An algorithm for continuous and discrete actions is checked with both, and with vectors and
+images as observations where it supports both.
 
 interface     what is declared, and what `update` and `act` accept and return
 randomness    random numbers, reproducibility, and what agents share
@@ -47,8 +48,11 @@ def examine(text: str) -> Iterator[Result]:
     """
     found = plugins.find(plugins.split(text)[0])
     config = Config() if plugins.config_fault(found) else shorten(plugins.parse(text).config)
-    spaces = found.action_spaces if interface.has_valid_action_spaces(found) else ("continuous",)
-    subjects = [Subject(found, config, space) for space in spaces]
+    if interface.has_valid_action_spaces(found):
+        subjects = [Subject(found, config, space) for space in found.action_spaces]
+        subjects += [Subject(found, config, space, images=True) for space in found.image_action_spaces]
+    else:
+        subjects = [Subject(found, config, "continuous")]
     causes: dict[str, Rule] = {}  # of each rule that failed or was skipped: the rule that failed first
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a study
@@ -86,6 +90,6 @@ def _apply(rule: Rule, subjects: Sequence[Subject]) -> Result:
             expected, got = error.expected, error.got
         except Exception as error:
             expected, got = "no exception", subject.describe(error)
-        where = f", with {subject.space} actions" if len(subjects) > 1 else ""
+        where = f", with {subject.kind}" if len(subjects) > 1 else ""
         return Result(rule, "failed", expected + where, got)
     return Result(rule, "ok")

@@ -28,7 +28,7 @@ from seqeval.training.arrival import arrival
 from seqeval.training.job import Job, Replica
 from seqeval.training.matmul import MatmulBackend, default_backend
 from seqeval.training.trainer import reward_scale
-from seqeval.types import Dataset, Environment
+from seqeval.types import Dataset, Environment, Image
 
 RECORDED = (
     *("seqeval-rl", "torch", "gymnasium", "mujoco", "numpy", "h5py", "pandas", "stable-baselines3"),
@@ -311,10 +311,16 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
     algorithm = plugins.find(variant.algorithm)
     space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
-    if kind not in algorithm.action_spaces:
+    images = isinstance(spec_of(environments.of(dataset)).observation, Image)
+    supported = algorithm.image_action_spaces if images else algorithm.action_spaces
+    if kind not in supported:
+        where, hint = dataset.environment, "`seqeval algorithms list` shows what each algorithm supports"
+        if not supported:
+            what = "images" if images else "vectors"
+            raise UserError(f"{variant.name}: does not learn from {what}, which {where} has; {hint}")
         raise UserError(
-            f"{variant.name}: supports {' or '.join(algorithm.action_spaces)} actions, but those of "
-            f"{dataset.environment} are {kind}; `seqeval algorithms list` shows what each algorithm supports"
+            f"{variant.name}: supports {' or '.join(supported)} actions{' from images' * images}, but those "
+            f"of {where} are {kind}; {hint}"
         )
     if dataset.env_id is None and study.online.steps:
         raise UserError(

@@ -45,12 +45,16 @@ class Layer(NamedTuple):
 class Convolutions(nn.Module):
     """Convolutions of R replicas: images -> (R, B, size). Subclasses say which."""
 
+    name: ClassVar[str]  # of the encoder
     init: ClassVar[Init] = "uniform"
     offset: ClassVar[float] = 0.0  # added to the pixels, which are within [0, 1]
 
     def __init__(self, image: Image, name: str, seeds: Sequence[int], device: torch.device) -> None:
         super().__init__()
         self.layers = self.layers_for(image)
+        if min(self.layers[-1].height, self.layers[-1].width) < 1:
+            size = f"{image.height}×{image.width}"
+            raise UserError(f"images of {size} pixels are too small for the convolutions of {self.name}")
         dtype, weights, biases = torch.get_default_dtype(), [], []
         for place, layer in enumerate(self.layers):
             weight, bias = _initial(layer, self.init, f"{name}.{place}", seeds)
@@ -136,6 +140,8 @@ def _xavier(rng: np.random.Generator, layer: Layer) -> Tensor:
 class MinAtarConvolutions(Convolutions):
     """One convolution: Young, Tian, *MinAtar* (arXiv 1903.03176)."""
 
+    name = "minatar"
+
     @classmethod
     def layers_for(cls, image: Image) -> list[Layer]:
         return _unpadded(image, (16,), (1,))
@@ -144,6 +150,7 @@ class MinAtarConvolutions(Convolutions):
 class DrQConvolutions(Convolutions):
     """Four convolutions: Yarats et al., *Mastering Visual Continuous Control* (DrQ-v2, arXiv 2107.09645)."""
 
+    name = "drq"
     init = "orthogonal"
     offset = -0.5
 
@@ -156,6 +163,7 @@ class ImpalaConvolutions(Convolutions):
     """Three stages of a convolution, a 3×3 maximum with stride 2 and one residual block: Espeholt et al.,
     *IMPALA* (arXiv 1802.01561), with one block a stage as `impala_small` of OGBench (arXiv 2410.20092)."""
 
+    name = "impala"
     init = "xavier"
 
     @classmethod
@@ -196,7 +204,7 @@ class Encoder(nn.Module):
     """Convolutions and a layer that makes their output a vector: images -> (R, B, size).
 
     `minatar`: linear 128 and ReLU. `drq`: a `Projection` to 50. `impala`: linear 512 and ReLU. `auto` is
-    `minatar` for images below 32 pixels and `drq` for others. Raises UserError for images that are too small.
+    `minatar` for images below 32 pixels and `drq` for others. Raises UserError if images are too small.
     """
 
     def __init__(
@@ -205,12 +213,6 @@ class Encoder(nn.Module):
         super().__init__()
         found = encoder_name(image, encoder)
         kind, self.size = KINDS[found]
-        last = kind.layers_for(image)[-1]
-        if min(last.height, last.width) < 1:
-            raise UserError(
-                f"encoder: images of {image.height}×{image.width} pixels are too small for {found}; "
-                "use encoder=minatar"
-            )
         self.convolutions = kind(image, f"{name}.convolutions", seeds, device)
         inputs = kind.map_size(image)
         self.last = (

@@ -21,8 +21,8 @@ target network at intervals.
 
 Departures from Kumar et al. with continuous actions: two hidden layers, not three of 256; actor and critics
 share the learning rate 3e-4, theirs is 1e-4 for the actor; no start with imitation alone (their warm start);
-no Lagrange multiplier. Online, actions are sampled from the policy as in soft actor-critic, and the conservative term stays.
-`strict` withholds nothing: all that is used arrives with its transition.
+no Lagrange multiplier. Online, actions are sampled from the policy as in soft actor-critic, and the
+conservative term stays. `strict` withholds nothing: all that is used arrives with its transition.
 """
 
 from __future__ import annotations

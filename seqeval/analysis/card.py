@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
-import xxhash
 
 from seqeval.frames import FrameStacks
 from seqeval.types import Dataset, Discrete, Environment, Image, Vector
@@ -247,8 +247,8 @@ def _numbers(observations: np.ndarray | FrameStacks) -> np.ndarray:
     if isinstance(observations, np.ndarray):
         return observations
     parts = observations.frames.parts
-    hashes = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(frame)) for part in parts for frame in part]
-    return np.array(hashes, np.uint64)[observations.numbers(np.arange(len(observations)))]
+    digests = [blake2b(frame.tobytes(), digest_size=8).digest() for part in parts for frame in part]
+    return np.frombuffer(b"".join(digests), np.uint64)[observations.numbers(np.arange(len(observations)))]
 
 
 def _at_bound(values: np.ndarray, low: float, high: float) -> float:

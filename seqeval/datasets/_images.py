@@ -42,7 +42,7 @@ def taken(source: str, raw: dict[str, Any], image: Image, notes: list[str]) -> t
     if "frames" in raw:
         return tuple(_laid_out(source, "observations", part, image, notes) for part in raw.pop("frames"))
     if isinstance(raw["observations"], np.memmap):
-        notes.append(_mapping.note("images", raw["observations"]))
+        notes.append(_mapping.note("images", raw["observations"].nbytes))
     frames = _laid_out(source, "observations", raw["observations"], image, notes)
     count = len(frames)
     raw["observations"] = np.arange(count, dtype=np.int32)

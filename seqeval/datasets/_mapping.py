@@ -7,7 +7,6 @@ memory is short. Rows are gathered from it as from any other array, at the speed
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -23,10 +22,10 @@ def mapped(path: Path, field: h5py.Dataset) -> np.ndarray | None:
     return np.memmap(path, field.dtype, "r", offset, field.shape)
 
 
-def note(field: str, values: Any) -> str:
+def note(field: str, size: int) -> str:
     """Says that a field stays in its file."""
     free = _memory.free_memory() or 0
     return (
-        f"{field} ({values.nbytes / 1e9:.1f} GB) do not fit into the {free / 1e9:.1f} GB of free memory: "
+        f"{field} ({size / 1e9:.1f} GB) do not fit into the {free / 1e9:.1f} GB of free memory: "
         "they are read from the file whenever they are sampled, at the speed of the disk"
     )

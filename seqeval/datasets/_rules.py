@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,11 @@ def assemble(
     )
 
 
+def with_notes(dataset: Dataset, notes: Sequence[str]) -> Dataset:
+    """The dataset with notes of its source before those of the data rules."""
+    return replace(dataset, notes=(*notes, *dataset.notes))
+
+
 def _check_fields(source: str, raw: dict[str, Any], environment: Environment) -> None:
     """Raises UserError if fields are missing, hold no numbers or do not fit together or the environment.
 
@@ -187,7 +193,7 @@ def size_of(fields: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> int:
     Next observations count even if the fields lack them, because they are then created, unless they are
     images.
     """
-    images = {key for key, (shape, _) in fields.items() if key in _images.FIELDS and len(shape) > 2}
+    images = {key for key, (shape, _) in fields.items() if len(shape) > 2}
     sizes = {
         key: math.prod(shape) * (dtype.itemsize if key in images else max(dtype.itemsize, 4))
         for key, (shape, dtype) in fields.items()

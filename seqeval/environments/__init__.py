@@ -24,7 +24,11 @@ from seqeval.environments import images
 from seqeval.errors import UserError, nearest, one_line
 from seqeval.types import Continuous, Dataset, Discrete, Environment, Image, Vector
 
-PACKAGES = {"MinAtar": "minatar", "ALE": "atari"}  # namespace -> file of this folder
+PACKAGES = {
+    "MinAtar": "minatar",
+    "ALE": "atari",
+    "dm_control_pixels": "dm_control",
+}  # namespace -> file of this folder
 
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # the lowest and the highest value of each action
 

@@ -1,4 +1,4 @@
-"""Algorithms for discrete actions and images against independent implementations; encoders and shifts."""
+"""Image observations in memory: frames stored once, stacks cut at the borders of episodes."""
 
 from __future__ import annotations
 
@@ -6,206 +6,187 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference_images
 import torch
-from seqeval.algos.networks import Encoder, EncoderName, ObservationMLP, random_shift
+from hypothesis import given
+from hypothesis import strategies as st
+from image_data import image_dataset, slow_stack
 
-from seqeval import plugins
-from seqeval.algorithm import Algorithm, select_replica
-from seqeval.check.subject import Subject
-from seqeval.errors import UserError
-from seqeval.types import Batch, Image, Spec, Vector
+from seqeval.algorithm import Sampling
+from seqeval.frames import Frames, FrameStacks
+from seqeval.replay.buffer import Buffer
+from seqeval.replay.indices import Indices
+from seqeval.replay.normalization import RewardScale, action_mapping
+from seqeval.replay.rows import RowParts
+from seqeval.replay.samplers import make_sampler
+from seqeval.types import Dataset, Discrete, Image
 
-SEEDS = [0, 7]
 CPU = torch.device("cpu")
-VECTOR = Spec(Vector(5), 3, discrete=True)
-TINY = Spec(Image(2, 10, 11, stack=2), 3, discrete=True)  # encoder minatar
-LARGER = Spec(Image(1, 17, 18, stack=3), 3, discrete=True)  # for the encoder drq
-PIXELS = Spec(Image(1, 17, 18, stack=3), 2)
+LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
-def make(name: str, spec: Spec, seeds: list[int] = SEEDS, **settings) -> Algorithm:
-    found = plugins.find(name)
-    config = replace(found.Config(), **{"batch_size": 16, "hidden": (24, 20), **settings})
-    return found(spec, config, seeds, 100, CPU)
+def frames_of(dataset: Dataset) -> Frames:
+    assert isinstance(dataset.observations, FrameStacks)
+    return dataset.observations.frames
 
 
-def batches(algorithm: Algorithm, count: int) -> list[Batch]:
-    config = algorithm.config
-    space = "discrete" if algorithm.spec.discrete else "continuous"
-    subject = Subject(type(algorithm), config, space, isinstance(algorithm.spec.observation, Image))
-    return [subject.batch(algorithm, update) for update in range(count)]
+def make_buffer(datasets: list[Dataset], room: int = 0, replicas: int = 0) -> Buffer:
+    mapping = action_mapping(Discrete(3, 0), CPU)
+    return Buffer(datasets, [mapping] * len(datasets), CPU, room, replicas, episodes=True)
 
 
-def of_replica(batch: Batch, replica: int) -> dict[str, torch.Tensor]:
-    values = {name: value for name, value in vars(batch).items() if name != "noise" and value is not None}
-    return {name: value[replica] for name, value in (values | batch.noise).items()}
+def numbered(values: list[int]) -> np.ndarray:
+    """Frames of one pixel."""
+    return np.array(values, np.uint8).reshape(-1, 1, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "reference", "spec"),
-    [
-        *(("cql", reference_images.DiscreteCQL, spec) for spec in (VECTOR, TINY, LARGER)),
-        *(("bcq", reference_images.BCQ, spec) for spec in (VECTOR, TINY, LARGER)),
-        *(("iql", reference_images.DiscreteIQL, spec) for spec in (VECTOR, TINY, LARGER)),
-        ("bc", reference_images.ImageBC, LARGER),
-    ],
-)
-def test_updates_equal_those_in_plain_torch(name: str, reference: type, spec: Spec, float64: None) -> None:
-    algorithm = make(name, spec, encoder="drq" if spec == LARGER else "auto")
-    agents = [reference(algorithm, replica) for replica in range(len(SEEDS))]
-    for update, batch in enumerate(batches(algorithm, 20), 1):
-        metrics = algorithm.update(batch)
-        tolerance = 1e-9 if update == 1 else 1e-6
-        for replica, agent in enumerate(agents):
-            expected = agent.update(of_replica(batch, replica))
-            assert metrics.keys() == expected.keys()
-            for key, value in expected.items():
-                assert metrics[key][replica].item() == pytest.approx(value.item(), abs=tolerance), key
-            for path, network in agent.networks().items():
-                module = algorithm
-                for part in path.split("."):
-                    module = getattr(module, part)
-                with torch.no_grad():
-                    actual = ObservationMLP.forward(module, batch.observations)[replica]
-                    expected_outputs = torch.stack(network(batch.observations[replica]))
-                torch.testing.assert_close(
-                    actual.view(expected_outputs.shape), expected_outputs, rtol=0, atol=tolerance
-                )
-
-
-def test_drq_bc_equals_its_implementation_in_plain_torch(float64: None) -> None:
-    algorithm = make("drq_bc", PIXELS)
-    agents = [reference_images.DrQBC(algorithm, replica) for replica in range(len(SEEDS))]
-    steps = batches(algorithm, 20)
-    assert len(steps[0].steps.unique()) == 3  # one to three rewards are summed
-    for update, batch in enumerate(steps, 1):
-        error = algorithm.td_error(batch)
-        metrics = algorithm.update(batch)
-        tolerance = 1e-9 if update == 1 else 1e-6
-        for replica, agent in enumerate(agents):
-            expected = agent.update(of_replica(batch, replica))
-            assert metrics.keys() == expected.keys()
-            for key, value in expected.items():
-                assert metrics[key][replica].item() == pytest.approx(value.item(), abs=tolerance), key
-            squares = error[replica].square().mean(-1).sum().item()
-            assert squares == pytest.approx(expected["critic_loss"].item(), abs=tolerance)
-            images = batch.observations[replica]
-            with torch.no_grad():
-                action = algorithm.act(batch.observations)[replica]
-                value = algorithm.q_value(batch.observations, batch.actions)[replica]
-                encoded = agent.encoder(images)
-                expected_q = torch.minimum(*agent.q(agent.critic, encoded, batch.actions[replica]))
-                torch.testing.assert_close(action, agent.pi(encoded).tanh(), rtol=0, atol=tolerance)
-                torch.testing.assert_close(value, expected_q, rtol=0, atol=tolerance)
-
-
-def test_the_noise_of_drq_bc_falls_linearly_and_not_below_its_end() -> None:
-    algorithm = make("drq_bc", PIXELS, noise_updates=4, noise_start=1.0, noise_end=0.2)
-    found = []
-    for batch in batches(algorithm, 6):
-        found.append(algorithm._noise_std().item())
-        algorithm.update(batch)
-    assert found == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
-
-
-def test_only_the_critics_train_the_encoder_of_drq_bc() -> None:
-    algorithm = make("drq_bc", PIXELS, learning_rate=1e-2)
-    (batch,) = batches(algorithm, 1)
-    algorithm.critic_optimizer.minimize = lambda losses: None  # type: ignore[method-assign]
-    before = [p.clone() for p in algorithm.encoder.parameters()]
-    actor = [p.clone() for p in algorithm.actor.parameters()]
-    algorithm.update(batch)
-    assert all(map(torch.equal, before, algorithm.encoder.parameters()))
-    assert not any(map(torch.equal, actor, algorithm.actor.parameters()))
-
-
-@pytest.mark.parametrize("encoder", ["minatar", "drq", "impala"])
-@pytest.mark.parametrize("image", [Image(3, 15, 17), Image(1, 33, 32, stack=3)])
-def test_encoders_of_several_replicas_equal_those_of_each_and_the_grouped_convolution(
-    encoder: EncoderName, image: Image
-) -> None:
-    several = Encoder(image, encoder, "test", SEEDS, CPU)
-    shape = (2, 5, image.stack * image.channels, image.height, image.width)
-    images = torch.from_numpy(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
-    found = several(images)
-    assert found.shape == (2, 5, several.size)
-    for replica, seed in enumerate(SEEDS):
-        alone = Encoder(image, encoder, "test", [seed], CPU)
-        assert torch.equal(alone(images[replica : replica + 1])[0], found[replica])
-    maps = several.convolutions
-    weights, biases = ([p.flatten(0, 1) for p in group] for group in (maps.weights, maps.biases))
-    pixels = maps._pixels(images.transpose(0, 1).flatten(1, 2))
-    grouped = maps._compute(pixels, weights, biases, 2).unflatten(1, (2, -1)).transpose(0, 1).flatten(2)
-    torch.testing.assert_close(grouped, maps(images), rtol=1e-4, atol=1e-5)
-
-
-def test_pixels_are_divided_by_255() -> None:
-    encoder = Encoder(Image(1, 3, 3), "minatar", "test", [0], CPU)
-    pixels = encoder.convolutions._pixels(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    torch.testing.assert_close(pixels, torch.tensor([0.0, 0.2, 1.0]))
-
-
-@pytest.mark.parametrize(
-    ("image", "encoder", "size"),
-    [(Image(4, 10, 10), "minatar", 128), (Image(3, 32, 40), "drq", 50), (Image(3, 31, 84), "minatar", 128)],
-)
-def test_the_encoder_fits_the_size_of_the_images(image: Image, encoder: str, size: int) -> None:
-    found = Encoder(image, "auto", "test", [0], CPU)
-    assert found.convolutions.name == encoder
-    assert found.size == size
-
-
-def test_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(UserError, match="images of 10×14 pixels are too small for the convolutions of drq"):
-        Encoder(Image(4, 10, 14), "drq", "test", [0], CPU)
-
-
-def test_a_random_shift_repeats_the_pixels_at_the_edge() -> None:
-    image = torch.arange(9, dtype=torch.uint8).view(1, 1, 1, 3, 3)
-    # Of 3 places in each direction: the first, the middle and the last.
-    up_left, same, down = (
-        random_shift(image, torch.tensor([[noise]]), 1)[0, 0, 0].tolist()
-        for noise in ([0.0, 0.3], [0.34, 0.66], [0.99, 0.5])
+def test_stacks_repeat_the_first_frame_and_never_reach_into_another_episode() -> None:
+    # Two episodes, of frames 1 2 3 4 and 5 6; the first frame of a stack is the oldest.
+    numbers = np.array([0, 1, 2, 4], np.int32)
+    frames = Frames(
+        (numbered([1, 2, 3, 4, 5, 6]),), numbers, numbers + 1, np.array([0, 0, 0, 4], np.int32), 3
     )
-    assert up_left == [[0, 0, 1], [0, 0, 1], [3, 3, 4]]
-    assert same == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert down == [[3, 4, 5], [6, 7, 8], [6, 7, 8]]
+    now, following = FrameStacks(frames, of_next=False), FrameStacks(frames, of_next=True)
+    assert now[:].squeeze().tolist() == [[1, 1, 1], [1, 1, 2], [1, 2, 3], [5, 5, 5]]
+    assert following[:].squeeze().tolist() == [[1, 1, 2], [1, 2, 3], [2, 3, 4], [5, 5, 6]]
+    assert now.shape == (4, 3, 1, 1)
+    assert now[2].squeeze().tolist() == [1, 2, 3]
+    assert now[[False, True, False, True]].squeeze().tolist() == [[1, 1, 2], [5, 5, 5]]
 
 
-def test_a_random_shift_equals_padding_and_cutting() -> None:
-    rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.integers(256, size=(2, 6, 3, 12, 9), dtype=np.uint8))
-    noise = torch.from_numpy(rng.random((2, 6, 2), dtype=np.float32))
-    found = random_shift(images, noise, 4)
-    assert found.dtype == torch.uint8
-    expected = [reference_images.shifted(*values) for values in zip(images, noise, strict=True)]
-    assert torch.equal(found.double(), torch.stack(expected))
+def test_the_last_next_frame_of_an_episode_may_be_anywhere() -> None:
+    numbers = np.array([0, 1, 2], np.int32)
+    after = np.array([1, 2, 3], np.int32)
+    parts = (numbered([1, 2, 3]), numbered([9]))
+    frames = Frames(parts, numbers, after, np.zeros(3, np.int32), 3)
+    assert FrameStacks(frames, of_next=True)[2].squeeze().tolist() == [2, 3, 9]
 
 
-def test_replicas_from_images_equal_solo_runs_to_the_last_bit() -> None:
-    """With the large encoders and sizes that are not multiples of 16."""
-    for name, spec, settings in (
-        ("iql", Spec(Image(3, 17, 19), 3, discrete=True), {"encoder": "impala"}),
-        ("bcq", Spec(Image(3, 17, 19), 3, discrete=True), {"encoder": "drq"}),
-        ("bc", replace(LARGER, action_size=5), {"encoder": "drq"}),
-        ("drq_bc", replace(PIXELS, action_size=1), {}),
+@given(LENGTHS, st.integers(1, 4), st.integers(0, 3))
+def test_stacks_are_those_of_an_environment_that_stacks(lengths: list[int], stack: int, seed: int) -> None:
+    stack = min(stack, max(lengths) + 1)
+    dataset = image_dataset(lengths, stack, seed)
+    parts, row, first = frames_of(dataset).parts[0], 0, 0
+    for length in lengths:
+        episode = parts[first : first + length + 1]
+        for step in range(length):
+            assert (dataset.observations[row] == slow_stack(episode, step, stack)).all()
+            assert (dataset.next_observations[row] == slow_stack(episode, step + 1, stack)).all()
+            row += 1
+        first += length + 1
+
+
+@given(LENGTHS, st.integers(1, 3), st.data())
+def test_the_buffer_gathers_what_the_datasets_hold(lengths: list[int], stack: int, data) -> None:
+    stack = min(stack, max(lengths) + 1)
+    datasets = [image_dataset(lengths, stack, seed, str(seed)) for seed in range(2)]
+    buffer, size = make_buffer(datasets), 2 * sum(lengths)
+    rows = torch.tensor(data.draw(st.lists(st.integers(0, size - 1), min_size=6, max_size=6))).view(2, 3)
+    for stored, name in (
+        (buffer.observations, "observations"),
+        (buffer.next_observations, "next_observations"),
     ):
-        together = make(name, spec, batch_size=13, **settings)
-        for batch in batches(together, 4):
-            together.update(batch)
-        for replica, seed in enumerate(SEEDS):
-            solo = make(name, spec, [seed], batch_size=13, **settings)
-            for batch in batches(solo, 4):
-                solo.update(batch)
-            one, other = select_replica(together.state_dict(), replica), solo.state_dict()
-            pairs = list(zip(leaves(one), leaves(other), strict=True))
-            assert len(pairs) > 10
-            assert all(torch.equal(*pair) for pair in pairs), name
+        joined = np.concatenate([getattr(dataset, name)[:] for dataset in datasets])
+        found = stored[rows]
+        assert found.dtype == torch.uint8
+        assert found.shape == (2, 3, 2 * stack, 3, 4)
+        assert (found.numpy() == joined[rows.numpy()]).all()
 
 
-def leaves(state) -> list[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else []
-    return [tensor for value in values for tensor in leaves(value)]
+def test_frames_of_a_dataset_are_not_copied_and_take_at_most_a_tenth_more_than_their_bytes() -> None:
+    dataset = image_dataset([100] * 5, size=(3, 20, 20))
+    frames = frames_of(dataset)
+    assert len(frames.parts[0]) == 505
+    assert frames.nbytes <= 1.1 * 505 * 3 * 20 * 20
+    buffer = make_buffer([dataset, image_dataset([9], size=(3, 20, 20), name="b")], room=4, replicas=2)
+    assert buffer._images is not None
+    assert buffer._images.frames.parts[0].numpy().ctypes.data == frames.parts[0].ctypes.data
+    assert len(buffer._images.frames.parts[2]) == 2 * 4 * 2  # at most two frames a step
+
+
+class Steps:
+    """Random online transitions of 2 replicas, and the stacks that an environment would show."""
+
+    def __init__(self, count: int, stack: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.starts = rng.random((count, 2)) < 0.4
+        self.starts[0] = True
+        episodes: list[list[np.ndarray]] = [[], []]
+        self.observations, self.next_observations = [], []
+        for starts in self.starts:
+            now, following = [], []
+            for replica, is_first in enumerate(starts):
+                if is_first:
+                    episodes[replica] = [rng.integers(0, 256, (2, 3, 4), np.uint8)]
+                seen = episodes[replica]
+                now.append(slow_stack(seen, len(seen) - 1, stack))
+                seen.append(rng.integers(0, 256, (2, 3, 4), np.uint8))
+                following.append(slow_stack(seen, len(seen) - 1, stack))
+            self.observations.append(np.stack(now))
+            self.next_observations.append(np.stack(following))
+
+    def add(self, buffer: Buffer, first: int, last: int) -> None:
+        for place in range(first, last):
+            rewards = np.full(2, float(place))
+            actions, ends = torch.tensor([1, 2]), np.zeros(2, bool)
+            now, following = self.observations[place], self.next_observations[place]
+            buffer.add(place, now, actions, rewards, following, ends, self.starts[place])
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 9), st.integers(0, 12))
+def test_online_transitions_are_stored_once_and_restored(
+    count: int, stack: int, seed: int, saved: int
+) -> None:
+    steps, saved = Steps(count, stack, seed), min(saved, count)
+    data = [image_dataset(stack=stack)]
+    buffer = make_buffer(data, count, 2)
+    steps.add(buffer, 0, saved)
+    copies = [buffer.online_transitions(replica, saved) for replica in range(2)]
+    assert all(len(copy["frames"]) == saved + steps.starts[:saved, r].sum() for r, copy in enumerate(copies))
+    # In the buffer of another job the replicas are in another order, behind other data.
+    other = make_buffer([image_dataset((3,), stack=min(stack, 4), name="b"), *data], count, 2)
+    for replica, copy in enumerate(copies):
+        other.restore(replica, copy)
+    for resumed in (buffer, other):
+        steps.add(resumed, saved, count)
+        for replica in range(2):
+            rows = torch.from_numpy(resumed.online_rows(replica))
+            expected = np.stack(steps.observations)[:, replica], np.stack(steps.next_observations)[:, replica]
+            assert (resumed.observations[rows].numpy() == expected[0]).all()
+            assert (resumed.next_observations[rows].numpy() == expected[1]).all()
+
+
+@pytest.mark.parametrize("kind", ["transitions", "n_step", "sequences"])
+def test_samplers_hold_stacks(kind) -> None:
+    dataset = image_dataset((4, 3), stack=2)
+    buffer, order = make_buffer([dataset]), np.arange(7, dtype=np.int32)
+    sampling = Sampling(kind, 3 if kind != "transitions" else 1, 0.9)
+    sampler = make_sampler(buffer, sampling, [RewardScale()], None, [order], [dataset])
+    rows = torch.tensor([[0, 2, 5]], dtype=torch.int32)
+    batch = sampler.sample(Indices(rows, torch.tensor([6], dtype=torch.int32), {}))
+    # Up to three transitions, of one episode, the first six of which have arrived.
+    sequences = [[0, 1, 2], [2, 3, 3], [5, 5, 5]]
+    now = sequences if kind == "sequences" else [0, 2, 5]
+    after = {"transitions": [0, 2, 5], "n_step": [2, 3, 5], "sequences": sequences}[kind]
+    assert (batch.observations[0].numpy() == dataset.observations[:][now]).all()
+    assert (batch.next_observations[0].numpy() == dataset.next_observations[:][after]).all()
+
+
+def test_rows_in_several_parts_are_gathered_by_number() -> None:
+    values = torch.arange(20).view(10, 2)
+    parts = RowParts([values[:3], values[3:3], values[3:4], values[4:]], CPU)
+    rows = torch.tensor([9, 0, 3, 4, 2, 3])
+    assert torch.equal(parts.gather(rows), values[rows])
+    parts.write(3, torch.tensor([[70, 71]]))
+    assert parts.gather(torch.tensor([3])).tolist() == [[70, 71]]
+    assert parts.read(4, 6).tolist() == values[4:6].tolist()
+
+
+def test_a_dataset_says_what_its_observations_are() -> None:
+    dataset = image_dataset(stack=3)
+    assert dataset.observation == Image(2, 3, 4, 3)
+    assert dataset.observation.shape == (6, 3, 4)
+    with pytest.raises(TypeError, match="has no size"):
+        _ = dataset.observation_size
+    assert np.asarray(dataset.observations).shape == (50, 6, 3, 4)
+    assert dataset.digest != image_dataset(stack=3, seed=1).digest
+    assert replace(dataset, name="other").observations is dataset.observations

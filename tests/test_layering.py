@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"durations", "errors", "signals", "seeding"},
     {"types", "time_left"},
+    {"frames"},
     {"atomic_io", "loading", "slicing", "sweeps", "validation", "faults"},
     {"algorithm", "config", "figure_options", "references", "environments", "recipes"},
     {"replay", "analysis", "datasets", "replicated"},

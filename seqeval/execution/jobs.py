@@ -339,6 +339,10 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
             f"online.mix: without a dataset there is no offline data to mix; remove {study.online.mix}"
         )
     reward_scale(variant.config, dataset, study.protocol)
+    if variant.config.normalize_observations and isinstance(dataset.observation, Image):
+        raise UserError(
+            f"{variant.name}: images of {dataset.name} are not normalized; set normalize_observations=False"
+        )
     if algorithm.needs_episodes is not None:
         _check_episodes(study, dataset, variant, algorithm.needs_episodes == "complete")
     return algorithm.check_data(variant.config, dataset, study.protocol.order)

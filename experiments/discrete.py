@@ -4,8 +4,8 @@
     python experiments/discrete.py cartpole-replay    # vectors only
 
 Draws OUT/figures/<dataset>.png, the figures of docs/algorithms.md. Networks are small and updates few, so
-each takes less than half an hour on two cores. Evaluations on `breakout-replay` need the extra `minatar`. If it is
-interrupted, run it again to resume.
+each takes less than half an hour on two cores. Evaluations on `breakout-replay` need the extra `minatar`. If
+it is interrupted, run it again to resume.
 """
 
 from __future__ import annotations

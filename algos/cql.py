@@ -91,9 +91,9 @@ class CQL(Algorithm):
     image_action_spaces = ("discrete",)
     period = 1
 
-    def __new__(cls, spec: Spec, *arguments: Any) -> Any:
+    def __new__(cls, spec: Spec, *arguments: Any, **named: Any) -> Any:
         """Agents for discrete actions are of another class, since the two share nothing but the paper."""
-        return DiscreteCQL(spec, *arguments) if spec.discrete else super().__new__(cls)
+        return DiscreteCQL(spec, *arguments, **named) if spec.discrete else super().__new__(cls)
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -123,7 +123,7 @@ class CQL(Algorithm):
         without_effect, kind = (CONTINUOUS, "discrete") if discrete else (DISCRETE, "continuous")
         default = cls.Config()
         changed = [name for name in without_effect if getattr(config, name) != getattr(default, name)]
-        return [f"cql: {name} has no effect with {kind} actions" for name in changed]
+        return [f"{name} has no effect with {kind} actions" for name in changed]
 
     @property
     def weight(self) -> float:

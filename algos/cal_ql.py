@@ -35,9 +35,9 @@ from .cql import CQL
 
 
 @dataclass(frozen=True)
-class Config(cql.Config):
+class Config(cql.ContinuousConfig):
     limits = {"weight_online": (0, inf)}
-    batchable = (*cql.Config.batchable, "weight_online")
+    batchable = (*cql.ContinuousConfig.batchable, "weight_online")
 
     orthogonal_init: bool = True  # orthogonal initial weights, those of the last layers scaled by 0.01
     weight_online: float = 5.0  # of the conservative term in the online phase
@@ -47,6 +47,8 @@ class Config(cql.Config):
 @final
 class CalQL(CQL):
     Config = Config
+    action_spaces = ("continuous",)
+    image_action_spaces = ()
     mix = 0.5
     online = False  # whether the online phase has started
 
@@ -75,7 +77,7 @@ class CalQL(CQL):
 
     @property
     def weight(self) -> float:
-        return self.config.weight_online if self.online else self.config.weight
+        return self.config.weight_online if self.online else super().weight
 
     def start_online(self) -> None:
         self.online = True

@@ -13,10 +13,16 @@ the target has no entropy term, the policy's log std is scaled and shifted by tw
 losses use the weights before the update. Initial weights are the framework's default, as the scripts of the
 paper on sequential evaluation run it; `orthogonal_init` is that implementation's other choice.
 
-Departures from Kumar et al.: two hidden layers, not three of 256; actor and critics share the learning rate
-3e-4, theirs is 1e-4 for the actor; no start with imitation alone (their warm start); no Lagrange multiplier.
-Online, actions are sampled from the policy as in soft actor-critic, and the conservative term stays.
-`strict` withholds nothing: all that is used arrives with its transition.
+With discrete actions (`_discrete_cql`) it is double DQN with the same term, whose sum over actions is exact:
+mean L(Q(s, a) - y) + w · mean (log Σₐ′ exp Q(s, a′) - Q(s, a)), L Huber's loss, w = 1, and
+y = r + γ Q'(s', argmax Q(s', ·)); from vectors or images. Online, actions are random with probability
+`exploration_rate`. The authors' code for Atari instead has quantile regression (QR-DQN), and copies the
+target network at intervals.
+
+Departures from Kumar et al. with continuous actions: two hidden layers, not three of 256; actor and critics
+share the learning rate 3e-4, theirs is 1e-4 for the actor; no start with imitation alone (their warm start);
+no Lagrange multiplier. Online, actions are sampled from the policy as in soft actor-critic, and the
+conservative term stays. `strict` withholds nothing: all that is used arrives with its transition.
 """
 
 from __future__ import annotations
@@ -25,20 +31,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqeval import algorithm
-from seqeval.algorithm import Algorithm, Batch, Noise, Spec, per_replica
+from seqeval.algorithm import Algorithm, Batch, Dataset, Noise, Order, Spec, per_replica
 
+from ._discrete_cql import DiscreteCQL
+from ._discrete_cql import flops as discrete_flops
+from ._encoders import EncoderName
 from ._losses import ensemble_loss, td_target
 from ._networks import Critics, Init, Scalar, TanhGaussianActor, matmul_flops, squashed_sample
 from ._optim import Adam, polyak_update, target_copy
 
 
 @dataclass(frozen=True)
-class Config(algorithm.Config):
+class ContinuousConfig(algorithm.Config):
     limits = {
         "learning_rate": (0, inf),
         "discount": (0, 1),
@@ -53,17 +63,37 @@ class Config(algorithm.Config):
     learning_rate: float = 3e-4  # of actor, critics and temperature
     discount: float = 0.99
     target_rate: float = 0.005  # Polyak averaging: weight of the new parameters
-    weight: float = 5.0  # of the conservative term
+    weight: float | None = None  # of the conservative term; None: 5, with discrete actions 1
     sampled_actions: int = 10  # per state from each of: uniform, policy at s, policy at s'
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of the policy
     orthogonal_init: bool = False  # orthogonal initial weights, those of the last layers scaled by 0.01
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
+@dataclass(frozen=True)
+class Config(ContinuousConfig):
+    limits = {"exploration_rate": (0, 1)}
+
+    exploration_rate: float = 0.05  # probability of random actions online, with discrete actions
+    encoder: EncoderName = "auto"  # of images: minatar below 32 pixels, otherwise drq
+
+
+WEIGHT = 5.0  # of the conservative term, where the config gives none
+# Settings that only one kind of actions has.
+CONTINUOUS = ("sampled_actions", "log_std_range")
+DISCRETE = ("exploration_rate", "encoder")
+
+
 class CQL(Algorithm):
     Config = Config
     policy_parts = ("actor",)
+    action_spaces = ("continuous", "discrete")
+    image_action_spaces = ("discrete",)
     period = 1
+
+    def __new__(cls, spec: Spec, *arguments: Any, **named: Any) -> Any:
+        """Agents for discrete actions are of another class, since the two share nothing but the paper."""
+        return DiscreteCQL(spec, *arguments, **named) if spec.discrete else super().__new__(cls)
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
@@ -87,10 +117,18 @@ class CQL(Algorithm):
         self.critic_optimizer = Adam(self.critics, config.learning_rate)
         self.temperature_optimizer = Adam(self.log_temperature, config.learning_rate)
 
+    @classmethod
+    def check_data(cls, config: Any, dataset: Dataset, order: Order) -> list[str]:
+        discrete = dataset.actions.ndim == 1
+        without_effect, kind = (CONTINUOUS, "discrete") if discrete else (DISCRETE, "continuous")
+        default = cls.Config()
+        changed = [name for name in without_effect if getattr(config, name) != getattr(default, name)]
+        return [f"{name} has no effect with {kind} actions" for name in changed]
+
     @property
     def weight(self) -> float:
         """Of the conservative term."""
-        return self.config.weight
+        return WEIGHT if self.config.weight is None else self.config.weight
 
     def next_value(self, batch: Batch, mean: Tensor, log_std: Tensor) -> Tensor:
         """The value of the next state, (R, B), for the policy there."""
@@ -182,8 +220,10 @@ class CQL(Algorithm):
         return self.critics(batch.observations, batch.actions) - target.unsqueeze(1)
 
 
-def flops(spec: Spec, config: Config) -> float:
+def flops(spec: Spec, config: ContinuousConfig) -> float:
     """FLOPs of the matrix products in one update of one replica."""
+    if spec.discrete:
+        return discrete_flops(spec, config)
     b, o, a = config.batch_size, spec.observation_size, spec.action_size
     actor, actor_inner = matmul_flops(b, o, *config.hidden, 2 * a)
     critic, _ = matmul_flops(b, o + a, *config.hidden, 1)

@@ -11,6 +11,10 @@ value, actor, critics and targets are updated in this order, each using the ones
 family are its recipes: AntMaze has `expectile` 0.9 and `temperature` 10, Adroit and Kitchen `temperature` 0.5
 and `actor_dropout` 0.1. Online, as in their code, actions are sampled from the policy.
 
+With discrete actions, from vectors or images, critics give Q of all actions and the policy is a softmax over
+them, online too; all else is the same. From images, value, actor and critics each have an encoder. The paper
+has no such experiments.
+
 Departures under `strict`: the actor's learning rate does not decay (theirs by a cosine over all updates), and
 rewards of hopper, halfcheetah and walker2d are scaled by 1000/(expert's - random's reference return), known
 before any data. Theirs is 1000/(best - worst return of the full dataset), a leak that `--preset paper` has.
@@ -31,8 +35,10 @@ from torch import Tensor
 from seqeval import algorithm
 from seqeval.algorithm import Algorithm, Batch, Noise, Spec
 
+from ._discrete import CategoricalActor, DiscreteCritics
+from ._encoders import EncoderName, ObservationMLP, network_flops
 from ._losses import ensemble_loss, expectile_loss, exponential_weights, td_target
-from ._networks import MLP, Critics, GaussianActor, dropout_masks, matmul_flops
+from ._networks import Critics, GaussianActor, dropout_masks, matmul_flops
 from ._optim import Adam, polyak_update, target_copy
 
 
@@ -60,7 +66,8 @@ class Config(algorithm.Config):
     temperature: float = 3.0  # inverse temperature β: advantages are multiplied by it
     max_weight: float = 100.0  # upper bound of the imitation weights
     actor_dropout: float = 0.0  # probability of leaving out a hidden unit of the actor in an update
-    log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy
+    log_std_range: tuple[float, float] = (-5.0, 2.0)  # of the policy, with continuous actions
+    encoder: EncoderName = "auto"  # of images: minatar below 32 pixels, otherwise drq
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
 
 
@@ -68,16 +75,25 @@ class Config(algorithm.Config):
 class IQL(Algorithm):
     Config = Config
     policy_parts = ("actor",)
+    action_spaces = ("continuous", "discrete")
+    image_action_spaces = ("discrete",)
     period = 1
 
     def __init__(
         self, spec: Spec, config: Config, seeds: Sequence[int], total_updates: int, device: torch.device
     ) -> None:
         super().__init__(spec, config, seeds, total_updates, device)
-        sizes = (spec.observation_size, spec.action_size)
-        self.value = MLP("value", [sizes[0], *config.hidden, 1], seeds, device, "orthogonal")
-        self.actor = GaussianActor([sizes[0], *config.hidden, sizes[1]], seeds, device, config.log_std_range)
-        self.critics = Critics(sizes, config.hidden, seeds, device, "orthogonal")
+        c = config
+        self.value = ObservationMLP("value", spec, c.hidden, 1, seeds, device, "orthogonal", c.encoder)
+        self.actor: CategoricalActor | GaussianActor
+        self.critics: DiscreteCritics | Critics
+        if spec.discrete:
+            self.actor = CategoricalActor(spec, c.hidden, seeds, device, c.encoder)
+            self.critics = DiscreteCritics(spec, c.hidden, seeds, device, "orthogonal", c.encoder)
+        else:
+            sizes = (spec.observation_size, spec.action_size)
+            self.actor = GaussianActor([sizes[0], *c.hidden, sizes[1]], seeds, device, c.log_std_range)
+            self.critics = Critics(sizes, c.hidden, seeds, device, "orthogonal")
         self.target_critics = target_copy(self.critics)
         decay_over = total_updates if config.decay_learning_rate else None
         self.value_optimizer = Adam(self.value, config.learning_rate)
@@ -130,10 +146,17 @@ class IQL(Algorithm):
         return td_target(batch, next_value, self.config.discount)
 
     def act(self, observations: Tensor) -> Tensor:
+        if isinstance(self.actor, CategoricalActor):
+            return self.actor.mode(observations)
         return self.actor.mean(observations)
 
+    @property
+    def exploration_size(self) -> int:
+        return (2 if self.spec.discrete else 1) * self.spec.action_size
+
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
-        return self.actor.sample(observations, noise).clamp(-1, 1)
+        actions = self.actor.sample(observations, noise)
+        return actions if self.spec.discrete else actions.clamp(-1, 1)
 
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor.log_prob(observations, actions)
@@ -146,11 +169,17 @@ class IQL(Algorithm):
 
 
 def flops(spec: Spec, config: Config) -> float:
-    """FLOPs of the matrix products in one update of one replica."""
-    b, o, a = config.batch_size, spec.observation_size, spec.action_size
-    value, value_inner = matmul_flops(b, o, *config.hidden, 1)
-    actor, actor_inner = matmul_flops(b, o, *config.hidden, a)
-    critic, critic_inner = matmul_flops(b, o + a, *config.hidden, 1)
+    """FLOPs of the matrix products and convolutions in one update of one replica."""
+    b, a = config.batch_size, spec.action_size
+    network = (spec, config.encoder, b, config.hidden)
+    value, value_inner = network_flops(*network, 1)
+    actor, actor_inner = network_flops(*network, a)
+    if spec.discrete:
+        critics, critics_inner = network_flops(*network, a, copies=2)
+    else:
+        critics, critics_inner = (
+            2 * n for n in matmul_flops(b, spec.observation_size + a, *config.hidden, 1)
+        )
     value_flops, actor_flops = 2 * value + value_inner, 2 * actor + actor_inner
-    critic_flops, target_flops = 2 * (2 * critic + critic_inner), 2 * critic + 2 * value
+    critic_flops, target_flops = 2 * critics + critics_inner, critics + 2 * value
     return value_flops + actor_flops + critic_flops + target_flops

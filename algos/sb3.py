@@ -10,6 +10,9 @@ and the exploration rate of DQN and QR-DQN. Both count updates here: `target_upd
 updates, of which SB3 makes one per four environment steps, and the exploration rate falls over a share of all
 updates of a run, offline updates included.
 
+DQN and QR-DQN learn from images too, with SB3's network for Atari games, or below 36 pixels with the one that
+MinAtar's authors use (Young and Tian, arXiv 1903.03176); `net_arch` are the layers behind it.
+
 The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
@@ -35,19 +38,22 @@ from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import gymnasium
+import numpy as np
 import stable_baselines3
 import torch
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from seqeval import algorithm
-from seqeval.algorithm import Batch, SingleAlgorithm, Spec, UserError, Vector
+from seqeval.algorithm import Batch, Image, SingleAlgorithm, Spec, UserError, Vector
 
+NATURE_CNN = 36  # pixels: the least that SB3's network for Atari games takes
 CONTRIB = ("TQC", "CrossQ", "QRDQN")  # for the message that sb3-contrib is not installed
 
 
@@ -243,6 +249,7 @@ class _Greedy(_SB3Algorithm):
     """Explores by random actions, whose probability falls over the updates (ε-greedy)."""
 
     action_spaces = ("discrete",)
+    image_action_spaces = ("discrete",)
     settings = COMMON | {
         "target_update_interval": Setting("updates between two updates of the target network", (1, inf)),
         "exploration_fraction": Setting("share of all updates over which exploration falls", (1e-9, 1)),
@@ -367,7 +374,12 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
+    image, policy = spec.observation, "MlpPolicy"
+    if isinstance(image, Image):
+        policy = "CnnPolicy"
+        if min(image.height, image.width) < NATURE_CNN:
+            options["policy_kwargs"]["features_extractor_class"] = _SmallImages
+    model = model_class(policy, _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
 
@@ -376,8 +388,27 @@ class _Spaces(gymnasium.Env):
     """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
-        self.observation_space = Box(-inf, inf, (spec.observation_size,))
+        image = spec.observation
+        self.observation_space = (
+            Box(0, 255, image.shape, np.uint8) if isinstance(image, Image) else Box(-inf, inf, image.shape)
+        )
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
+
+
+class _SmallImages(BaseFeaturesExtractor):
+    """The network of MinAtar's authors: 16 convolutions of 3×3 and a linear layer of 128, both with ReLU."""
+
+    def __init__(self, observation_space: Box) -> None:
+        super().__init__(observation_space, features_dim=128)
+        channels, height, width = observation_space.shape
+        size = 16 * (height - 2) * (width - 2)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(size, 128), nn.ReLU()
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width), divided by 255 by SB3 -> (B, 128)."""
+        return self.layers(images)
 
 
 class _MinibatchBuffer:

@@ -110,12 +110,10 @@ def replica_values(setting: float | Tensor, replicas: int) -> list[float]:
 
 
 def structure(config: Config) -> tuple[tuple[str, Any], ...]:
-    """The settings that must be equal for replicas to be trained together."""
-    return tuple(
-        (field.name, getattr(config, field.name))
-        for field in fields(config)
-        if field.name not in config.batchable
-    )
+    """The settings that must be equal for replicas to be trained together. A batchable one that is None, and
+    not a number, is among them."""
+    values = ((field.name, getattr(config, field.name)) for field in fields(config))
+    return tuple((name, value) for name, value in values if value is None or name not in config.batchable)
 
 
 def merge_configs(configs: Sequence[Config], device: torch.device) -> Config:
@@ -173,7 +171,8 @@ class _Contract:
     """What `Algorithm` and `SingleAlgorithm` have in common."""
 
     Config: ClassVar[type[Config]] = Config
-    action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # supported action spaces
+    action_spaces: ClassVar[tuple[ActionSpace, ...]] = ("continuous",)  # supported with vector observations
+    image_action_spaces: ClassVar[tuple[ActionSpace, ...]] = ()  # supported with image observations
     learns_online: ClassVar[bool] = True  # False: the policy stays as it is once the data is used up
     # Attributes that `act` reads, such as ("actor",), which `--keep-policies` stores; None: all that have a
     # state, except torch's optimizers.

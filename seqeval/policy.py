@@ -29,13 +29,16 @@ class Policy:
 
     def __call__(self, observations: ArrayLike) -> np.ndarray:
         """(..., observation) -> (..., action), or (...) where actions are discrete; as at the start of an
-        episode where the policy remembers the episode (`start_episodes`)."""
-        states = np.asarray(observations)
-        size = self._agents.algorithm.spec.observation_size
-        if states.shape[-1:] != (size,):
-            raise ValueError(f"observations must be (..., {size}), not {states.shape}")
-        shape = states.shape[:-1]
-        actions = self._agents.act(states.reshape(1, -1, size))
+        episode where the policy remembers the episode (`start_episodes`). Images are stacks of frames, (...,
+        stack·channels, height, width) of uint8."""
+        states, expected = np.asarray(observations), self._agents.algorithm.spec.observation.shape
+        split = max(states.ndim - len(expected), 0)
+        shape = states.shape[:split]
+        if states.shape[split:] != expected:
+            raise ValueError(
+                f"observations must be (..., {', '.join(map(str, expected))}), not {states.shape}"
+            )
+        actions = self._agents.act(states.reshape(1, -1, *expected))
         return actions.reshape((*shape, *actions.shape[2:]))
 
     def start_episodes(self, count: int = 1, target: int = 0) -> Callable[..., np.ndarray]:

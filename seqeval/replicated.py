@@ -17,8 +17,8 @@ from seqeval.seeding import stream
 from seqeval.types import Batch, Spec
 
 DECLARATIONS = (  # of a class, which the class of its replicas shares
-    *("Config", "action_spaces", "learns_offline", "learns_online", "needs_episodes", "updates_per_step"),
-    *("mix", "check_data"),
+    *("Config", "action_spaces", "image_action_spaces", "learns_offline", "learns_online", "needs_episodes"),
+    *("updates_per_step", "mix", "check_data"),
 )
 
 

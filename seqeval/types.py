@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from seqeval.frames import FrameStacks
 
 
 DataRules = Literal["strict", "qlearning"]
@@ -48,14 +50,55 @@ class Discrete:
     first: int
 
 
+@dataclass(frozen=True)
+class Vector:
+    """Observations that are vectors of `size` numbers."""
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an observation."""
+        return (self.size,)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Observations that are uint8 images, channels first; `stack` consecutive frames make one observation.
+
+    On and off, as in MinAtar, are 0 and 255, so that an encoder divides every image by 255.
+    """
+
+    channels: int
+    height: int
+    width: int
+    stack: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an observation: its frames one after the other, oldest first."""
+        return self.stack * self.channels, self.height, self.width
+
+
+def _size(observation: Vector | Image) -> int:
+    if not isinstance(observation, Vector):
+        raise TypeError(f"{observation} has no size; use its channels, height and width")
+    return observation.size
+
+
 @dataclass(frozen=True, eq=False)
 class Environment:
     """What the suite knows about an environment without creating it."""
 
     name: str  # Gymnasium's id, options included; otherwise the common name
-    observation_size: int
+    observation: Vector | Image
     actions: Continuous | Discrete
     time_limit: int | None  # steps; None where the environment has no limit of its own
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in a vector observation. Raises TypeError for images."""
+        return _size(self.observation)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the study directory."""
@@ -64,18 +107,26 @@ class Environment:
             actions = {"size": self.actions.size, "first": self.actions.first}
         else:
             actions = {"low": self.actions.low.tolist(), "high": self.actions.high.tolist()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"actions": actions}
+        return {
+            "name": self.name,
+            "observation": vars(self.observation),
+            "actions": actions,
+            "time_limit": self.time_limit,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The environment that `to_json` was called on."""
         import numpy as np  # not needed by the command line's help
 
-        actions = dict(values["actions"])
+        # Studies of version 0.1.0 and earlier hold vectors only.
+        actions, seen = dict(values["actions"]), values.get("observation")
+        seen = {"size": values["observation_size"]} if seen is None else seen
+        observation = Vector(**seen) if "size" in seen else Image(**seen)
         if "size" in actions:
-            return cls(**{**values, "actions": Discrete(**actions)})
+            return cls(values["name"], observation, Discrete(**actions), values["time_limit"])
         bounds = {key: np.array(bound, np.float32) for key, bound in actions.items()}
-        return cls(**{**values, "actions": Continuous(**bounds)})
+        return cls(values["name"], observation, Continuous(**bounds), values["time_limit"])
 
 
 @dataclass(frozen=True)
@@ -83,15 +134,16 @@ class Dataset:
     """Logged transitions in the order of their file, after the data rules (`datasets._rules`).
 
     N transitions from E episodes. Arrays are read-only. Actions are in the environment's units: vectors, or
-    integers where they are discrete. N is 0 for the dataset `none`.
+    integers where they are discrete. N is 0 for the dataset `none`. Images are read like arrays (N,
+    stack·channels, height, width) of uint8, and are put together from frames that are stored once.
     """
 
     name: str
     env_id: str | None  # the environment that policies are evaluated in; None where none fits
-    observations: np.ndarray  # (N, observation) float32
+    observations: np.ndarray | FrameStacks  # (N, observation) float32
     actions: np.ndarray  # (N, action) float32, or (N,) int64 where they are discrete
     rewards: np.ndarray  # (N,) float32
-    next_observations: np.ndarray  # (N, observation) float32; not used where terminated
+    next_observations: np.ndarray | FrameStacks  # (N, observation) float32; not used where terminated
     terminated: np.ndarray  # (N,) bool: no value follows this transition
     truncated: np.ndarray  # (N,) bool: the episode was cut here; a value still follows
     episode: np.ndarray  # (N,) int32: the episode a transition belongs to, 0..E-1
@@ -110,8 +162,18 @@ class Dataset:
         return len(self.rewards)
 
     @property
+    def observation(self) -> Vector | Image:
+        """What an observation is."""
+        import numpy as np  # not at the top, since --help does not need it
+
+        if isinstance(self.observations, np.ndarray):
+            return Vector(int(self.observations.shape[1]))
+        return self.observations.image
+
+    @property
     def observation_size(self) -> int:
-        return int(self.observations.shape[1])
+        """Numbers in a vector observation. Raises TypeError for images."""
+        return _size(self.observation)
 
     @property
     def episode_lengths(self) -> np.ndarray:
@@ -143,23 +205,6 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Vector:
-    """Observations that are vectors of `size` numbers."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class Image:
-    """Observations that are uint8 images, channels first; `stack` consecutive frames make one observation."""
-
-    channels: int
-    height: int
-    width: int
-    stack: int = 1
-
-
-@dataclass(frozen=True)
 class Spec:
     """What an algorithm must know to build its networks."""
 
@@ -170,9 +215,7 @@ class Spec:
     @property
     def observation_size(self) -> int:
         """Numbers in a vector observation. Raises TypeError for images."""
-        if not isinstance(self.observation, Vector):
-            raise TypeError(f"{self.observation} has no size; use its channels, height and width")
-        return self.observation.size
+        return _size(self.observation)
 
 
 @dataclass(frozen=True)
@@ -181,7 +224,8 @@ class Batch:
 
     Observations are normalised if the algorithm's config asks for it, rewards are scaled likewise, actions
     are mapped to [-1, 1] or, where they are discrete, counted from 0. With sequences of length L every
-    tensor but `noise` has an axis L after B.
+    tensor but `noise` has an axis L after B. Images are uint8, and an observation is (stack·channels, height,
+    width), oldest frame first; the encoder divides by 255.
     """
 
     observations: Tensor  # (R, B, observation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,27 +12,35 @@ import reference
 import torch
 from seqeval.algos import _fast_cpu
 from torch.utils.flop_counter import FlopCounterMode
-from training_setup import SMALL
+from training_setup import BUILT_IN, OTHER_KINDS, SMALL
 
 from seqeval import plugins
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.check.subject import Subject
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec, Vector
+from seqeval.types import Batch, Image, Spec, Vector
 
 SPEC = Spec(Vector(5), 2)
+SPECS = {
+    "discrete": Spec(Vector(5), 3, discrete=True),
+    "continuous images": Spec(Image(1, 17, 19, stack=3), 2),
+    "discrete images": Spec(Image(4, 10, 11), 3, discrete=True),
+}
 SEEDS = [0, 1, 7, 3, 12]
-NAMES = [name for name in plugins.names() if ":" not in name]
+# Those for vectors and continuous actions, and then all others: "bcq discrete".
+NAMES = [*BUILT_IN, *(f"{name} {kind}" for name, kind in OTHER_KINDS)]
 
 
-def make(name: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
+def make(text: str, seeds: list[int] = SEEDS, **changes) -> Algorithm:
+    name, _, kind = text.partition(" ")
     found = plugins.find(name)
     config = replace(found.Config(), **({"batch_size": 16} | SMALL.get(name, {"hidden": (24, 20)}) | changes))
-    return found(SPEC, config, seeds, 100, torch.device("cpu"))
+    return found(SPECS.get(kind, SPEC), config, seeds, 100, torch.device("cpu"))
 
 
 def batches(algorithm: Algorithm, count: int) -> list[Batch]:
     """Random batches; a replica's part depends on its seed only."""
+    # The algorithm's own spec decides what is in them.
     subject = Subject(type(algorithm), algorithm.config, "continuous")
     return [subject.batch(algorithm, update) for update in range(count)]
 
@@ -89,7 +98,9 @@ def test_updates_equal_those_in_numpy(
 def train(algorithm: Algorithm, count: int = 20, poison: int | None = None) -> dict:
     for index, batch in enumerate(batches(algorithm, count)):
         if index == 5 and poison is not None:
-            batch.rewards[poison, 3] = batch.observations[poison, 3] = float("nan")
+            batch.rewards[poison, 3] = float("nan")
+            if batch.observations.is_floating_point():
+                batch.observations[poison, 3] = float("nan")
         algorithm.update(batch)
     return algorithm.state_dict()
 
@@ -120,7 +131,8 @@ def test_five_batched_replicas_equal_five_solo_runs_to_the_last_bit_on_the_cpu(n
         assert all(map(torch.equal, flat(select_replica(batched, replica)), solo))
 
 
-@pytest.mark.parametrize("name", NAMES)
+# An image cannot be NaN, and BC uses no rewards.
+@pytest.mark.parametrize("name", [name for name in NAMES if not re.match("bc.* images", name)])
 def test_nan_in_one_replica_does_not_change_the_others(name: str) -> None:
     clean, poisoned = train(make(name)), train(make(name), poison=2)
     for replica in range(len(SEEDS)):
@@ -139,10 +151,17 @@ def test_metrics_are_one_number_per_replica_and_actions_are_within_bounds(name: 
         for value in algorithm.update(batch).values():
             assert value.shape == (len(SEEDS),)
             assert not value.requires_grad
+    subject, spec = Subject(type(algorithm), algorithm.config, "continuous"), algorithm.spec
     with torch.no_grad():
-        actions = algorithm.act(100 * torch.randn(len(SEEDS), 9, 5))
-    assert actions.shape == (len(SEEDS), 9, 2)
-    assert actions.abs().max() <= 1
+        actions = algorithm.act(subject.observations(algorithm, 9))
+    if spec.discrete:
+        assert actions.shape == (len(SEEDS), 9)
+        assert actions.dtype == torch.int64
+        assert actions.min() >= 0
+        assert actions.max() < spec.action_size
+    else:
+        assert actions.shape == (len(SEEDS), 9, spec.action_size)
+        assert actions.abs().max() <= 1
     assert algorithm.updates == 2
 
 
@@ -177,8 +196,9 @@ def test_flops_equal_those_that_torch_counts(name: str, float64: None) -> None:
     with FlopCounterMode(display=False) as counter:
         for batch in steps:
             algorithm.update(batch)
-    module = importlib.import_module(f"seqeval.algos.{name}")
-    assert counter.get_total_flops() == len(SEEDS) * len(steps) * module.flops(SPEC, algorithm.config)
+    module = importlib.import_module(f"seqeval.algos.{name.partition(' ')[0]}")
+    expected = module.flops(algorithm.spec, algorithm.config)
+    assert counter.get_total_flops() == len(SEEDS) * len(steps) * expected
 
 
 def test_td3_bc_updates_the_actor_at_every_second_update_only() -> None:

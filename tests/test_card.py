@@ -17,7 +17,7 @@ from seqeval.plots import style
 from seqeval import cli, datasets, environments
 from seqeval.analysis import card
 from seqeval.analysis.card import Card
-from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference, Vector
 
 BOUNDS = Continuous(np.array([-2, -1], np.float32), np.array([2, 3], np.float32))
 
@@ -67,7 +67,7 @@ def made(
 def examined(
     dataset: Dataset, actions: Continuous | Discrete = BOUNDS, time_limit: int | None = None
 ) -> Card:
-    return card.examine(dataset, Environment("Made-v0", dataset.observation_size, actions, time_limit))
+    return card.examine(dataset, Environment("Made-v0", dataset.observation, actions, time_limit))
 
 
 def test_the_statistics_of_a_sound_dataset() -> None:
@@ -288,7 +288,7 @@ def test_every_fact_fits_80_columns() -> None:
 
 def test_computing_a_card_takes_little_memory() -> None:
     data = make_dataset(episodes=2000, length=100)
-    environment = Environment("Pendulum-v1", 3, Continuous(np.full(1, -2.0), np.full(1, 2.0)), 100)
+    environment = Environment("Pendulum-v1", Vector(3), Continuous(np.full(1, -2.0), np.full(1, 2.0)), 100)
     own = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray))
     tracemalloc.start()
     card.examine(data, environment)

@@ -385,8 +385,14 @@ def test_there_is_a_figure_of_each_built_in_algorithm(
 ) -> None:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     settings = importlib.import_module("algorithms").SETTINGS
-    assert set(settings) == {name for name in plugins.names() if not name.startswith("sb3:")}
+    built_in = {name: plugins.find(name) for name in plugins.names() if not name.startswith("sb3:")}
+    assert set(settings) == {name for name, found in built_in.items() if "continuous" in found.action_spaces}
     plugins.parse_all([f"{name}:{text},name={name}" for name, text in settings.items()])
+    others = importlib.import_module("discrete").STUDIES
+    for study in others.values():
+        variants = plugins.parse_all(study.algorithms)
+        discrete = {name for name, found in built_in.items() if "discrete" in found.action_spaces}
+        assert {variant.algorithm for variant in variants} == {*discrete - {"bc10"}, "sb3:DQN"}
     small = ("--seeds", "0", "--protocol.start", "19800", "--online.steps", "2", "--jobs", "1")
     points = ("--evaluation.points", "1", "--evaluation.episodes", "1")
     done = script("algorithms.py", "td3_bc", *small, *points, "--out", str(tmp_path))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from recorded_graphs import RecordedGraphs, use_recorded_graphs
-from training_setup import BUILT_IN, EXAMPLES, SMALL, Training, make_job, small_dataset
+from training_setup import BUILT_IN, EXAMPLES, OTHER_KINDS, SMALL, Training, make_job, small_dataset
 
 from seqeval import plugins
 from seqeval.check.subject import SPECS, Subject
@@ -127,11 +127,21 @@ def test_updates_repeat_on_other_devices_too_and_use_nothing_on_the_host(
     name: str, settings: dict[str, Any], meta_adam: None
 ) -> None:
     """Tested on tensors without values, which cannot be read and do not use the CPU's kernels."""
-    device = torch.device("meta")
     config = replace(
         plugins.find(name).Config(), batch_size=8, **SMALL.get(name, {"hidden": (16, 16)}), **settings
     )
-    subject = Subject(plugins.find(name), config, "continuous")
+    assert_updates_repeat(Subject(plugins.find(name), config, "continuous"))
+
+
+@pytest.mark.parametrize(("name", "kind"), OTHER_KINDS)
+def test_updates_with_discrete_actions_and_images_repeat_too(name: str, kind: str, meta_adam: None) -> None:
+    config = replace(plugins.find(name).Config(), batch_size=8, hidden=(16, 16))
+    space: Any = kind.removesuffix(" images")
+    assert_updates_repeat(Subject(plugins.find(name), config, space, images=space != kind))
+
+
+def assert_updates_repeat(subject: Subject) -> None:
+    device = torch.device("meta")
     algorithm = subject.make(device=device)
     traces = []
     for update in range(9):

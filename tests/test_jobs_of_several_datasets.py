@@ -26,7 +26,7 @@ from seqeval import plugins
 from seqeval.check.subject import SPECS, Subject
 from seqeval.config import Online, Protocol
 from seqeval.training.job import RunKey
-from seqeval.types import Continuous, Dataset, Environment, Reference
+from seqeval.types import Continuous, Dataset, Environment, Reference, Vector
 
 STREAM = Protocol(start=20, grow_by=4)
 ONLINE = Online(steps=5, updates_per_step=2)
@@ -38,7 +38,7 @@ def dataset(name: str, episodes: int, seed: int) -> Dataset:
     bounds = Continuous(np.array([-2 - seed], np.float32), np.array([2], np.float32))
     return replace(
         small_dataset(name, episodes, seed),
-        logged_in=Environment("hopper", 3, bounds, None),
+        logged_in=Environment("hopper", Vector(3), bounds, None),
         reference=Reference(0.0, 100.0 + seed, "invented"),
     )
 

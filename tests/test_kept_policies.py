@@ -15,7 +15,7 @@ from conftest import Seqeval
 from seqeval import Evaluation, Online, Protocol, Study, UserError, load_policies, load_policy, plugins
 from seqeval.execution.storage import StudyDirectory
 from seqeval.training.agents import Agents
-from seqeval.types import Continuous, Discrete, Environment
+from seqeval.types import Continuous, Discrete, Environment, Vector
 
 OBSERVATIONS = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
 STUDY = Study(
@@ -49,8 +49,8 @@ class Mine(SingleAlgorithm):
 """
 BOUND = np.ones(2, np.float32)
 SPACES = {
-    "continuous": Environment("made up", 3, Continuous(-BOUND, BOUND), None),
-    "discrete": Environment("made up", 3, Discrete(4, 0), None),
+    "continuous": Environment("made up", Vector(3), Continuous(-BOUND, BOUND), None),
+    "discrete": Environment("made up", Vector(3), Discrete(4, 0), None),
 }
 
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # a part may import from the layers above it in this list only
     {"durations", "errors", "signals", "seeding"},
     {"types", "time_left"},
+    {"frames"},
     {"atomic_io", "loading", "slicing", "sweeps", "validation", "faults"},
     {"algorithm", "config", "figure_options", "references", "environments", "recipes"},
     {"replay", "analysis", "datasets", "replicated"},
@@ -86,7 +87,8 @@ def test_files_import_from_lower_layers_only(path: Path) -> None:
 
 def test_algorithms_import_the_contract_only_and_the_suite_imports_no_algorithm() -> None:
     for path in ROOT.glob("algos/*.py"):
-        extra = {"training"} if path.name == "_fast_cpu.py" else set()  # the matmul backend
+        # The matmul backend.
+        extra = {"training"} if path.name in ("_fast_cpu.py", "_encoders.py") else set()
         assert parts(path) <= {"algorithm", "types"} | extra, path.name
     for path in ROOT.glob("seqeval/**/*.py"):
         assert not any(name.startswith("seqeval.algos.") for name in imports(path)), path.name

@@ -30,7 +30,7 @@ from seqeval.errors import UserError
 from seqeval.execution.jobs import resolve
 from seqeval.seeding import stream
 from seqeval.slicing import arrival_order, arriving_size, held_out_episodes
-from seqeval.types import Dataset, Environment, Reference, Row
+from seqeval.types import Dataset, Environment, Reference, Row, Vector
 
 FQE = "fqe:updates=3,hidden=(8,),batch_size=8"
 ALL = ("prequential", "initial-value", FQE, "soft-opc")
@@ -150,7 +150,7 @@ def test_values_are_in_the_units_of_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "scaled.py"
     file.write_text(COUNTING)
     dataset = small_dataset()
-    hopper = Environment("Hopper-v5", 3, environments.of(dataset).actions, None)
+    hopper = Environment("Hopper-v5", Vector(3), environments.of(dataset).actions, None)
     dataset = replace(dataset, env_id=None, logged_in=hopper, reference=Reference(0.0, 4000.0, "invented"))
     evaluation = replace(CHEAP, metrics=("prequential", "initial-value"))
     plain, scaled = (

@@ -12,7 +12,7 @@ import pytest
 from conftest import Seqeval, refused
 
 from seqeval import datasets, load_policy
-from seqeval.types import Continuous, Discrete, Environment
+from seqeval.types import Continuous, Discrete, Environment, Vector
 
 BOUNDS = {"action_low": [-2.0, 0.0], "action_high": [2.0, 1.0]}
 
@@ -52,7 +52,7 @@ def test_the_file_says_what_its_spaces_are(tmp_path: Path) -> None:
 
 
 def test_an_environment_of_numbered_actions_is_stored_and_restored() -> None:
-    stored = Environment("mine", 3, Discrete(4, 0), None).to_json()
+    stored = Environment("mine", Vector(3), Discrete(4, 0), None).to_json()
     restored = Environment.from_json(stored)
     assert (restored.name, restored.observation_size, restored.actions) == ("mine", 3, Discrete(4, 0))
 

@@ -8,19 +8,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_algos import NAMES, batches, flat
+from test_algos import NAMES, SPEC, SPECS, batches, flat
 
 from seqeval import Evaluation, Execution, Protocol, Study, plugins, run
 from seqeval.algorithm import Algorithm, select_replica
 from seqeval.training import matmul
-from seqeval.types import Precision, Spec, Vector
+from seqeval.types import Precision
 
 pytestmark = pytest.mark.slow
 
 
-def full_size(name: str, seeds: list[int]) -> Algorithm:
+def full_size(text: str, seeds: list[int]) -> Algorithm:
+    name, _, kind = text.partition(" ")
     found = plugins.find(name)
-    return found(Spec(Vector(5), 2), found.Config(), seeds, 100, torch.device("cpu"))
+    return found(SPECS.get(kind, SPEC), found.Config(), seeds, 100, torch.device("cpu"))
 
 
 def trained(name: str, seeds: list[int]) -> dict:

@@ -20,7 +20,7 @@ from seqeval.datasets import _write
 from seqeval.errors import UserError
 from seqeval.execution.storage import StudyDirectory
 from seqeval.replay.normalization import RewardScale
-from seqeval.types import Continuous, Environment
+from seqeval.types import Continuous, Environment, Vector
 
 MAZE, ANT, DIVERSE, KITCHEN = (
     "maze2d-umaze-v1",
@@ -179,7 +179,7 @@ def test_an_environment_that_does_not_fit_is_refused(name: str, env_id: str, say
 
 def test_antmaze_rewards_are_shifted_by_minus_one_in_every_environment() -> None:
     data = replace(make_dataset(), reference=None)
-    ant = Environment("antmaze-umaze", 3, Continuous(-np.ones(1), np.ones(1)), None)
+    ant = Environment("antmaze-umaze", Vector(3), Continuous(-np.ones(1), np.ones(1)), None)
     for dataset in (
         datasets.load(ANT),
         replace(data, env_id="gymnasium_robotics:AntMaze_UMaze-v4?flatten_observation=True"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from conftest import make_dataset
+from image_data import image_dataset
 
 from seqeval import environments, plugins
 from seqeval.config import Evaluation, Online, Protocol, Study
@@ -22,9 +23,16 @@ from seqeval.slicing import arriving_size
 from seqeval.training.job import Job, JobEvaluation, Replica, RunKey
 from seqeval.training.matmul import default_backend
 from seqeval.training.trainer import State, Trainer
-from seqeval.types import Dataset, Row
+from seqeval.types import Continuous, Dataset, Environment, Row
 
-BUILT_IN = [name for name in plugins.names() if ":" not in name]
+EVERY = [name for name in plugins.names() if ":" not in name]
+# Those for vectors and continuous actions, as in Pendulum.
+BUILT_IN = [name for name in EVERY if "continuous" in plugins.find(name).action_spaces]
+# Each with a kind of its data, for `dataset_of`.
+OTHER_KINDS = [
+    *((name, "discrete") for name in EVERY if "discrete" in plugins.find(name).action_spaces),
+    *((name, f"{space} images") for name in EVERY for space in plugins.find(name).image_action_spaces),
+]
 LEARN_OFFLINE = [name for name in BUILT_IN if plugins.find(name).learns_offline]
 # Settings of small networks, where they are not two hidden layers.
 SMALL: dict[str, dict[str, Any]] = {
@@ -44,6 +52,26 @@ ONE_POINT = Evaluation(points=1, episodes=1)
 def small_dataset(name: str = "tiny", episodes: int = 12, seed: int = 0) -> Dataset:
     """Random transitions of Pendulum, whose episodes have 5 steps when they are evaluated."""
     return replace(make_dataset(episodes, seed=seed, env_id=SHORT_EPISODES), name=name)
+
+
+def dataset_of(kind: str, name: str = "tiny", seed: int = 0) -> Dataset:
+    """Random transitions: `discrete`, of CartPole, `discrete images`, of `image_data.Game`, or `continuous
+    images`, which are of no environment. Episodes have 5 steps when they are evaluated."""
+    rng = np.random.default_rng(seed)
+    if kind == "discrete":
+        plain = make_dataset(seed=seed, env_id="CartPole-v1?max_episode_steps=5")
+        states = rng.standard_normal((len(plain) + 1, 4)).astype(np.float32)
+        actions = rng.integers(0, 2, len(plain))
+        return replace(
+            plain, name=name, observations=states[:-1], next_observations=states[1:], actions=actions
+        )
+    if kind == "discrete images":
+        return image_dataset([10] * 12, stack=2, seed=seed, name=name)
+    images = image_dataset([10] * 12, stack=2, seed=seed, name=name, size=(1, 16, 16))
+    bound = np.ones(2, np.float32)
+    logged_in = Environment("made up", images.observation, Continuous(-bound, bound), None)
+    actions = rng.uniform(-1, 1, (len(images), 2)).astype(np.float32)
+    return replace(images, actions=actions, logged_in=logged_in)
 
 
 def poisoned(
@@ -82,7 +110,7 @@ def make_job(
     found = plugins.find(algorithm)
     if found.needs_episodes and protocol.order == "shuffled":
         protocol = replace(protocol, order="episodes")
-    if algorithm in BUILT_IN:
+    if algorithm in EVERY:
         settings = SMALL.get(algorithm, {"hidden": (16, 16)}) | settings
     elif algorithm.startswith("sb3:"):
         settings = {"net_arch": (16, 16), **settings}

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 
-from seqeval.types import Dataset, Discrete, Environment
+from seqeval.frames import FrameStacks
+from seqeval.types import Dataset, Discrete, Environment, Image, Vector
 
 CHUNK = 8_192  # rows hashed together, to use little memory
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash; odd, so that the product is reversible
@@ -122,7 +124,7 @@ def facts(card: Card) -> dict[str, str]:
     lines = {
         "environment": dataset.env_id or "none",
         "transitions": f"{len(dataset)}",
-        "observation": counted(dataset.observation_size, "number"),
+        "observation": _observation_text(dataset.observation),
         "action": f"one of {len(shares)}" if card.discrete else counted(len(card.actions), "number"),
         "episodes": f"{len(returns)}, {dataset.episode_complete.sum()} of them complete",
         "lengths": f"median {np.median(lengths):g}, from {lengths.min()} to {lengths.max()} steps",
@@ -143,6 +145,12 @@ def facts(card: Card) -> dict[str, str]:
         "score 0 and 100": f"returns {reference.minimum:.2f} and {reference.maximum:.2f}",
         "references": reference.source,
     }
+
+
+def _observation_text(seen: Vector | Image) -> str:
+    if isinstance(seen, Vector):
+        return counted(seen.size, "number")
+    return f"{counted(seen.stack, 'frame')} of {seen.channels}×{seen.height}×{seen.width}, channels first"
 
 
 def chart(values: np.ndarray, bins: int = 8, width: int = 40) -> list[str]:
@@ -208,8 +216,9 @@ def _steps(dataset: Dataset, ends: np.ndarray) -> tuple[float | None, int]:
     without a logged next observation they have their own.
     """
     inside = (dataset.episode[1:] == dataset.episode[:-1]) & ~ends[:-1]
-    consistent = (dataset.next_observations[:-1] == dataset.observations[1:]).all(axis=1)
-    unchanged = (dataset.next_observations == dataset.observations).all(axis=1) & ~dataset.terminated
+    observations, following = _numbers(dataset.observations), _numbers(dataset.next_observations)
+    consistent = (following[:-1] == observations[1:]).all(axis=1)
+    unchanged = (following == observations).all(axis=1) & ~dataset.terminated
     return (float(consistent[inside].mean()) if inside.any() else None), int(unchanged.sum())
 
 
@@ -219,7 +228,8 @@ def _duplicates(dataset: Dataset) -> int:
     They are compared by 64-bit hashes: among two million different transitions the probability of any
     collision is one in nine million.
     """
-    fields = (dataset.observations, dataset.actions, dataset.rewards, dataset.next_observations)
+    observations, following = _numbers(dataset.observations), _numbers(dataset.next_observations)
+    fields = (observations, dataset.actions, dataset.rewards, following)
     hashes = dataset.terminated.astype(np.uint64)
     for begin in range(0, len(dataset), CHUNK):
         part = hashes[begin : begin + CHUNK]
@@ -230,6 +240,15 @@ def _duplicates(dataset: Dataset) -> int:
                 part ^= part >> np.uint64(32)  # products mix towards higher bits only
     hashes.sort()
     return int((hashes[1:] == hashes[:-1]).sum())
+
+
+def _numbers(observations: np.ndarray | FrameStacks) -> np.ndarray:
+    """Observations (N, …) that are equal where they are; of images 64-bit hashes, one for each frame."""
+    if isinstance(observations, np.ndarray):
+        return observations
+    parts = observations.frames.parts
+    digests = [blake2b(frame.tobytes(), digest_size=8).digest() for part in parts for frame in part]
+    return np.frombuffer(b"".join(digests), np.uint64)[observations.numbers(np.arange(len(observations)))]
 
 
 def _at_bound(values: np.ndarray, low: float, high: float) -> float:
@@ -269,10 +288,11 @@ def _episode_findings(
     return found
 
 
-def _observation_findings(observations: np.ndarray, unchanged: int) -> list[str]:
+def _observation_findings(observations: np.ndarray | FrameStacks, unchanged: int) -> list[str]:
     """`unchanged` counts transitions that change nothing."""
     found = []
-    if constant := _constant(observations):
+    # Of images many numbers are constant, as a rule.
+    if isinstance(observations, np.ndarray) and (constant := _constant(observations)):
         found.append(
             f"of {counted(observations.shape[1], 'number')} in an observation {_never(constant, 'change')}"
         )

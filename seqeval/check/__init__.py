@@ -2,7 +2,8 @@
 `seqeval.evaluation`, rule by rule.
 
 Like Gymnasium's `check_env`: a few updates on made-up minibatches, and nothing that depends on how well the
-algorithm learns. What accepts continuous and discrete actions is checked with both.
+algorithm learns. What accepts continuous and discrete actions is checked with both, and an algorithm with
+vectors and images as observations where it supports both.
 
 interface     what is declared, and what `update` and `act` accept and return
 randomness    random numbers, reproducibility, and what agents share
@@ -78,8 +79,10 @@ def _algorithm_subjects(text: str) -> list[Subject]:
     """The algorithm with actions of each kind that it supports."""
     found = plugins.find(plugins.split(text)[0])
     config = Config() if plugins.config_fault(found) else shorten(plugins.parse(text).config)
-    spaces = found.action_spaces if interface.has_valid_action_spaces(found) else ("continuous",)
-    return [Subject(found, config, space) for space in spaces]
+    if not interface.has_valid_action_spaces(found):
+        return [Subject(found, config, "continuous")]
+    subjects = [Subject(found, config, space) for space in found.action_spaces]
+    return subjects + [Subject(found, config, space, images=True) for space in found.image_action_spaces]
 
 
 def _evaluator_subjects(text: str) -> list[evaluators.EvaluatorSubject]:
@@ -146,6 +149,6 @@ def _apply(rule: Rule, subjects: Sequence[Subject | evaluators.EvaluatorSubject]
             expected, got = error.expected, error.got
         except Exception as error:
             expected, got = "no exception", subject.describe(error)
-        where = f", with {subject.space} actions" if len(subjects) > 1 else ""
+        where = f", with {subject.kind}" if len(subjects) > 1 else ""
         return Result(rule, "failed", expected + where, got)
     return Result(rule, "ok")

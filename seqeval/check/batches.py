@@ -17,7 +17,7 @@ from torch import Tensor
 from seqeval.algorithm import Algorithm, Sampling
 from seqeval.replay.indices import draw_noise
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec
+from seqeval.types import Batch, Image, Spec
 
 UNUSUAL = 7  # of so many updates, one has nothing but terminal transitions, and one has none
 
@@ -48,10 +48,19 @@ class Batches:
 
 
 def to_tensor(replicas: Sequence[np.ndarray], algorithm: Algorithm) -> Tensor:
-    """The arrays of all replicas as one tensor: int64, or of torch's default dtype."""
+    """The arrays of all replicas as one tensor: int64 or uint8 as they are, or of torch's default dtype."""
     values = np.stack(replicas)
-    dtype = torch.int64 if values.dtype == np.int64 else torch.get_default_dtype()
+    dtype = None if values.dtype in (np.int64, np.uint8) else torch.get_default_dtype()
     return torch.from_numpy(values).to(algorithm.device, dtype)
+
+
+def draw_observations(spec: Spec, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Observations (*shape, observation) from N(0, 1), or uint8 images of uniform noise."""
+    image = spec.observation
+    if not isinstance(image, Image):
+        return rng.standard_normal((*shape, spec.observation_size))
+    pixels = (image.stack * image.channels, image.height, image.width)
+    return rng.integers(256, size=(*shape, *pixels), dtype=np.uint8)
 
 
 def with_other_padding(batch: Batch) -> Batch:
@@ -98,7 +107,7 @@ def _draw(
     def padded(values: np.ndarray) -> np.ndarray:
         return np.take_along_axis(values, repeated.reshape(*repeated.shape, *[1] * (values.ndim - 2)), 1)
 
-    observations = rng.standard_normal((batch_size, length + 1, spec.observation_size))
+    observations = draw_observations(spec, (batch_size, length + 1), rng)
     actions = (
         rng.integers(spec.action_size, size=(batch_size, length + 1))
         if spec.discrete

@@ -34,7 +34,7 @@ class EvaluatorSubject:
     """An evaluator under test with actions of one kind."""
 
     def __init__(self, text: str, space: ActionSpace) -> None:
-        self.text, self.space = text, space
+        self.text, self.space, self.kind = text, space, f"{space} actions"
         self.found: type[Evaluator] = evaluation.find(text)
         self.settings = Evaluation(episodes=2, metrics=(text,))
 

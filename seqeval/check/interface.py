@@ -27,9 +27,12 @@ def config_is_valid(subject: Subject) -> None:
 
 @rule("action_spaces and learns_online are valid", "Algorithm.action_spaces and learns_online")
 def declarations_are_valid(subject: Subject) -> None:
-    spaces, online = subject.found.action_spaces, subject.found.learns_online
-    expected = f"action_spaces to be a tuple of {' or '.join(map(repr, get_args(ActionSpace)))}"
-    expect(has_valid_action_spaces(subject.found), expected, repr(spaces))
+    found, online = subject.found, subject.found.learns_online
+    kinds = " or ".join(map(repr, get_args(ActionSpace)))
+    for name in ("action_spaces", "image_action_spaces"):
+        spaces = getattr(found, name)
+        valid = _are_action_spaces(spaces) and any((found.action_spaces, found.image_action_spaces))
+        expect(valid, f"{name} to be a tuple of {kinds}", repr(spaces))
     expect(isinstance(online, bool), "learns_online to be True or False", repr(online))
 
 
@@ -184,9 +187,12 @@ def exploration_is_valid(subject: Subject) -> None:
 
 
 def has_valid_action_spaces(found: type[Algorithm]) -> bool:
-    spaces = found.action_spaces
-    known = get_args(ActionSpace)
-    return isinstance(spaces, tuple) and bool(spaces) and all(space in known for space in spaces)
+    both = found.action_spaces, found.image_action_spaces
+    return any(both) and all(map(_are_action_spaces, both))
+
+
+def _are_action_spaces(spaces: Any) -> bool:
+    return isinstance(spaces, tuple) and all(space in get_args(ActionSpace) for space in spaces)
 
 
 def expect_actions(subject: Subject, algorithm: Algorithm, actions: Any, states: int) -> None:

@@ -63,7 +63,9 @@ def nan_stays_in_its_replica(subject: Subject) -> None:
     for update in range(subject.long):
         batch = subject.batch(poisoned, update)
         if update == 1:
-            batch.observations[1, 3] = batch.rewards[1, 3] = torch.nan
+            batch.rewards[1, 3] = torch.nan
+            if batch.observations.is_floating_point():
+                batch.observations[1, 3] = torch.nan
         poisoned.update(batch)
     for replica in (0, 2):
         expected = f"replica {replica} to be the same with NaN in the batch of replica 1"

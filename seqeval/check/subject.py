@@ -7,7 +7,7 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from seqeval.algorithm import ActionSpace, Algorithm, Config
-from seqeval.check.batches import Batches, to_tensor
+from seqeval.check.batches import Batches, draw_observations, to_tensor
 from seqeval.errors import type_and_message
 from seqeval.replicated import Replicated
 from seqeval.seeding import stream
-from seqeval.types import Batch, Spec, Vector
+from seqeval.types import Batch, Image, Spec, Vector
 
 SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
     "continuous": (Spec(observation=Vector(5), action_size=2), Spec(observation=Vector(3), action_size=1)),
@@ -28,6 +28,13 @@ SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
         Spec(observation=Vector(5), action_size=3, discrete=True),
         Spec(observation=Vector(3), action_size=2, discrete=True),
     ),
+}
+IMAGE_SPECS: dict[ActionSpace, tuple[Spec, Spec]] = {
+    space: (
+        replace(specs[0], observation=Image(channels=3, height=16, width=16)),
+        replace(specs[1], observation=Image(channels=1, height=17, width=19, stack=2)),
+    )
+    for space, specs in SPECS.items()
 }
 SEEDS = (3, 0, 7)
 BATCH_SIZE = 16
@@ -50,10 +57,14 @@ class Trained:
 
 
 class Subject:
-    """An algorithm under test with actions of one kind."""
+    """An algorithm under test with actions and observations of one kind."""
 
-    def __init__(self, found: type[Algorithm], config: Config, space: ActionSpace) -> None:
+    def __init__(
+        self, found: type[Algorithm], config: Config, space: ActionSpace, images: bool = False
+    ) -> None:
         self.found, self.config, self.space = found, config, space
+        self.specs = (IMAGE_SPECS if images else SPECS)[space]
+        self.kind = f"{space} actions{' and images' if images else ''}"
         self._batches = Batches(config.batch_size)
 
     def make(
@@ -64,12 +75,12 @@ class Subject:
         total_updates: int = TOTAL_UPDATES,
         config: Config | None = None,
     ) -> Algorithm:
-        spec, config = spec or SPECS[self.space][0], config or self.config
+        spec, config = spec or self.specs[0], config or self.config
         return self.found(spec, config, seeds, total_updates, device)
 
     def make_all_sizes(self) -> list[Algorithm]:
         """One and three replicas, for two sizes of observations and actions."""
-        return [self.make(seeds, spec) for spec in SPECS[self.space] for seeds in (SEEDS[:1], SEEDS)]
+        return [self.make(seeds, spec) for spec in self.specs for seeds in (SEEDS[:1], SEEDS)]
 
     @cached_property
     def untrained(self) -> list[Algorithm]:
@@ -121,10 +132,14 @@ class Subject:
         return [algorithm.update(self.batch(algorithm, update)) for update in range(first, last)]
 
     def observations(self, algorithm: Algorithm, states: int, largest: float = 1000) -> Tensor:
-        """Observations (R, states, observation) of sizes from 0.1 to `largest`, other ones for each seed."""
-        shape = (states, algorithm.spec.observation_size)
-        sizes = np.geomspace(0.1, largest, states)[:, None]
-        values = [sizes * stream(seed, "check", "act").standard_normal(shape) for seed in algorithm.seeds]
+        """Observations (R, states, observation) of sizes from 0.1 to `largest`, or images; other ones for
+        each seed."""
+        values = [
+            draw_observations(algorithm.spec, (states,), stream(seed, "check", "act"))
+            for seed in algorithm.seeds
+        ]
+        if isinstance(algorithm.spec.observation, Vector):
+            values = [np.geomspace(0.1, largest, states)[:, None] * value for value in values]
         return to_tensor(values, algorithm)
 
     def noise(self, algorithm: Algorithm, states: int) -> Tensor:

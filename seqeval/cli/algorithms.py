@@ -16,14 +16,17 @@ from ._terminal import plain_console
 
 
 def list_algorithms() -> None:
-    """List the algorithms of the suite and of installed packages, with the actions they support."""
+    """List the algorithms of the suite and of installed packages, with the actions they support, and
+    whether they learn from images."""
     from seqeval import plugins
 
     for name in plugins.names():
         try:
             found = plugins.find(name)
             first_line = _describe(found).partition("\n")[0]
-            description = f"{', '.join(found.action_spaces):20}  {first_line}"
+            kinds = dict.fromkeys((*found.action_spaces, *found.image_action_spaces))
+            images = ("images",) if found.image_action_spaces else ()
+            description = f"{', '.join((*kinds, *images)):28}  {first_line}"
         except UserError as error:  # a broken package must not hide the others
             description = f"cannot be used: {error}"
         print(f"{name:10} {description}")
@@ -47,7 +50,10 @@ def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, 
         raise UserError(f"algorithm {name!r}: {fault}")
     print(_describe(found))
     phases = "offline and online" if found.learns_online else "offline only"
-    print(f"\nSupports {' and '.join(found.action_spaces)} actions; learns {phases}.")
+    kinds = [f"{' and '.join(found.action_spaces)} actions"] if found.action_spaces else []
+    if found.image_action_spaces:
+        kinds.append(f"{' and '.join(found.image_action_spaces)} actions from images")
+    print(f"\nSupports {', '.join(kinds)}; learns {phases}.")
     print(f'\nSettings, as in "{name}:key=value,key=value,name=label":')
     comments = {
         key: text for cls in reversed(found.Config.__mro__) for key, text in _field_comments(cls).items()

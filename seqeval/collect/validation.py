@@ -16,6 +16,7 @@ from seqeval.atomic_io import LOCK_FILE
 from seqeval.collect import agents
 from seqeval.collect.config import LEVELS, CollectConfig
 from seqeval.errors import UserError, nearest
+from seqeval.types import Image
 
 
 def validate(config: CollectConfig, levels: Sequence[str]) -> None:
@@ -32,7 +33,13 @@ def validate(config: CollectConfig, levels: Sequence[str]) -> None:
             raise UserError(f"--{flag}: must be at least {least}, not {value}")
     if config.checkpoints > config.steps:
         raise UserError(f"--checkpoints: {config.checkpoints} do not fit into {config.steps} steps")
-    actions = environments.describe(config.env_id).actions
+    described = environments.describe(config.env_id)
+    if isinstance(described.observation, Image):
+        raise UserError(
+            f"environment {config.env_id!r}: observations are images, which cannot be logged; add the option "
+            "flatten_observation=True"
+        )
+    actions = described.actions
     algorithm = agents.find_algorithm(config.algorithm)
     _validate_settings(config, inspect.signature(algorithm).parameters)
     discrete = isinstance(actions, environments.Discrete)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from seqeval import environments, references
-from seqeval.datasets import LoadOptions, _rules
+from seqeval.datasets import LoadOptions, _images, _rules
 from seqeval.errors import UserError
 from seqeval.references import without_module
-from seqeval.types import Continuous, Dataset, Discrete, Environment, Reference
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Image, Reference, Vector
 
 ATTRIBUTE_BYTES = 1 << 20  # of a file's attribute, at most
 REFERENCE_KEYS = ("reference_min", "reference_max", "reference_source")
@@ -79,11 +79,17 @@ def assemble(
 
 
 def _spaces_of_file(path: Path, raw: dict[str, Any], attributes: dict[str, Any]) -> Environment:
-    """What a file says about the environment that it was logged in: vectors of observations, and integer
-    actions counted from 0, or vectors of actions with bounds. Raises UserError if it does not say enough."""
+    """What a file says about the environment that it was logged in: vectors of observations, or images in
+    stacks of the attribute `frame_stack`; and integer actions counted from 0, or vectors of actions with
+    bounds. Raises UserError if it does not say enough."""
     _rules.require_fields(path, raw)
     observations, actions = raw["observations"], raw["actions"]
-    if observations.ndim != 2:
+    observation: Vector | Image
+    if _images.holds_images(observations):
+        observation = _images.image_of(path, observations, _frame_stack(path, attributes))
+    elif observations.ndim == 2:
+        observation = Vector(observations.shape[1])
+    else:
         raise UserError(
             f"{path}: field 'observations' has shape {observations.shape}; store each one as a vector"
         )
@@ -101,7 +107,15 @@ def _spaces_of_file(path: Path, raw: dict[str, Any], attributes: dict[str, Any])
             )
         low, high = (np.array(bound, np.float32) for bound in bounds)
         space = Continuous(low, high)
-    return Environment(path.stem, observations.shape[1], space, None)
+    return Environment(path.stem, observation, space, None)
+
+
+def _frame_stack(path: Path, attributes: dict[str, Any]) -> int:
+    """The attribute `frame_stack`, 1 if there is none. Raises UserError if it is not a whole number."""
+    stack = attributes.get("frame_stack", 1)
+    if isinstance(stack, bool) or not isinstance(stack, int) or stack < 1:
+        raise UserError(f"{path}: attribute 'frame_stack' must be a whole number from 1 on, not {stack!r}")
+    return stack
 
 
 def _bounds(path: Path, attributes: dict[str, Any]) -> environments.Bounds | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from seqeval import environments
-from seqeval.datasets import _memory
+from seqeval.datasets import _images, _memory
 from seqeval.errors import UserError, nearest, one_line
-from seqeval.types import DataRules, Dataset, Environment, Reference
+from seqeval.types import DataRules, Dataset, Environment, Image, Reference, Vector
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts")
@@ -50,10 +51,14 @@ def assemble(
     first bad row.
     """
     environment = logged_in if logged_in is not None else environments.describe(str(env_id))
+    notes: list[str] = []
+    require_fields(source, raw)
+    parts: tuple[np.ndarray, ...] = ()
+    if isinstance(environment.observation, Image):
+        parts = _images.taken(source, raw, environment.observation, notes)  # leaves numbers of frames
     _check_fields(source, raw, environment)
     _read_all(source, raw)
 
-    notes: list[str] = []
     terminated, timeouts = _ends(raw, environment, notes)
     ended, truncated = terminated | timeouts, timeouts & ~terminated
     truncated[-1] = not terminated[-1]  # the end of the log truncates as a timeout does
@@ -63,6 +68,8 @@ def assemble(
     lengths = np.diff(np.r_[first, len(ended)])
     notes += _warnings(raw, ended, int(lengths.max()), environment)
     returns, complete = np.add.reduceat(raw["rewards"].astype(np.float64), first), ended[first + lengths - 1]
+    if parts:
+        raw["first_frames"] = np.repeat(raw["observations"][first], lengths)
     keep = _apply_rules(raw, rules, terminated, timeouts, truncated, notes)
     if not keep.any():
         raise UserError(f"{source}: every transition is truncated and none has a next observation")
@@ -71,9 +78,15 @@ def assemble(
     if not keep.all():
         for field, values in raw.items():
             raw[field] = _kept(values, keep)
-    arrays = raw | {"episode_returns": returns, "episode_complete": complete}
+    arrays: dict[str, Any] = raw | {"episode_returns": returns, "episode_complete": complete}
     for values in arrays.values():
         values.setflags(write=False)
+    digested = arrays
+    if isinstance(environment.observation, Image):
+        digested = arrays | {f"frames {i}": _images.digestible(part) for i, part in enumerate(parts)}
+        pair = _images.stacks(source, parts, raw, environment.observation.stack)
+        arrays = arrays | dict(zip(_images.FIELDS, pair, strict=True))
+        del arrays["first_frames"]
     return Dataset(
         name=name,
         env_id=env_id,
@@ -81,11 +94,16 @@ def assemble(
         segments=(len(arrays["rewards"]),),
         segment_names=(name,),
         reference=reference,
-        digest=_digest(_identity(environment, env_id, logged_in), arrays),
+        digest=_digest(_identity(environment, env_id, logged_in), digested),
         notes=tuple(notes),
         card=card,
         logged_in=logged_in,
     )
+
+
+def with_notes(dataset: Dataset, notes: Sequence[str]) -> Dataset:
+    """The dataset with notes of its source before those of the data rules."""
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def _check_fields(source: str, raw: dict[str, Any], environment: Environment) -> None:
@@ -93,11 +111,12 @@ def _check_fields(source: str, raw: dict[str, Any], environment: Environment) ->
 
     No field is read for it, except discrete actions stored as a column, which are replaced by a vector.
     """
-    require_fields(source, raw)
     for field, values in raw.items():
         if values.dtype.kind not in "fiub":
             raise UserError(f"{source}: field {field!r} holds {str(values.dtype)[:80]}, not numbers")
-    widths = dict.fromkeys(("observations", "next_observations"), environment.observation_size)
+    widths = {}
+    if isinstance(environment.observation, Vector):
+        widths = dict.fromkeys(("observations", "next_observations"), environment.observation.size)
     if not isinstance(environment.actions, environments.Discrete):
         widths["actions"] = environment.actions.size
     elif raw["actions"].shape[1:] == (1,):
@@ -152,6 +171,8 @@ def _read_all(source: str, raw: dict[str, Any]) -> None:
     """
     for field, stored in raw.items():
         values = read(source, field, stored)
+        if values.ndim == 1 and field in _images.FIELDS:  # numbers of frames
+            continue
         if field in FLAGS:
             if (bad := (values != 0) & (values != 1)).any():
                 row = int(bad.argmax())
@@ -166,12 +187,25 @@ def _read_all(source: str, raw: dict[str, Any]) -> None:
 
 
 def size_of(fields: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> int:
-    """Bytes of fields, given by their shapes and types: as read or as float32, whichever is more.
+    """Bytes of fields, given by their shapes and types: as read or as float32, whichever is more; images stay
+    as they are.
 
-    Next observations count even if the fields lack them, because they are then created.
+    Next observations count even if the fields lack them, because they are then created, unless they are
+    images.
     """
-    sizes = {key: math.prod(shape) * max(dtype.itemsize, 4) for key, (shape, dtype) in fields.items()}
-    return sum(({"next_observations": sizes.get("observations", 0)} | sizes).values())
+    images = {key for key, (shape, _) in fields.items() if len(shape) > 2}
+    sizes = {
+        key: math.prod(shape) * (dtype.itemsize if key in images else max(dtype.itemsize, 4))
+        for key, (shape, dtype) in fields.items()
+    }
+    created = 0 if images else sizes.get("observations", 0)
+    return sum(({"next_observations": created} | sizes).values())
+
+
+def fits(size: int) -> bool:
+    """Whether arrays of `size` bytes can be loaded into the free memory, as far as that is known."""
+    free = _memory.free_memory()
+    return free is None or HEADROOM * size <= free
 
 
 def check_memory(source: str, size: int, basis: str = "") -> None:
@@ -247,8 +281,9 @@ def _warnings(
             "missing? Transitions may lead from one episode into the next"
         )
     if "next_observations" in raw:
-        jumps = (raw["next_observations"][:-1] != raw["observations"][1:]).any(axis=1) & ~ended[:-1]
-        if count := np.count_nonzero(jumps):
+        differs = raw["next_observations"][:-1] != raw["observations"][1:]
+        jumps = differs if differs.ndim == 1 else differs.any(axis=1)  # of images only numbers are compared
+        if count := np.count_nonzero(jumps & ~ended[:-1]):
             notes.append(f"{count} next observations inside episodes are not the observation of the next row")
     space, actions = environment.actions, raw["actions"]
     if isinstance(space, environments.Discrete):  # other actions have been refused

@@ -23,7 +23,7 @@ from seqeval import environments, references
 from seqeval.atomic_io import replacing
 from seqeval.datasets import _files, hdf5, minari
 from seqeval.errors import UserError
-from seqeval.types import Continuous, Dataset
+from seqeval.types import Continuous, Dataset, Image
 
 if TYPE_CHECKING:
     from minari.data_collector import EpisodeBuffer
@@ -43,6 +43,8 @@ def write(dataset: Dataset, to: str) -> tuple[Path, list[str]]:
         raise UserError(f"{path}: exists already; remove it or choose another name")
     if not len(dataset):
         raise UserError(f"{dataset.name}: has no data to write")
+    if isinstance(dataset.observation, Image):
+        raise UserError(f"{dataset.name}: images cannot be written; copy the files that they come from")
     if dataset.logged_in is not None and dataset.logged_in.name != dataset.env_id:
         raise UserError(
             f"{dataset.name}: was collected in {dataset.environment}, which no file can name, so that the "

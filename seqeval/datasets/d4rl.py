@@ -28,7 +28,7 @@ import numpy as np
 from seqeval import environments, references
 from seqeval.datasets import Listing, LoadOptions, Source, _rules, hdf5
 from seqeval.errors import UserError
-from seqeval.types import Continuous, Dataset, Environment
+from seqeval.types import Continuous, Dataset, Environment, Vector
 
 ANT_STATE = 27  # numbers of an observation of Ant before the contact forces
 
@@ -128,7 +128,7 @@ def _logged_in(row: dict[str, str]) -> Environment | None:
         return None
     bound = np.ones(int(row["action_size"]), np.float32)
     size, limit = int(row["observation_size"]), int(row["time_limit"])
-    return Environment(row["d4rl_environment"], size, Continuous(-bound, bound), limit)
+    return Environment(row["d4rl_environment"], Vector(size), Continuous(-bound, bound), limit)
 
 
 def _file(url: str) -> Path:

@@ -5,6 +5,11 @@ Attributes, all optional: `env_id` is the Gymnasium environment; `behaviour` say
 collected; `reference_min`, `reference_max` and `reference_source` are the returns that are scored 0 and
 100, used if D4RL publishes none for the environment; `action_low` and `action_high` are the bounds of actions
 that the environment does not bound.
+
+Observations may be images: single frames of uint8, (N, channels, height, width) or with channels last; the
+environment, or without one the attribute `frame_stack`, says how many make an observation. Images of on and
+off may be stored as bits (numpy.packbits), (N, bytes), with their shape in the field's attribute
+`bit_packed_shape`. Images that do not fit into memory stay in the file if it stores them without chunks.
 """
 
 from __future__ import annotations
@@ -18,10 +23,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from seqeval.datasets import LoadOptions, Source, _files, _rules
+from seqeval.datasets import LoadOptions, Source, _files, _images, _mapping, _rules
 from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
+PACKED = "bit_packed_shape"  # attribute of a field whose images are stored as bits
 MOST_LINKS = 16  # from a field to its numbers
 
 
@@ -64,11 +70,51 @@ def _content(path: Path, file: h5py.File) -> tuple[dict[str, Any], dict[str, Any
     for key, field in fields.items():
         if field.is_virtual or field.external:
             raise UserError(f"{path}: field {key!r} is stored in other files; save its numbers in this file")
-    raw = {key: np.zeros(0) if field.shape is None else field for key, field in fields.items()}
-    _rules.check_memory(str(path), _rules.size_of({k: (v.shape, v.dtype) for k, v in raw.items()}))
+    raw: dict[str, Any] = {
+        key: np.zeros(0) if field.shape is None else field for key, field in fields.items()
+    }
+    for key in _images.FIELDS:
+        if key in raw and PACKED in getattr(raw[key], "attrs", ()):
+            raw[key] = _unpacked(path, key, raw[key])
+    _map_images(path, raw)
+    _rules.check_memory(str(path), _rules.size_of(_shapes(raw)))
     attributes = dict(_attributes(path, file))
     _rules.require_fields(path, {*names, *raw})
     return raw, attributes
+
+
+def _shapes(raw: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of the fields that have to be read."""
+    return {k: (v.shape, v.dtype) for k, v in raw.items() if not isinstance(v, np.memmap)}
+
+
+def _map_images(path: Path, raw: dict[str, Any]) -> None:
+    """Replace images that do not fit into memory by mapped arrays. Raises UserError if that is impossible."""
+    if _rules.fits(_rules.size_of(_shapes(raw))):
+        return
+    for key in _images.FIELDS:
+        if key not in raw or isinstance(raw[key], np.ndarray) or not _images.holds_images(raw[key]):
+            continue
+        if (values := _mapping.mapped(path, raw[key])) is None:
+            raise UserError(
+                f"{path}: the images of {key!r} do not fit into memory and cannot be read from the file as "
+                "they are needed, since it stores them in chunks; write it again without chunks and "
+                "compression: file.create_dataset(name, data=images) of h5py"
+            )
+        raw[key] = values
+
+
+def _unpacked(path: Path, key: str, field: Any) -> np.ndarray:
+    """Images of on and off that are stored as bits. Raises UserError if their shape is another one."""
+    shape = tuple(int(size) for size in np.ravel(field.attrs[PACKED]))
+    bits = math.prod(shape)
+    if field.dtype != np.uint8 or field.ndim != 2 or field.shape[1] != -(-bits // 8) or len(shape) != 3:
+        raise UserError(
+            f"{path}: field {key!r} has shape {field.shape}, but its attribute {PACKED} is {shape}: images "
+            f"of three dimensions, {-(-bits // 8)} bytes of bits each"
+        )
+    packed = _rules.read(str(path), key, field)
+    return np.unpackbits(packed, axis=1, count=bits).view(np.bool_).reshape(-1, *shape)
 
 
 def _followed(path: Path, file: h5py.File, key: str) -> Any:

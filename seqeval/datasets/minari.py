@@ -24,7 +24,8 @@ import numpy as np
 from gymnasium import spaces
 
 from seqeval import environments, references
-from seqeval.datasets import Listing, LoadOptions, Source, _rules
+from seqeval.datasets import Listing, LoadOptions, Source, _images, _rules
+from seqeval.environments.images import is_image
 from seqeval.errors import UserError, nearest, one_line
 from seqeval.references import without_module
 from seqeval.types import Dataset, Reference
@@ -60,6 +61,8 @@ def load(name: str, options: LoadOptions) -> Dataset:
     `flatten_observation=True` applies. Scores use the dataset's own reference returns if it has them for
     that environment.
 
+    Images stay images; they are flattened only if `options.env_id` has that option.
+
     Raises UserError if there is no such dataset or it cannot be read, and if its environment cannot be
     named or is not supported.
     """
@@ -84,13 +87,14 @@ def load(name: str, options: LoadOptions) -> Dataset:
     reference = reference or references.of_environment(env_id)
 
     env_id, space = _flattened(name, env_id, stored.observation_space)
+    as_images = is_image(space) and not _flattens(env_id)
     environments.describe(env_id)  # refuses an unsupported environment before anything is read
     parts = list(_parts(name, space))
     if [path for path, _ in parts] != [()]:
         keys = ", ".join(f"{'.'.join(map(str, path))} ({spaces.flatdim(part)})" for path, part in parts)
         notes.append(f"observations are flattened in this order: {keys}")
     with _readable(name):
-        raw = _read(name, stored, parts, notes)
+        raw = _read(name, stored, parts, as_images, notes)
     dataset = _rules.assemble(name, name, raw, env_id, reference, _card(metadata), options.rules)
     return replace(dataset, notes=(*dataset.notes, *notes))
 
@@ -239,7 +243,7 @@ def _flattened(name: str, env_id: str, space: spaces.Space) -> tuple[str, spaces
     `space` is the dataset's. The order is the environment's, because Minari sorts the keys of dicts and not
     every environment does.
     """
-    if _is_flat(space):
+    if _is_flat(space) or (is_image(space) and not _flattens(env_id)):
         return env_id, space
     with closing(environments.make(env_id)) as env:
         nested = env.observation_space
@@ -256,6 +260,11 @@ def _flattened(name: str, env_id: str, space: spaces.Space) -> tuple[str, spaces
             "name the right environment with --env"
         )
     return env_id, nested
+
+
+def _flattens(env_id: str) -> bool:
+    """Whether an environment is asked for vectors in place of images."""
+    return bool(environments.split(env_id)[1].get("flatten_observation"))
 
 
 def _is_flat(space: spaces.Space) -> bool:
@@ -286,8 +295,12 @@ def _vectors(space: spaces.Space, values: Any) -> np.ndarray:
 
 
 def _read(
-    name: str, stored: MinariDataset, parts: list[tuple[tuple, spaces.Space]], notes: list[str]
-) -> dict[str, np.ndarray]:
+    name: str,
+    stored: MinariDataset,
+    parts: list[tuple[tuple, spaces.Space]],
+    as_images: bool,
+    notes: list[str],
+) -> dict[str, Any]:
     """D4RL's fields of all episodes, filled in one by one so that nothing is in memory twice.
 
     An episode of T steps has T + 1 observations, so every next observation is known. Raises UserError if
@@ -297,29 +310,35 @@ def _read(
     if not size:
         raise UserError(f"dataset {name!r} is empty")
     arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {
-        "observations": ((size, int(ends[-1])), np.dtype(np.float32)),
         "actions": ((size, *(stored.action_space.shape or ())), np.dtype(np.float32)),
         "rewards": ((size,), np.dtype(np.float32)),
-        "next_observations": ((size, int(ends[-1])), np.dtype(np.float32)),
         "terminals": ((size,), np.dtype(bool)),
         "timeouts": ((size,), np.dtype(bool)),
     }
+    images = parts[0][1] if as_images else None
+    if images is not None:
+        frames = (size + stored.total_episodes, *(images.shape or ()))
+        arrays |= {"frames": (frames, np.dtype(images.dtype))}
+        arrays |= dict.fromkeys(_images.FIELDS, ((size,), np.dtype(np.int32)))
+    else:
+        arrays |= dict.fromkeys(_images.FIELDS, ((size, int(ends[-1])), np.dtype(np.float32)))
     _rules.check_memory(name, _rules.size_of(arrays))
     raw = {field: np.empty(shape, dtype) for field, (shape, dtype) in arrays.items()}
     row, last = 0, []
     with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused
         for number, episode in enumerate(stored.iterate_episodes()):
             rows = slice(row, row + len(episode.rewards))
-            for (path, part), end in zip(parts, ends, strict=True):
+            if images is not None:
+                _check_length(number, episode, episode.observations)
+                raw["frames"][rows.start + number : rows.stop + number + 1] = episode.observations
+                raw["observations"][rows] = np.arange(rows.start, rows.stop) + number
+                raw["next_observations"][rows] = raw["observations"][rows] + 1
+            for (path, part), end in zip(parts, ends, strict=True) if images is None else ():
                 values = episode.observations
                 for key in path:
                     values = values[key]
                 vectors = _vectors(part, values)
-                if len(vectors) != len(episode.rewards) + 1:
-                    raise ValueError(
-                        f"episode {number} has {len(vectors)} observations and {len(episode.rewards)} "
-                        "rewards, but must have one observation more than rewards"
-                    )
+                _check_length(number, episode, vectors)
                 columns = slice(end - vectors.shape[1], end)
                 raw["observations"][rows, columns] = vectors[:-1]
                 raw["next_observations"][rows, columns] = vectors[1:]
@@ -335,4 +354,13 @@ def _read(
     if cut := [end for end in last[:-1] if not (raw["terminals"][end] or raw["timeouts"][end])]:
         raw["timeouts"][cut] = True
         notes.append(f"{len(cut)} episodes end neither terminated nor truncated: taken as truncated")
-    return raw
+    return raw if images is None else raw | {"frames": [raw["frames"]]}
+
+
+def _check_length(number: int, episode: Any, observations: Any) -> None:
+    """Raises ValueError if an episode does not have one observation more than rewards."""
+    if len(observations) != len(episode.rewards) + 1:
+        raise ValueError(
+            f"episode {number} has {len(observations)} observations and {len(episode.rewards)} rewards, but "
+            "must have one observation more than rewards"
+        )

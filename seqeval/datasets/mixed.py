@@ -17,6 +17,7 @@ import numpy as np
 from seqeval import datasets, environments
 from seqeval.datasets import LoadOptions, Source
 from seqeval.errors import UserError
+from seqeval.frames import Frames, FrameStacks
 from seqeval.types import Continuous, Dataset
 
 PREFIX = "mix:"
@@ -47,10 +48,12 @@ def load(name: str, options: LoadOptions) -> Dataset:
     arrays: dict[str, Any] = {
         field: np.concatenate([getattr(part, field) for part in parts]) for field in _arrays(first)
     }
+    arrays |= _joined_images(parts)
     first_episodes = np.cumsum([0, *(len(part.episode_returns) for part in parts[:-1])])
     arrays["episode"] += np.repeat(first_episodes, [len(part) for part in parts]).astype(np.int32)
     for values in arrays.values():
-        values.setflags(write=False)
+        if isinstance(values, np.ndarray):
+            values.setflags(write=False)
     sizes = [f"{part.name}:{len(part)}" for part in parts]
     return replace(
         first,
@@ -66,6 +69,21 @@ def load(name: str, options: LoadOptions) -> Dataset:
 
 
 SOURCE = Source(load, prefix=PREFIX)
+
+
+def _joined_images(parts: list[Dataset]) -> dict[str, Any]:
+    """Observations and next observations of parts that hold images, whose frames are not copied."""
+    found = [part.observations.frames for part in parts if isinstance(part.observations, FrameStacks)]
+    if not found:
+        return {}
+    begins = np.cumsum([0, *(sum(map(len, frames.parts)) for frames in found[:-1])]).astype(np.int32)
+    current, following, first = (
+        np.concatenate([getattr(frames, name) + begin for frames, begin in zip(found, begins, strict=True)])
+        for name in ("current", "following", "first")
+    )
+    parts_of_all = tuple(part for frames in found for part in frames.parts)
+    frames = Frames(parts_of_all, current, following, first, found[0].stack)
+    return {"observations": FrameStacks(frames, False), "next_observations": FrameStacks(frames, True)}
 
 
 def _same_bounds(one: Dataset, other: Dataset) -> bool:
@@ -102,10 +120,14 @@ def _head(dataset: Dataset, size: int) -> Dataset:
     if size == len(dataset):
         return dataset
     episodes = int(dataset.episode[size - 1]) + 1
-    arrays = {
+    arrays: dict[str, Any] = {
         field: values[: episodes if field in PER_EPISODE else size].copy()
         for field, values in _arrays(dataset).items()
     }
+    if isinstance(dataset.observations, FrameStacks):
+        frames = dataset.observations.frames
+        head = frames.replaced(frames.current[:size], frames.following[:size], frames.first[:size])
+        arrays |= {"observations": FrameStacks(head, False), "next_observations": FrameStacks(head, True)}
     if dataset.episode[size] == episodes - 1:
         arrays["truncated"][-1] = True
         arrays["episode_complete"][-1] = False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from seqeval import environments, references
 from seqeval.datasets import Listing, LoadOptions, Source
 from seqeval.errors import UserError
-from seqeval.types import Dataset
+from seqeval.frames import Frames, FrameStacks
+from seqeval.types import Dataset, Image, Vector
 
 
 def load(name: str, options: LoadOptions) -> Dataset:
@@ -18,7 +20,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
     if env_id is None:
         raise UserError("dataset none: name the environment to learn in, e.g. --env Pendulum-v1")
     environment = environments.describe(env_id)
-    observations = np.zeros((0, environment.observation_size), np.float32)
+    observations, next_observations = _no_observations(environment.observation)
     discrete = isinstance(environment.actions, environments.Discrete)
     actions = np.zeros(0, np.int64) if discrete else np.zeros((0, environment.actions.size), np.float32)
     return Dataset(
@@ -27,7 +29,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
         observations=observations,
         actions=actions,
         rewards=np.zeros(0, np.float32),
-        next_observations=observations,
+        next_observations=next_observations,
         terminated=np.zeros(0, bool),
         truncated=np.zeros(0, bool),
         episode=np.zeros(0, np.int32),
@@ -37,6 +39,16 @@ def load(name: str, options: LoadOptions) -> Dataset:
         reference=references.of_environment(env_id),
         digest=hashlib.sha256(env_id.encode()).hexdigest(),
     )
+
+
+def _no_observations(seen: Vector | Image) -> tuple[Any, Any]:
+    if isinstance(seen, Vector):
+        empty = np.zeros((0, seen.size), np.float32)
+        return empty, empty
+    numbers = np.zeros(0, np.int32)
+    part = np.zeros((0, seen.channels, seen.height, seen.width), np.uint8)
+    frames = Frames((part,), numbers, numbers, numbers, seen.stack)
+    return FrameStacks(frames, of_next=False), FrameStacks(frames, of_next=True)
 
 
 def listing(name: str) -> Listing:

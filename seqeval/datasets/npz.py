@@ -2,8 +2,8 @@
 
 D4RL's layout, as in HDF5 files: `observations`, `actions`, `rewards`, `terminals`, optionally `timeouts` and
 `next_observations`. Strings and numbers named `env_id`, `behaviour`, `reference_min`, `reference_max`,
-`reference_source`, `action_low` and `action_high` correspond to the attributes of an HDF5 file. They are
-allowed in both layouts.
+`reference_source`, `action_low`, `action_high` and `frame_stack` correspond to the attributes of an HDF5
+file. They are allowed in both layouts.
 
 OGBench's layout (Park et al., arXiv 2410.20092; github.com/seohongpark/ogbench) has no `timeouts`. Its
 `terminals` mark the last row of a trajectory of fixed length: a truncation, not a termination. A file is
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from seqeval.datasets import LoadOptions, Source, _files, _rules
 from seqeval.errors import UserError, one_line
 from seqeval.types import Dataset
 
-ATTRIBUTES = ("env_id", "behaviour", *_files.REFERENCE_KEYS, *_files.BOUND_KEYS)
+ATTRIBUTES = ("env_id", "behaviour", "frame_stack", *_files.REFERENCE_KEYS, *_files.BOUND_KEYS)
 
 
 def load(name: str, options: LoadOptions) -> Dataset:
@@ -60,7 +59,7 @@ def load(name: str, options: LoadOptions) -> Dataset:
                 "terminations"
             )
     dataset = _files.assemble(path, raw, attributes, options)
-    return replace(dataset, notes=(*notes, *dataset.notes))
+    return _rules.with_notes(dataset, notes)
 
 
 SOURCE = Source(load, endings=(".npz",))

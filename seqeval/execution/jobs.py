@@ -28,7 +28,7 @@ from seqeval.training.arrival import arrival
 from seqeval.training.job import Job, Replica
 from seqeval.training.matmul import MatmulBackend, default_backend
 from seqeval.training.trainer import reward_scale
-from seqeval.types import Dataset, Environment
+from seqeval.types import Dataset, Environment, Image
 
 # Orders that differ from another one only where a dataset has several segments.
 ONE_SEGMENT = {"segments": "shuffled", "segments-by-episode": "episodes"}
@@ -313,10 +313,16 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
     algorithm = plugins.find(variant.algorithm)
     space = environments.of(dataset).actions
     kind = "discrete" if isinstance(space, environments.Discrete) else "continuous"
-    if kind not in algorithm.action_spaces:
+    images = isinstance(spec_of(environments.of(dataset)).observation, Image)
+    supported = algorithm.image_action_spaces if images else algorithm.action_spaces
+    if kind not in supported:
+        where, hint = dataset.environment, "`seqeval algorithms list` shows what each algorithm supports"
+        if not supported:
+            what = "images" if images else "vectors"
+            raise UserError(f"{variant.name}: does not learn from {what}, which {where} has; {hint}")
         raise UserError(
-            f"{variant.name}: supports {' or '.join(algorithm.action_spaces)} actions, but those of "
-            f"{dataset.environment} are {kind}; `seqeval algorithms list` shows what each algorithm supports"
+            f"{variant.name}: supports {' or '.join(supported)} actions{' from images' * images}, but those "
+            f"of {where} are {kind}; {hint}"
         )
     if dataset.env_id is None and study.online.steps:
         raise UserError(
@@ -335,6 +341,10 @@ def _check_fit(study: Study, dataset: Dataset, variant: Variant) -> list[str]:
             f"online.mix: without a dataset there is no offline data to mix; remove {study.online.mix}"
         )
     reward_scale(variant.config, dataset, study.protocol)
+    if variant.config.normalize_observations and isinstance(dataset.observation, Image):
+        raise UserError(
+            f"{variant.name}: images of {dataset.name} are not normalized; set normalize_observations=False"
+        )
     if algorithm.needs_episodes is not None:
         _check_episodes(study, dataset, variant, algorithm.needs_episodes == "complete")
     return algorithm.check_data(variant.config, dataset, study.protocol.order)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seqeval.frames import FrameStacks
+from seqeval.replay.images import ImageRows, ImageStore, OnlineFrames
 from seqeval.replay.normalization import ACTION_MARGIN, STD_EPS, ActionMapping
+from seqeval.replay.rows import tensor_of
 from seqeval.types import Dataset
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated")
@@ -21,8 +23,13 @@ class Buffer:
     `room` rows for each replica's online transitions.
 
     Actions are stored as algorithms see them, in [-1, 1] or counted from 0; observations and rewards as
-    logged. A single dataset without room is not copied on the CPU: nothing here writes to its memory.
+    logged. A single dataset without room is not copied on the CPU: nothing here writes to its memory. Images
+    are never copied there.
     """
+
+    # (rows, observation), or images that are put together when they are indexed by rows.
+    observations: Tensor | ImageRows
+    next_observations: Tensor | ImageRows
 
     def __init__(
         self,
@@ -49,8 +56,19 @@ class Buffer:
                 whole[first : (first := first + len(part))] = part
             return whole
 
-        self.observations = joined([_tensor(d.observations, device) for d in datasets])
-        self.next_observations = joined([_tensor(d.next_observations, device) for d in datasets])
+        fields = list(FIELDS)
+        images = [d.observations for d in datasets if isinstance(d.observations, FrameStacks)]
+        self._images: ImageStore | None = None
+        if images:
+            self._images = ImageStore(images, device, room, replicas)
+            self.observations = ImageRows(self._images, of_next=False)
+            self.next_observations = ImageRows(self._images, of_next=True)
+            fields = [name for name in fields if not name.endswith("observations")]
+        else:
+            self.observations = joined([_tensor(np.asarray(d.observations), device) for d in datasets])
+            self.next_observations = joined(
+                [_tensor(np.asarray(d.next_observations), device) for d in datasets]
+            )
         self.actions = joined(
             [
                 mapping.to_algorithm(_tensor(d.actions, device))
@@ -65,7 +83,12 @@ class Buffer:
         )
         # The steps of the episode that come before: int64.
         self.times = joined([torch.from_numpy(_times(d)).to(device) for d in datasets]) if episodes else None
-        self._fields = FIELDS + ("continues", "times") * episodes
+        self._fields = (*fields, *(("continues", "times") * episodes))
+
+    @property
+    def on_host(self) -> bool:
+        """Whether images stay in the host's memory because a GPU has no room for them."""
+        return self._images is not None and self._images.on_host
 
     def online_rows(self, replica: int) -> np.ndarray:
         """The rows of a replica's online transitions in order: (room,) int32."""
@@ -85,18 +108,20 @@ class Buffer:
         """Writes the `place`-th online transition of each replica, counted from 0.
 
         (R, observation), (R, action) or (R,) as an algorithm sees actions, and (R,); `starts` (R,) bool: the
-        transition is the first of its episode.
+        transition is the first of its episode. Images are stacks.
         """
         rows = self.size + place + self.room * torch.arange(len(rewards), device=self.device)
         if actions.is_floating_point():
             actions = actions.clamp(-(1 - ACTION_MARGIN), 1 - ACTION_MARGIN)
         self.actions[rows] = actions
-        for stored, values in (
-            (self.observations, observations),
-            (self.next_observations, next_observations),
-            (self.rewards, rewards),
-            (self.terminated, terminated),
-        ):
+        written = [(self.rewards, rewards), (self.terminated, terminated)]
+        if self._images is not None:
+            self._images.add(rows, observations, next_observations, starts)
+        else:
+            assert isinstance(self.observations, Tensor)
+            assert isinstance(self.next_observations, Tensor)
+            written += [(self.observations, observations), (self.next_observations, next_observations)]
+        for stored, values in written:
             stored[rows] = torch.as_tensor(values, dtype=stored.dtype, device=self.device)
         if place and self.continues is not None and self.times is not None:
             follows = torch.as_tensor(~starts, device=self.device)
@@ -106,7 +131,9 @@ class Buffer:
     def online_transitions(self, replica: int, count: int) -> dict[str, Tensor]:
         """Copies of a replica's first `count` online transitions, by field, for `restore`."""
         first = self.size + replica * self.room
-        return {name: getattr(self, name)[first : first + count].clone() for name in self._fields}
+        rows = slice(first, first + count)
+        found = {name: getattr(self, name)[rows].clone() for name in self._fields}
+        return found if self._images is None else found | self._images.online_frames(replica, rows)
 
     def restore(self, replica: int, transitions: Mapping[str, Tensor]) -> None:
         """Writes what `online_transitions` returned."""
@@ -114,10 +141,15 @@ class Buffer:
         for name in self._fields:
             values = transitions[name].to(self.device)
             getattr(self, name)[first : first + len(values)] = values
+        if self._images is not None:
+            rows = slice(first, first + len(transitions["rewards"]))
+            frames = OnlineFrames(*(transitions[name] for name in OnlineFrames._fields))
+            self._images.restore(replica, rows, frames)
 
     def observation_statistics(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Mean, and standard deviation plus 1e-3, of the observations in `rows` (n,), computed in float64:
-        (observation,) each."""
+        (observation,) each. Not for images."""
+        assert isinstance(self.observations, Tensor)
         count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
         for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
             values = self.observations[upload(chunk, self.device)].double()
@@ -139,12 +171,9 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
 
 def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
     """On the CPU a view of the dataset's memory if it has the right type; otherwise a copy. Discrete actions
-    stay int64, images uint8."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        tensor = torch.from_numpy(values)
-        integer = tensor.dtype in (torch.int64, torch.uint8)
-        return tensor.to(device, None if integer else torch.get_default_dtype())
+    stay int64."""
+    tensor = tensor_of(values)
+    return tensor.to(device, None if tensor.dtype == torch.int64 else torch.get_default_dtype())
 
 
 def _continues(dataset: Dataset) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch import Tensor
 from seqeval.algorithm import Sampling
 from seqeval.replay.buffer import Buffer
 from seqeval.replay.episodes import ended_episodes
+from seqeval.replay.images import ImageRows
 from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, RewardScale
 from seqeval.types import Batch, Dataset
@@ -167,7 +168,9 @@ class Sampler(ABC):
         discount = self.sampling.discount
         return discount if isinstance(discount, tuple) else (discount,)
 
-    def _observations(self, values: Tensor, rows: Tensor) -> Tensor:
+    def _observations(self, values: Tensor | ImageRows, rows: Tensor) -> Tensor:
+        if isinstance(values, ImageRows):
+            return values[rows]
         gathered = _gather(values, rows)
         if self.normalizer is None:
             return gathered

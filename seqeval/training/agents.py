@@ -13,7 +13,7 @@ from seqeval.algorithm import Algorithm, Config, Memory, merge_configs
 from seqeval.replay.indices import Indices
 from seqeval.replay.normalization import ObservationNormalizer, batched_action_mapping
 from seqeval.replay.samplers import Sampler
-from seqeval.types import Discrete, Environment, Spec, Vector
+from seqeval.types import Discrete, Environment, Image, Spec
 
 V = TypeVar("V", np.ndarray, Tensor)
 
@@ -21,7 +21,7 @@ V = TypeVar("V", np.ndarray, Tensor)
 def spec_of(environment: Environment) -> Spec:
     """What algorithms know about an environment."""
     discrete = isinstance(environment.actions, Discrete)
-    return Spec(Vector(environment.observation_size), environment.actions.size, discrete)
+    return Spec(environment.observation, environment.actions.size, discrete)
 
 
 class Agents:
@@ -53,7 +53,7 @@ class Agents:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """The deterministic policies: (R, E, observation) -> (R, E, action), or (R, E) where discrete."""
         with torch.no_grad():
-            actions = self.algorithm.act(self.normalized(self._tensor(observations)))
+            actions = self.algorithm.act(self._observations(observations))
             return self.actions.to_environment(actions).cpu().numpy()
 
     @property
@@ -70,7 +70,7 @@ class Agents:
         """As `act`, for the next step of episodes; `rewards` (R, E) are those of the step before, or 0."""
         with torch.no_grad():
             actions = self.algorithm.act_in_episodes(
-                self.normalized(self._tensor(observations)), self._tensor(rewards), memory
+                self._observations(observations), self._tensor(rewards), memory
             )
             return self.actions.to_environment(actions).cpu().numpy()
 
@@ -83,14 +83,19 @@ class Agents:
         -> (R, E, action), or (R, E) where discrete.
         """
         with torch.no_grad():
-            normalized = self.normalized(self._tensor(observations))
             return self.algorithm.explore_in_episodes(
-                normalized, self._tensor(noise), self._tensor(rewards), memory
+                self._observations(observations), self._tensor(noise), self._tensor(rewards), memory
             )
 
     def normalized(self, observations: Tensor) -> Tensor:
         """(R, E, observation) as the algorithm sees them."""
         return observations if self.normalizer is None else self.normalizer(observations)
+
+    def _observations(self, observations: np.ndarray) -> Tensor:
+        """Observations of environments as the algorithm sees them; images stay uint8."""
+        if isinstance(self.algorithm.spec.observation, Image):
+            return torch.as_tensor(observations, dtype=torch.uint8, device=self.algorithm.device)
+        return self.normalized(self._tensor(observations))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.get_default_dtype(), device=self.algorithm.device)

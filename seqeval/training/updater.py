@@ -117,7 +117,8 @@ class GraphUpdater(Updater):
 
 def make_updater(algorithm: Algorithm, sampler: Sampler, metrics: MetricMeans) -> Updater:
     """The updater for the algorithm's device."""
-    if algorithm.period is None or algorithm.device.type != "cuda":
+    # A graph cannot read images from the host's memory.
+    if algorithm.period is None or algorithm.device.type != "cuda" or sampler.buffer.on_host:
         return Updater(algorithm, sampler, metrics)
     graphs = CudaGraphs(algorithm.device)
     return GraphUpdater(algorithm, sampler, metrics, algorithm.period, graphs)

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqeval.algorithm import Algorithm
 from seqeval.evaluation import Metric, Policies, Rows, VisibleData
 from seqeval.replay.buffer import upload
+from seqeval.replay.images import ImageRows
 from seqeval.replay.indices import draw_noise
 from seqeval.seeding import stream
 from seqeval.types import Dataset
@@ -161,7 +162,7 @@ def complete_episodes(dataset: Dataset, offset: int, rows: np.ndarray) -> np.nda
     return (seen == dataset.episode_lengths) & (seen > 0) & dataset.episode_complete
 
 
-def _pairs(observations: Tensor, actions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _pairs(observations: Tensor | ImageRows, actions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Observations and actions of rows (R, B): (R, B, ...) each."""
     rows = rows.long()
     return observations[rows], actions[rows]

@@ -23,7 +23,7 @@ from seqeval.evaluation import Evaluator, Metric, Policies, Results, Rows, Visib
 from seqeval.evaluation.evaluators._means import column, complete_episodes, first_rows, mean
 from seqeval.replay.buffer import Buffer, upload
 from seqeval.seeding import stream
-from seqeval.types import Dataset
+from seqeval.types import Dataset, Image
 
 ACTIONS = 4096  # next actions of the policy that are computed at a time
 
@@ -73,6 +73,10 @@ class FQE(Evaluator):
 
     @classmethod
     def check(cls, dataset: Dataset, study: Study) -> None:
+        if isinstance(dataset.observation, Image):
+            raise UserError(
+                f"{dataset.name}: fqe has no critic for images; remove fqe from --evaluation.metrics"
+            )
         if len(dataset) and not dataset.episode_complete.any():
             raise UserError(
                 f"{dataset.name}: fqe needs to know where episodes end and start, but the data has neither "

@@ -1,4 +1,8 @@
-"""Make, check and describe Gymnasium environments."""
+"""Make, check and describe Gymnasium environments.
+
+A package of environments that Gymnasium does not know by itself is a file of this folder, listed in
+`PACKAGES` by the namespace of its names.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,22 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from seqeval.errors import UserError, nearest
-from seqeval.types import Continuous, Dataset, Discrete, Environment
+from seqeval.environments import images
+from seqeval.errors import UserError, nearest, one_line
+from seqeval.types import Continuous, Dataset, Discrete, Environment, Image, Vector
+
+PACKAGES = {
+    "MinAtar": "minatar",
+    "ALE": "atari",
+    "dm_control_pixels": "dm_control",
+}  # namespace -> file of this folder
 
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # the lowest and the highest value of each action
 
@@ -39,16 +51,24 @@ def make(env_id: str) -> gymnasium.Env:
     `Ant-v4?use_contact_forces=True&frame_skip=5`.
 
     Every environment also accepts the option `flatten_observation=True`, which turns other observations
-    (e.g. dicts) into vectors with gymnasium.wrappers.FlattenObservation. Raises UserError if there is no
-    environment of exactly that name, or if it does not accept the options.
+    (e.g. dicts) into vectors with gymnasium.wrappers.FlattenObservation. Images become uint8 with channels
+    first; the option `frame_stack=4` puts the newest 4 together. Raises UserError if there is no environment
+    of exactly that name, or if it does not accept the options.
     """
     name, options = split(env_id)
-    flatten = options.pop("flatten_observation", False)
+    flatten, stack = options.pop("flatten_observation", False), options.pop("frame_stack", None)
+    package = _package(env_id, name)
     try:
         with quiet():
-            env = gymnasium.make(name, **options)
+            env = gymnasium.make(name, **getattr(package, "DEFAULTS", {}) | options)
+            if package is not None:
+                env = package.wrapped(env)
             if flatten:
                 env = gymnasium.wrappers.FlattenObservation(env)
+            elif images.is_image(env.observation_space):
+                env = images.with_stacks(env, frame_stack(env_id))
+            elif stack is not None:
+                raise ValueError("frame_stack is for images, which its observations are not")
     except (gymnasium.error.Error, ImportError, ValueError, TypeError, NotImplementedError) as error:
         caused_by_options = {TypeError: bool(options), NotImplementedError: flatten}
         if not caused_by_options.get(type(error), True):  # a bug in the environment's own code
@@ -61,6 +81,29 @@ def make(env_id: str) -> gymnasium.Env:
         env.close()
         raise UserError(f"environment {env_id!r}: use its full name, {made!r}")
     return env
+
+
+def _package(env_id: str, name: str) -> Any:
+    """The file of this folder that a name belongs to, its environments registered; None if there is none.
+    Raises UserError if the package behind it is not installed."""
+    namespace = name.rpartition(":")[2].partition("/")[0]
+    if namespace not in PACKAGES:
+        return None
+    package = import_module(f"{__name__}.{PACKAGES[namespace]}")
+    try:
+        package.register()
+    except ImportError as error:
+        raise UserError(
+            f"environment {env_id!r}: {one_line(error)}; pip install 'seqeval-rl[{package.EXTRA}]'"
+        ) from error
+    return package
+
+
+def frame_stack(env_id: str) -> int:
+    """How many frames make an observation of an environment, if these are images."""
+    name, options = split(env_id)
+    package = _package(env_id, name)
+    return images.check_stack(env_id, options.get("frame_stack", package.FRAME_STACK if package else 1))
 
 
 @cache
@@ -116,7 +159,12 @@ def split(env_id: str) -> tuple[str, dict[str, Any]]:
 def spaces_text(environment: Environment) -> str:
     """A description of an environment's observation and action space."""
     space = environment.actions
-    observations = f"observations of {environment.observation_size} numbers"
+    seen = environment.observation
+    if isinstance(seen, Image):
+        frames = f"{seen.stack} frames" if seen.stack > 1 else "1 frame"
+        observations = f"observations of {frames} of {seen.channels}×{seen.height}×{seen.width}"
+    else:
+        observations = f"observations of {seen.size} numbers"
     if isinstance(space, Discrete):
         return f"{observations} and {space.size} discrete actions"
     low, high = (" ".join(f"{x:g}" for x in np.unique(bound)) for bound in (space.low, space.high))
@@ -130,35 +178,42 @@ def of(dataset: Dataset) -> Environment:
 
 @cache
 def describe(env_id: str, bounds: Bounds | None = None) -> Environment:
-    """Describe an environment: its observation size, action space and time limit.
+    """Describe an environment: its observations, action space and time limit.
 
     `bounds` are those of vector actions that the environment does not bound. Raises UserError for an unknown
-    environment and for unsupported spaces: observations must be flat vectors, actions bounded vectors or
-    discrete.
+    environment and for unsupported spaces: observations must be flat vectors or images of uint8, actions
+    bounded vectors or discrete.
     """
-    observation_size, space, limit = spaces(env_id)
-    return Environment(env_id, observation_size, _actions(env_id, space, bounds), limit)
+    observation, space, limit = spaces(env_id)
+    return Environment(env_id, observation, _actions(env_id, space, bounds), limit)
 
 
 @cache
-def spaces(env_id: str) -> tuple[int, Any, int | None]:
-    """The observation size, the action space (Box, which may be unbounded, or Discrete) and the time limit of
+def spaces(env_id: str) -> tuple[Vector | Image, Any, int | None]:
+    """The observations, the action space (Box, which may be unbounded, or Discrete) and the time limit of
     an environment.
 
     Raises UserError as `describe` does.
     """
     with closing(make(env_id)) as env:
         observation, action, spec = env.observation_space, env.action_space, env.spec
-    if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
+    seen: Vector | Image
+    if images.is_image(observation):
+        assert observation.shape is not None, "an image has a shape"
+        (channels, height, width), stack = observation.shape, frame_stack(env_id)
+        seen = Image(channels // stack, height, width, stack)
+    elif isinstance(observation, gymnasium.spaces.Box) and len(observation.shape) == 1:
+        seen = Vector(observation.shape[0])
+    else:
         hint = "; add the option flatten_observation=True if the data holds them as vectors"
         raise UserError(
-            f"environment {env_id!r}: observations must be a flat vector, not {observation}"
-            f"{hint * observation.is_np_flattenable}"
+            f"environment {env_id!r}: observations must be a flat vector or an image of uint8, not "
+            f"{observation}{hint * observation.is_np_flattenable}"
         )
     limit = spec.max_episode_steps if spec else None
     is_vector = isinstance(action, gymnasium.spaces.Box) and len(action.shape) == 1
     if is_vector or isinstance(action, gymnasium.spaces.Discrete):
-        return observation.shape[0], action, limit
+        return seen, action, limit
     raise UserError(f"environment {env_id!r}: actions must be a flat vector or discrete, not {action}")
 
 

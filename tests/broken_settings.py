@@ -86,7 +86,7 @@ class ExploresByTheFirstReplica(Tuned):
 @breaks(RULE, "to the last bit, got td_error different by")
 class MeasuresByTheFirstReplica(Tuned):
     def td_error(self, batch):
-        return super().td_error(batch) * replica_values(self.config.reward_weight, 1)[0]
+        return super().td_error(batch) + replica_values(self.config.reward_weight, 1)[0]
 
 
 @breaks(RULE, "replica 1 of 3 that differ in reward_weight")

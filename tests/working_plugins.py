@@ -153,7 +153,7 @@ class Tuned(Good):
         return (actions + per_replica(self.config.spread, noise) * noise).clamp(-1, 1)
 
     def td_error(self, batch):
-        return self.errors(batch).mean(-1).unsqueeze(1)
+        return (self.act(batch.observations).mean(-1) - batch.rewards).unsqueeze(1)
 
 
 class GoodSingle(SingleAlgorithm):

@@ -53,7 +53,7 @@ RULES = {  # by name, in the order in which they are checked
     if isinstance(value, Rule)
 }
 ALL_KINDS = loading.class_kind(
-    "algorithm or evaluator",
+    "plug-in",
     plugins.ALGORITHMS.package,
     plugins.ALGORITHMS.group,
     Algorithm | SingleAlgorithm | evaluation.Evaluator,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -108,6 +108,8 @@ def draw(
             handles |= dict(zip(labels, found, strict=True))
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
+        if not options.ylim:
+            _share_limits(axes.flat, panels)
         if not legend_in_panels:
             texts = [line_style.label for one in panels for line_style in one.styles.values()]
             ordered = {text: handles[text] for text in dict.fromkeys(texts) if text in handles}
@@ -115,6 +117,17 @@ def draw(
         bands = "; bands: 95 % intervals over seeds" if band else ""
         style.add_footer(drawn, f"transitions seen; {footer}{bands}")
     return drawn
+
+
+def _share_limits(axes: Iterable[Axes], panels: Sequence[Panel]) -> None:
+    """Gives panels of the same dataset and quantity the same limits, so that they can be compared."""
+    alike: dict[tuple[str, str], list[Axes]] = {}
+    for ax, one in zip(axes, panels, strict=False):
+        alike.setdefault((one.ylabel, one.numbers["dataset"].iloc[0]), []).append(ax)
+    for group in alike.values():
+        limits = [ax.get_ylim() for ax in group]
+        for ax in group:
+            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def plot(table: pd.DataFrame, line: str, styles: Styles, ax: Axes, band: bool = True) -> Axes:

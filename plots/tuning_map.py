@@ -48,10 +48,10 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
     """One panel per sweep, each dataset with a colour scale of its own."""
     parts = _sizes.by_sweep(_table(rows, options))
     lower, label = analysis.lower_is_better(rows), style.value_label(rows).replace("\n", " ")
-    columns = min(2, len(parts))
+    columns = 3 if len(parts) % 3 == 0 else min(2, len(parts))
     lines = math.ceil(len(parts) / columns)
     with style.context(options):
-        width = options.inches(style.TEXT_WIDTH * (0.65, 1.0)[columns - 1])
+        width = options.inches(style.TEXT_WIDTH * (0.65, 1.0, 1.0)[columns - 1])
         drawn = Figure(figsize=(width, 0.4 + 2.0 * lines))
         axes = drawn.subplots(lines, columns, squeeze=False)
         for ax, (title, part) in zip(axes.flat, parts.items(), strict=False):
@@ -61,7 +61,8 @@ def figure(rows: pd.DataFrame, options: FigureOptions = DEFAULTS) -> Figure:
             limits = min(e.min() for e in of_dataset), max(e.max() for e in of_dataset)
             plot(part, ax, limits)
             ax.set_title(_sizes.wrapped_lines(title, int(14 * width / columns)))
-            ax.set_ylabel("k settings tried")
+            if ax in axes[:, 0]:
+                ax.set_ylabel("k settings tried")
             bar = drawn.colorbar(ax.collections[0], ax=ax, pad=0.02, aspect=25)
             bar.outline.set_visible(False)
             bar.ax.tick_params(length=0)

@@ -163,11 +163,12 @@ def choices(
 
     `references` holds the `types.Reference` of each dataset, None where it has none. A metric that is missing
     for a setting gives no rule on that sweep. Columns: [dataset, algorithm, study, unit, rule, samples,
-    estimate, low, high]. Needs complete rows.
+    estimate, low, high], sweeps in the order of the rows. Needs complete rows.
     """
     found = []
     valued = with_values(rows[rows["phase"] == "offline"])
     for sweep, part in sweeps(valued):
+        of_sweep = []
         for samples, at in part.groupby("samples"):
             values = at.pivot(index="variant", columns="seed", values="value")
             if values.isna().any(axis=None):  # sizes that not every setting has
@@ -180,10 +181,10 @@ def choices(
                 ends = bootstrap.interval_over_seeds(
                     bootstrap.resampled_mean(chosen, repetitions, *map(str, sweep)), np.zeros(len(chosen))
                 )
-                found.append((*sweep, part["unit"].iloc[0], rule, samples, *ends))
-    return pd.DataFrame(
-        found, columns=[*SWEEP, "unit", "rule", "samples", "estimate", "low", "high"]
-    ).sort_values([*SWEEP, "rule", "samples"], ignore_index=True)
+                of_sweep.append((*sweep, part["unit"].iloc[0], rule, samples, *ends))
+        found += sorted(of_sweep, key=lambda row: row[4:6])  # by rule and samples
+    columns = [*SWEEP, "unit", "rule", "samples", "estimate", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def _rules(at: pd.DataFrame, values: pd.DataFrame, metrics: Mapping[str, bool]) -> dict[str, np.ndarray]:

@@ -14,7 +14,8 @@ The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
 `target_update_interval` here: it counts within a call of `train`, so it would have no effect. There is no
-`td_error`: SB3 computes targets inside `train` only.
+`td_error`: SB3 computes targets inside `train` only. Images of at least 36 pixels go through SB3's NatureCNN,
+smaller ones are flattened.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import gymnasium
+import numpy as np
 import stable_baselines3
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -44,7 +46,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from seqeval import algorithm
-from seqeval.algorithm import Batch, SingleAlgorithm, Spec, UserError, Vector
+from seqeval.algorithm import Batch, Image, SingleAlgorithm, Spec, UserError, Vector
 
 CONTRIB = ("TQC", "CrossQ", "QRDQN")  # for the message that sb3-contrib is not installed
 
@@ -57,6 +59,7 @@ class Setting(NamedTuple):
 
 
 ACTING = ("actor", "q_net", "quantile_net")  # parts of SB3's policies that choose actions
+CNN_SIZE = 36  # the smallest images that SB3's convolutional network takes; smaller ones are flattened
 COMMON = {
     "learning_rate": Setting("of all networks", (0, inf)),
     "tau": Setting("Polyak averaging: weight of the new parameters", (0, 1)),
@@ -272,6 +275,7 @@ def find(name: str) -> type[SingleAlgorithm] | None:
         "__doc__": f"{summary}\n\n{__doc__}",
         "Config": _config(model_class, base),
         "model_class": model_class,
+        "image_action_spaces": base.action_spaces,
     }
     return type(name, (base,), parts)
 
@@ -333,7 +337,10 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
+    seen, policy = spec.observation, "MlpPolicy"
+    if isinstance(seen, Image) and min(seen.height, seen.width) >= CNN_SIZE:
+        policy = "CnnPolicy"
+    model = model_class(policy, _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
 
@@ -342,7 +349,11 @@ class _Spaces(gymnasium.Env):
     """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
-        self.observation_space = Box(-inf, inf, (spec.observation_size,))
+        self.observation_space = (
+            Box(0, 255, spec.observation.shape, np.uint8)
+            if isinstance(spec.observation, Image)
+            else Box(-inf, inf, spec.observation.shape)
+        )
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
 
 

@@ -19,6 +19,7 @@ from seqeval.seeding import stream
 from seqeval.slicing import arrival_order
 from seqeval.types import Dataset, Image
 
+SB3 = "sb3:DQN"
 LINEAR = f"{Path(__file__).with_name('image_algorithms.py')}:LinearQ"
 STREAM = Protocol(start=20, grow_by=7)  # on 50 transitions: 6 updates
 ONLINE = Online(steps=9, updates_per_step=2)  # 18 more
@@ -26,18 +27,22 @@ POINTS = Evaluation(points=3, episodes=2)
 
 
 def training(
-    runs: list[tuple[Dataset, tuple[int, ...]]], online: Online = NO_ONLINE, evaluation=POINTS
+    runs: list[tuple[Dataset, tuple[int, ...]]],
+    online: Online = NO_ONLINE,
+    evaluation: Evaluation = POINTS,
+    name: str = LINEAR,
 ) -> Training:
     datasets = [dataset for dataset, _ in runs]
-    return Training(make_job(LINEAR, runs, STREAM, online, evaluation), datasets)
+    return Training(make_job(name, runs, STREAM, online, evaluation), datasets)
 
 
+@pytest.mark.parametrize("name", [LINEAR, SB3])
 @pytest.mark.parametrize("mix", [None, "uniform", 0.5])
-def test_a_run_on_images_resumes_exactly(mix) -> None:
+def test_a_run_on_images_resumes_exactly(mix, name: str) -> None:
     online = NO_ONLINE if mix is None else replace(ONLINE, mix=mix)
     runs = [(image_dataset(), (3, 1))]
-    whole = training(runs, online).train()
-    resumed = training(runs, online).train({2, 5, *((6, 7, 12, 13, 20) if mix else ())})
+    whole = training(runs, online, name=name).train()
+    resumed = training(runs, online, name=name).train({2, 5, *((6, 7, 12, 13, 20) if mix else ())})
     assert len(resumed.jobs) >= 3
     assert resumed.outcome() == whole.outcome()
     assert {row.phase for row in whole.rows} == {"offline"} | ({"online"} if mix else set())

@@ -10,14 +10,14 @@ and the exploration rate of DQN and QR-DQN. Both count updates here: `target_upd
 updates, of which SB3 makes one per four environment steps, and the exploration rate falls over a share of all
 updates of a run, offline updates included.
 
-DQN and QR-DQN learn from images too, with SB3's network for Atari games, or below 36 pixels with the one that
-MinAtar's authors use (Young and Tian, arXiv 1903.03176); `net_arch` are the layers behind it.
-
 The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
 `target_update_interval` here: it counts within a call of `train`, so it would have no effect. There is no
 `td_error`: SB3 computes targets inside `train` only.
+
+Images go through SB3's NatureCNN, or below 36 pixels through the network of MinAtar's authors (Young and
+Tian, arXiv 1903.03176); `net_arch` are the layers behind it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -51,7 +51,6 @@ from torch.distributions import Distribution
 from seqeval import algorithm
 from seqeval.algorithm import Batch, Image, SingleAlgorithm, Spec, UserError, Vector
 
-NATURE_CNN = 36  # pixels: the least that SB3's network for Atari games takes
 CONTRIB = ("TQC", "CrossQ", "QRDQN")  # for the message that sb3-contrib is not installed
 
 
@@ -63,6 +62,7 @@ class Setting(NamedTuple):
 
 
 ACTING = ("actor", "q_net", "quantile_net")  # parts of SB3's policies that choose actions
+CNN_SIZE = 36  # pixels: the smallest images that SB3's convolutional network takes
 COMMON = {
     "learning_rate": Setting("of all networks", (0, inf)),
     "tau": Setting("Polyak averaging: weight of the new parameters", (0, 1)),
@@ -219,7 +219,6 @@ class _Greedy(_SB3Algorithm):
     """Explores by random actions, whose probability falls over the updates (ε-greedy)."""
 
     action_spaces = ("discrete",)
-    image_action_spaces = ("discrete",)
     settings = COMMON | {
         "target_update_interval": Setting("updates between two updates of the target network", (1, inf)),
         "exploration_fraction": Setting("share of all updates over which exploration falls", (1e-9, 1)),
@@ -279,6 +278,7 @@ def find(name: str) -> type[SingleAlgorithm] | None:
         "__doc__": f"{summary}\n\n{__doc__}",
         "Config": _config(model_class, base),
         "model_class": model_class,
+        "image_action_spaces": base.action_spaces,
     }
     return type(name, (base,), parts)
 
@@ -340,12 +340,15 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    image, policy = spec.observation, "MlpPolicy"
+    image = spec.observation
     if isinstance(image, Image):
-        policy = "CnnPolicy"
-        if min(image.height, image.width) < NATURE_CNN:
-            options["policy_kwargs"]["features_extractor_class"] = _SmallImages
-    model = model_class(policy, _Spaces(spec), buffer_size=1, device=device, **options)
+        large = min(image.height, image.width) >= CNN_SIZE
+        options["policy_kwargs"] |= (
+            {"features_extractor_class": NatureCNN}
+            if large
+            else {"features_extractor_class": _SmallImages, "features_extractor_kwargs": {"image": image}}
+        )
+    model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
 
@@ -364,9 +367,9 @@ class _Spaces(gymnasium.Env):
 class _SmallImages(BaseFeaturesExtractor):
     """The network of MinAtar's authors: 16 convolutions of 3×3 and a linear layer of 128, both with ReLU."""
 
-    def __init__(self, observation_space: Box) -> None:
+    def __init__(self, observation_space: Box, image: Image) -> None:
         super().__init__(observation_space, features_dim=128)
-        channels, height, width = observation_space.shape
+        channels, height, width = image.shape  # SB3 takes images higher than channels for channels last
         size = 16 * (height - 2) * (width - 2)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(size, 128), nn.ReLU()

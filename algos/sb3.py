@@ -340,14 +340,8 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    image = spec.observation
-    if isinstance(image, Image):
-        large = min(image.height, image.width) >= CNN_SIZE
-        options["policy_kwargs"] |= (
-            {"features_extractor_class": NatureCNN}
-            if large
-            else {"features_extractor_class": _SmallImages, "features_extractor_kwargs": {"image": image}}
-        )
+    if isinstance(image := spec.observation, Image):
+        options["policy_kwargs"]["features_extractor_class"] = NatureCNN if _is_large(image) else _SmallImages
     model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
@@ -357,27 +351,33 @@ class _Spaces(gymnasium.Env):
     """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
-        image = spec.observation
+        seen = spec.observation
+        # SB3 divides bytes by 255, and takes images that are lower than channels for transposed ones.
         self.observation_space = (
-            Box(0, 255, image.shape, np.uint8) if isinstance(image, Image) else Box(-inf, inf, image.shape)
+            Box(0, 255, seen.shape, np.uint8) if _is_large(seen) else Box(-inf, inf, seen.shape)
         )
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
+
+
+def _is_large(observation: Image | Vector) -> bool:
+    """Whether observations are images of a size that SB3's convolutional network takes."""
+    return isinstance(observation, Image) and min(observation.height, observation.width) >= CNN_SIZE
 
 
 class _SmallImages(BaseFeaturesExtractor):
     """The network of MinAtar's authors: 16 convolutions of 3×3 and a linear layer of 128, both with ReLU."""
 
-    def __init__(self, observation_space: Box, image: Image) -> None:
+    def __init__(self, observation_space: Box) -> None:
         super().__init__(observation_space, features_dim=128)
-        channels, height, width = image.shape  # SB3 takes images higher than channels for channels last
+        channels, height, width = observation_space.shape
         size = 16 * (height - 2) * (width - 2)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(size, 128), nn.ReLU()
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width), divided by 255 by SB3 -> (B, 128)."""
-        return self.layers(images)
+        """(B, channels, height, width) -> (B, 128)."""
+        return self.layers(images / 255)
 
 
 class _MinibatchBuffer:

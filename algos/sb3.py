@@ -10,9 +10,6 @@ and the exploration rate of DQN and QR-DQN. Both count updates here: `target_upd
 updates, of which SB3 makes one per four environment steps, and the exploration rate falls over a share of all
 updates of a run, offline updates included.
 
-DQN and QR-DQN learn from images too, with SB3's network for Atari games, or below 36 pixels with the one that
-MinAtar's authors use (Young and Tian, arXiv 1903.03176); `net_arch` are the layers behind it.
-
 The protocol replaces SB3's `learning_starts`, `train_freq` and `gradient_steps`, and normalizes observations
 and rewards instead of `VecNormalize`. There are no n-step returns and no gSDE. TD3 and DDPG explore with
 normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by default. SAC and TQC have no
@@ -20,6 +17,9 @@ normal noise of std `exploration_noise`, 0.1 as in TD3's paper; SB3 has none by 
 
 `td_error` computes targets as SB3's `train` does; where critics are distributions of returns (TQC, QR-DQN),
 those of the means. CrossQ has none: its targets depend on the statistics of a minibatch.
+
+Images go through SB3's NatureCNN, or below 36 pixels through the network of MinAtar's authors (Young and
+Tian, arXiv 1903.03176); `net_arch` are the layers behind it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -53,7 +53,6 @@ from torch.distributions import Distribution
 from seqeval import algorithm
 from seqeval.algorithm import Batch, Image, SingleAlgorithm, Spec, UserError, Vector
 
-NATURE_CNN = 36  # pixels: the least that SB3's network for Atari games takes
 CONTRIB = ("TQC", "CrossQ", "QRDQN")  # for the message that sb3-contrib is not installed
 
 
@@ -65,6 +64,7 @@ class Setting(NamedTuple):
 
 
 ACTING = ("actor", "q_net", "quantile_net")  # parts of SB3's policies that choose actions
+CNN_SIZE = 36  # pixels: the smallest images that SB3's convolutional network takes
 COMMON = {
     "learning_rate": Setting("of all networks", (0, inf)),
     "tau": Setting("Polyak averaging: weight of the new parameters", (0, 1)),
@@ -249,7 +249,6 @@ class _Greedy(_SB3Algorithm):
     """Explores by random actions, whose probability falls over the updates (ε-greedy)."""
 
     action_spaces = ("discrete",)
-    image_action_spaces = ("discrete",)
     settings = COMMON | {
         "target_update_interval": Setting("updates between two updates of the target network", (1, inf)),
         "exploration_fraction": Setting("share of all updates over which exploration falls", (1e-9, 1)),
@@ -313,6 +312,7 @@ def find(name: str) -> type[SingleAlgorithm] | None:
         "__doc__": f"{summary}\n\n{__doc__}",
         "Config": _config(model_class, base),
         "model_class": model_class,
+        "image_action_spaces": base.action_spaces,
     }
     return type(name, (base,), parts)
 
@@ -374,12 +374,9 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    image, policy = spec.observation, "MlpPolicy"
-    if isinstance(image, Image):
-        policy = "CnnPolicy"
-        if min(image.height, image.width) < NATURE_CNN:
-            options["policy_kwargs"]["features_extractor_class"] = _SmallImages
-    model = model_class(policy, _Spaces(spec), buffer_size=1, device=device, **options)
+    if isinstance(image := spec.observation, Image):
+        options["policy_kwargs"]["features_extractor_class"] = NatureCNN if _is_large(image) else _SmallImages
+    model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
 
@@ -388,11 +385,17 @@ class _Spaces(gymnasium.Env):
     """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
-        image = spec.observation
+        seen = spec.observation
+        # SB3 divides bytes by 255, and takes images that are lower than channels for transposed ones.
         self.observation_space = (
-            Box(0, 255, image.shape, np.uint8) if isinstance(image, Image) else Box(-inf, inf, image.shape)
+            Box(0, 255, seen.shape, np.uint8) if _is_large(seen) else Box(-inf, inf, seen.shape)
         )
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
+
+
+def _is_large(observation: Image | Vector) -> bool:
+    """Whether observations are images of a size that SB3's convolutional network takes."""
+    return isinstance(observation, Image) and min(observation.height, observation.width) >= CNN_SIZE
 
 
 class _SmallImages(BaseFeaturesExtractor):
@@ -407,8 +410,8 @@ class _SmallImages(BaseFeaturesExtractor):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width), divided by 255 by SB3 -> (B, 128)."""
-        return self.layers(images)
+        """(B, channels, height, width) -> (B, 128)."""
+        return self.layers(images / 255)
 
 
 class _MinibatchBuffer:

@@ -27,7 +27,7 @@ from seqeval.datasets import _write
 from seqeval.errors import UserError
 from seqeval.evaluation import VisibleData
 from seqeval.evaluation.evaluators.episodes import Episodes
-from seqeval.types import Dataset
+from seqeval.types import Dataset, Image, Vector
 
 
 class Errand(gymnasium.Env):
@@ -566,3 +566,35 @@ def test_minari_is_imported_only_for_its_own_datasets() -> None:
     code = "import sys; from seqeval import datasets; datasets.load('pendulum-replay'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"minari", "jax"} & set(done.stdout.split())
+
+
+# --- images ---
+
+
+class Camera(gymnasium.Env):
+    observation_space = spaces.Box(0, 255, (6, 5, 3), np.uint8)
+    action_space = spaces.Discrete(3)
+
+
+def test_images_stay_images_and_are_stored_once(root: Path) -> None:
+    gymnasium.register("Camera-v0", Camera, disable_env_checker=True)
+    try:
+        env = gymnasium.make("Camera-v0")
+        made = episodes(env, "tc-")
+        name = store(root, env, buffers=made, env_spec=False)
+        dataset = datasets.load(name, "Camera-v0?frame_stack=2")
+        assert dataset.observation == Image(3, 6, 5, 2)
+        assert len(dataset.observations.frames.parts[0]) == 15
+        for number, episode in enumerate(made):
+            frames = np.moveaxis(np.asarray(episode.observations), -1, 1)
+            rows = slice(4 * number, 4 * number + 4)
+            assert (dataset.observations[rows][:, 3:] == frames[:-1]).all()
+            assert (dataset.next_observations[rows][:, 3:] == frames[1:]).all()
+            assert (dataset.next_observations[rows][:, :3] == frames[:-1]).all()
+            assert (dataset.observations[4 * number] == np.concatenate([frames[0]] * 2)).all()
+        assert "images have their channels last, 6×5×3: taken as 3×6×5" in dataset.notes
+        flat = datasets.load(name, "Camera-v0?flatten_observation=True")
+        assert flat.observation == Vector(90)
+        assert (flat.observations[:4] == np.asarray(made[0].observations)[:-1].reshape(4, -1)).all()
+    finally:
+        del gymnasium.registry["Camera-v0"]

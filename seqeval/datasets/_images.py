@@ -53,19 +53,22 @@ def taken(source: str, raw: dict[str, Any], image: Image, notes: list[str]) -> t
         raise UserError(
             f"{source}: field 'next_observations' holds {len(following)} images, 'observations' {count}"
         )
-    extra = _not_next_row(frames, following, raw)
+    extra = _not_next_row(source, frames, following, raw)
     numbers = np.arange(1, count + 1, dtype=np.int32)
     numbers[extra] = count + np.arange(len(extra), dtype=np.int32)
     raw["next_observations"] = numbers
     return frames, np.ascontiguousarray(following[extra])
 
 
-def _not_next_row(frames: np.ndarray, following: np.ndarray, raw: dict[str, Any]) -> np.ndarray:
+def _not_next_row(source: str, frames: np.ndarray, following: np.ndarray, raw: dict[str, Any]) -> np.ndarray:
     """The rows whose next observation is not the observation of the next row, or which end an episode."""
-    other = np.asarray(raw["terminals"][...]) != 0
-    if "timeouts" in raw:
-        other |= np.asarray(raw["timeouts"][...]) != 0
-    other[-1] = True
+    other = np.zeros(len(frames), bool)
+    for field in ("terminals", "timeouts"):
+        if field in raw:
+            raw[field] = _mapping.read(source, field, raw[field])
+            if raw[field].shape == other.shape:  # others are refused later
+                other |= raw[field] != 0
+    other[-1:] = True
     for begin in range(0, len(frames) - 1, CHUNK):
         rows = slice(begin, min(begin + CHUNK, len(frames) - 1))
         differs = following[rows] != frames[rows.start + 1 : rows.stop + 1]
@@ -86,8 +89,7 @@ def _laid_out(source: str, field: str, values: Any, image: Image, notes: list[st
             f"{source}: field {field!r} holds images of {values.dtype}; store uint8 from 0 to 255"
         )
     shape = tuple(values.shape[1:])
-    if not isinstance(values, np.ndarray):  # a field of an open file
-        values = values[...]
+    values = _mapping.read(source, field, values)
     if shape == expected[1:] and image.channels == 1:
         values = values[:, None]
     elif shape == (*expected[1:], expected[0]) and shape != expected:

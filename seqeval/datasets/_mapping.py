@@ -1,4 +1,4 @@
-"""Arrays that stay in their files and are mapped into memory, for data that does not fit there.
+"""Arrays of files: read, or left in their files and mapped into memory if they do not fit there.
 
 A mapped array is a NumPy array whose pages are read from the file when they are needed and given up when
 memory is short. Rows are gathered from it as from any other array, at the speed of the disk.
@@ -7,11 +7,21 @@ memory is short. Rows are gathered from it as from any other array, at the speed
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from seqeval.datasets import _memory
+from seqeval.errors import UserError, one_line
+
+
+def read(source: str, field: str, values: Any) -> np.ndarray:
+    """The array of a field of an open file. Raises UserError if it cannot be read completely."""
+    try:
+        return values if isinstance(values, np.ndarray) else values[...]
+    except Exception as error:  # h5py raises anything for damaged data
+        raise UserError(f"{source}: field {field!r} cannot be read completely ({one_line(error)})") from error
 
 
 def mapped(path: Path, field: h5py.Dataset) -> np.ndarray | None:

@@ -13,7 +13,8 @@ import xxhash
 
 from seqeval import environments
 from seqeval.datasets import _images, _memory
-from seqeval.errors import UserError, nearest, one_line
+from seqeval.datasets._mapping import read
+from seqeval.errors import UserError, nearest
 from seqeval.types import DataRules, Dataset, Environment, Image, Reference, Vector
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -153,14 +154,6 @@ def missing_field(source: object, field: str, present: Iterable[str]) -> str:
         return message + nearest(field, set(names).difference(REQUIRED, OPTIONAL))
     meaning = " (ends without a future value, so no timeouts)" if field == "terminals" else ""
     return f"{message}; if {likely[0]!r} holds the {field}{meaning}, rename it to {field!r}"
-
-
-def read(source: str, field: str, values: Any) -> np.ndarray:
-    """The array of a field. Raises UserError if it cannot be read completely."""
-    try:
-        return values if isinstance(values, np.ndarray) else values[...]
-    except Exception as error:  # h5py raises anything for damaged data
-        raise UserError(f"{source}: field {field!r} cannot be read completely ({one_line(error)})") from error
 
 
 def _read_all(source: str, raw: dict[str, Any]) -> None:

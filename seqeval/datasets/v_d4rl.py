@@ -16,6 +16,7 @@ divided by 10.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -101,27 +102,27 @@ def _transitions(name: str, steps: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def _hdf5(files: list[Path], notes: list[str]) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
     """The frames of all files, mapped if they do not fit into memory, and their time steps."""
-    opened: list[h5py.File] = []
-    try:
-        for path in files:
-            opened.append(_open(path))
-            _check_size(path, opened[-1]["observation"], files[0], opened[0]["observation"])
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_opened(path)) for path in files]
+        for path, file in zip(files, opened, strict=True):
+            _require(path, HDF5, file.keys())
+            _check_size(path, file["observation"], files[0], opened[0]["observation"])
         fields = [file["observation"] for file in opened]
         if _rules.fits(sum(field.nbytes for field in fields)):
             frames = np.empty((sum(map(len, fields)), *fields[0].shape[1:]), fields[0].dtype)
             first = 0
-            for field in fields:
-                field.read_direct(frames, dest_sel=np.s_[first : (first := first + len(field))])
+            for path, field in zip(files, fields, strict=True):
+                frames[first : (first := first + len(field))] = _mapping.read(str(path), "observation", field)
             parts = [frames]
         else:
             parts = [_mapped(path, field) for path, field in zip(files, fields, strict=True)]
             notes.append(_mapping.note("images", sum(part.nbytes for part in parts)))
-        columns = {key: np.concatenate([file[key][...] for file in opened]) for key in HDF5[1:]}
-    except OSError as error:  # damaged data
-        raise UserError(f"{files[len(opened) - 1]}: cannot be read completely ({one_line(error)})") from error
-    finally:
-        for file in opened:
-            file.close()
+        columns = {
+            key: np.concatenate(
+                [_mapping.read(str(path), key, file[key]) for path, file in zip(files, opened, strict=True)]
+            )
+            for key in HDF5[1:]
+        }
     kinds, discounts = columns.pop("step_type"), columns.pop("discount")
     return parts, columns | {
         "first": kinds == 0,
@@ -130,13 +131,11 @@ def _hdf5(files: list[Path], notes: list[str]) -> tuple[list[np.ndarray], dict[s
     }
 
 
-def _open(path: Path) -> h5py.File:
+def _opened(path: Path) -> h5py.File:
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError as error:
         raise UserError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
-    _require(path, HDF5, file.keys())
-    return file
 
 
 def _mapped(path: Path, field: h5py.Dataset) -> np.ndarray:

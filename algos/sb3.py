@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
-from math import inf
+from math import inf, prod
 from operator import or_
 from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -87,9 +87,9 @@ class _SB3Algorithm(SingleAlgorithm):
     def update(self, batch: Batch) -> dict[str, float | Tensor]:
         self.updates += 1
         self._buffer.samples = ReplayBufferSamples(
-            observations=batch.observations,
+            observations=self._inputs(batch.observations),
             actions=batch.actions.unsqueeze(-1) if self.spec.discrete else batch.actions,
-            next_observations=batch.next_observations,
+            next_observations=self._inputs(batch.next_observations),
             dones=batch.terminated.unsqueeze(-1),
             rewards=batch.rewards.unsqueeze(-1),
         )
@@ -115,14 +115,18 @@ class _SB3Algorithm(SingleAlgorithm):
         return self.config.gamma
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        q = self.model.critic(observations, actions)
+        q = self.model.critic(self._inputs(observations), actions)
         if isinstance(q, Tensor):  # TQC: (B, critics, quantiles)
             return q.mean(-1).amin(-1)
         return torch.cat(q, -1).amin(-1)
 
     def _policy(self, observations: Tensor, deterministic: bool) -> Tensor:
         with _without_validation():
-            return self.model.policy._predict(observations, deterministic)
+            return self.model.policy._predict(self._inputs(observations), deterministic)
+
+    def _inputs(self, observations: Tensor) -> Tensor:
+        """Observations as the model's networks take them: (B, ...)."""
+        return observations.flatten(1) / 255 if _is_flattened(self.spec) else observations
 
     def state_dict(self) -> dict[str, Any]:
         _, variables = self.model._get_torch_save_params()  # the entropy coefficient
@@ -186,7 +190,7 @@ class _Stochastic(_SB3Algorithm):
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
         actor = self.model.policy.actor
         with _without_validation():
-            mean, log_std, _ = actor.get_action_dist_params(observations)
+            mean, log_std, _ = actor.get_action_dist_params(self._inputs(observations))
             return actor.action_dist.proba_distribution(mean, log_std).log_prob(actions)
 
 
@@ -234,9 +238,9 @@ class _Greedy(_SB3Algorithm):
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         policy = self.model.policy
         if hasattr(policy, "quantile_net"):  # QR-DQN: (B, quantiles, actions)
-            q = policy.quantile_net(observations).mean(1)
+            q = policy.quantile_net(self._inputs(observations)).mean(1)
         else:
-            q = policy.q_net(observations)
+            q = policy.q_net(self._inputs(observations))
         return q.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
@@ -337,23 +341,30 @@ def _widths(
 
 def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.device, **options: Any) -> Any:
     """An SB3 model. SB3's `seed` is not used, since it would seed the whole process."""
-    seen, policy = spec.observation, "MlpPolicy"
-    if isinstance(seen, Image) and min(seen.height, seen.width) >= CNN_SIZE:
-        policy = "CnnPolicy"
+    is_vector = isinstance(spec.observation, Vector) or _is_flattened(spec)
+    policy = "MlpPolicy" if is_vector else "CnnPolicy"
     model = model_class(policy, _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
+
+
+def _is_flattened(spec: Spec) -> bool:
+    """Whether observations are images that are too small for SB3's convolutional network."""
+    seen = spec.observation
+    return isinstance(seen, Image) and min(seen.height, seen.width) < CNN_SIZE
 
 
 class _Spaces(gymnasium.Env):
     """An environment for SB3's constructors, which read its spaces only."""
 
     def __init__(self, spec: Spec) -> None:
-        self.observation_space = (
-            Box(0, 255, spec.observation.shape, np.uint8)
-            if isinstance(spec.observation, Image)
-            else Box(-inf, inf, spec.observation.shape)
-        )
+        shape = spec.observation.shape
+        if isinstance(spec.observation, Vector):
+            self.observation_space = Box(-inf, inf, shape)
+        elif _is_flattened(spec):
+            self.observation_space = Box(0, 1, (prod(shape),))
+        else:
+            self.observation_space = Box(0, 255, shape, np.uint8)
         self.action_space = Discrete(spec.action_size) if spec.discrete else Box(-1, 1, (spec.action_size,))
 
 

@@ -46,9 +46,11 @@ def mlp(
         hidden = len(weights) - 1
         x, biases = gain**hidden * x, [gain ** (hidden - layer) * b for layer, b in enumerate(biases)]
     x = x.expand(*weights[0].shape[:-2], *x.shape[-2:])
-    if takes_fast_path(x, weights[0]):
+    if not takes_fast_path(x, weights[0]):
+        return _plain_mlp(x, weights, biases, masks)
+    if torch.is_grad_enabled() and (x.requires_grad or weights[0].requires_grad):
         return FusedMLP.apply(len(weights), x, *weights, *biases, *masks)
-    return _plain_mlp(x, weights, biases, masks)
+    return _values(x, weights, biases, masks)
 
 
 def mlp_on_pairs(
@@ -95,22 +97,36 @@ def _plain_mlp_on_pairs(
     return outputs.unflatten(-2, candidates.shape[-3:-1])
 
 
+def _values(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor]
+) -> Tensor:
+    """`mlp` without gradients; hidden values are dropped at once, and so stay in the cache."""
+    products, tensors = LayerProducts(), (*weights, *biases, *masks)
+    outputs = [_forward(products, replica) for replica in _replicas(len(weights), x, tensors)]
+    return _stack(outputs, x.shape[:-2])
+
+
+def _forward(products: LayerProducts, replica: _Replica, hidden: list[Tensor] | None = None) -> Tensor:
+    """The output of one replica's network; `hidden` receives the input of every layer but the first."""
+    value, weights, biases, masks = replica
+    for layer in range(len(weights) - 1):
+        value = products.linear(value, weights[layer], biases[layer], relu=True)
+        if masks:
+            value.mul_(masks[layer])
+        value = products.round_operand(value, weights[layer + 1])
+        if hidden is not None:
+            hidden.append(value)
+    return products.linear(value, weights[-1], biases[-1]).float()
+
+
 class FusedMLP(torch.autograd.Function):
     """`mlp`, one replica after the other: only inputs and outputs are stacked."""
 
     @staticmethod
     def forward(ctx: Any, layers: int, x: Tensor, *tensors: Tensor) -> Tensor:
         products, replicas = LayerProducts(), list(_replicas(layers, x, tensors))
-        outputs: list[Tensor] = []
         hidden: list[Tensor] = []  # of each replica, the input of every layer but the first
-        for value, weights, biases, masks in replicas:
-            for layer in range(layers - 1):
-                value = products.linear(value, weights[layer], biases[layer], relu=True)
-                if masks:
-                    value.mul_(masks[layer])
-                value = products.round_operand(value, weights[layer + 1])
-                hidden.append(value)
-            outputs.append(products.linear(value, weights[-1], biases[-1]).float())
+        outputs = [_forward(products, replica, hidden) for replica in replicas]
         # The inputs are saved so that autograd detects changes; `replicas` holds views of them.
         ctx.save_for_backward(x, *tensors, *hidden)
         ctx.products, ctx.replicas, ctx.layers = products, replicas, layers

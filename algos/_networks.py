@@ -247,18 +247,38 @@ class GaussianActor(nn.Module):
         """(R, B, observation) -> (R, B, action), within (-1, 1); masks and gain as in `MLP`."""
         return self.net(observations, masks, gain).tanh()
 
+    def distribution(
+        self, observations: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0
+    ) -> DiagonalNormal:
+        """The policy at (R, B, observation); masks and gain as in `MLP`."""
+        mean = self.mean(observations, masks, gain)
+        return DiagonalNormal(mean, self.log_std.clamp(*self.log_std_range))
+
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Sampled actions, not clipped to [-1, 1], from N(0, 1) `noise` (R, B, action)."""
-        return self.mean(observations) + self.log_std.clamp(*self.log_std_range).exp() * noise
+        """As `DiagonalNormal.sample`."""
+        return self.distribution(observations).sample(noise)
 
     def log_prob(
         self, observations: Tensor, actions: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0
     ) -> Tensor:
-        """Log-density of the actions: (R, B, observation), (R, B, action) -> (R, B); masks and gain as in
-        `MLP`."""
-        log_std = self.log_std.clamp(*self.log_std_range)
-        z = (actions - self.mean(observations, masks, gain)) / log_std.exp()
-        return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        """As `DiagonalNormal.log_prob`; masks and gain as in `MLP`."""
+        return self.distribution(observations, masks, gain).log_prob(actions)
+
+
+class DiagonalNormal(NamedTuple):
+    """A normal distribution of actions for each state."""
+
+    mean: Tensor  # (R, B, action)
+    log_std: Tensor  # (R, 1, action)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Sampled actions, not clipped to [-1, 1], from N(0, 1) `noise` (R, B, action)."""
+        return self.mean + self.log_std.exp() * noise
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-density of actions: (R, B, action) -> (R, B)."""
+        z = (actions - self.mean) / self.log_std.exp()
+        return -(0.5 * z.square() + self.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 class TanhGaussianActor(nn.Module):

@@ -95,12 +95,13 @@ class AWAC(Algorithm):
         self.critic_optimizer.minimize(critic_loss)
         polyak_update([self.target_critics], [self.critics], c.target_rate)
 
+        policy = self.actor.distribution(batch.observations)
         with torch.no_grad():
-            actions = self.actor.sample(batch.observations, batch.noise["action"])
+            actions = policy.sample(batch.noise["action"])
             value = self.critics(batch.observations, actions).amin(1)
             advantage = self.critics(batch.observations, batch.actions).amin(1) - value
             weights = softmax_weights(advantage, c.beta)
-        actor_loss = -(weights * self.actor.log_prob(batch.observations, batch.actions)).sum(-1)
+        actor_loss = -(weights * policy.log_prob(batch.actions)).sum(-1)
         self.actor_optimizer.minimize(actor_loss)
         return {
             "critic_loss": critic_loss.detach(),
@@ -137,5 +138,5 @@ def flops(spec: Spec, config: Config) -> float:
     actor, actor_inner = matmul_flops(b, o, *config.actor_hidden, a)
     critic, critic_inner = matmul_flops(b, o + a, *config.hidden, 1)
     target_flops, critic_flops = actor + 2 * critic, 2 * (2 * critic + critic_inner)
-    advantage_flops, actor_flops = actor + 4 * critic, 2 * actor + actor_inner
+    advantage_flops, actor_flops = 4 * critic, 2 * actor + actor_inner
     return target_flops + critic_flops + advantage_flops + actor_flops

@@ -2,7 +2,7 @@
 
     python experiments/benchmark.py [--parts a b] [--algorithms td3_bc] [--out bench.json]
 
-Seven parts. Each prints a table under the command that reproduces it; all results are written as JSON:
+Nine parts. Each prints a table under the command that reproduces it; all results are written as JSON:
 
 (a) updates: updates per second, summed over R replicas, at Hopper's sizes, including minibatch and noise
     sampling; FLOPs of the matrix products in an update; their rate as a share of the machine's peak; and peak
@@ -18,11 +18,16 @@ Seven parts. Each prints a table under the command that reproduces it; all resul
 (f) statistics: every figure, the table and the report of a large synthetic study, each in its own process;
     and in one process: loading its rows, the IQM along x with 500 resamples, drawing it. Measured once.
 (g) cores: updates per second of wall time of two parallel processes, relative to one process.
+(h) shares: what an update's time on the CPU consists of: matrix products, other operators on tensors,
+    optimiser with target networks, gathering the minibatch, drawing indices and noise, and the rest (Python,
+    autograd, dispatch). An operator's time is measured around its call, the whole in updates without this.
+(i) peers, with `--peers CORL_DIR` only: updates per second of seqeval, CORL and d3rlpy (if it is installed)
+    in turns, at equal widths and batch size, on the same data; ratios are medians over the turns.
 
 The machine's peak is the rate of the fastest float32 product in torch: `torch.mm` and oneDNN's operator, each
 at a small and a large size. It is measured in turns with the updates, since the load of the machine varies; a
-share is the median over the turns. One thread. On the CPU, (a), (b) and (d) count CPU seconds, so that other
-processes matter little. In (c) evaluation does not overlap training, so the shares of time add up.
+share is the median over the turns. One thread. On the CPU, (a), (b), (d), (h) and (i) count CPU seconds, so
+that other processes matter little. In (c) evaluation does not overlap training, so the shares of time add up.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import tyro
@@ -39,11 +45,18 @@ from rich.table import Table
 from speed.evaluations import evaluate
 from speed.figures import drawing
 from speed.options import Options, Result
+from speed.peers import peers
 from speed.processes import end_to_end, start_up
+from speed.shares import KINDS, shares
 from speed.updates import FIGURE, cores, figure_hours, growth, updates
 
 from seqeval.cli import plain_console
 from seqeval.execution import provenance
+
+
+def _percent(kind: str, result: Result) -> str:
+    return f"{result[kind]:.0%}"
+
 
 # Each part: title, function that measures it, and columns of its table.
 Column = tuple[str, Callable[[Result], str]]
@@ -129,6 +142,28 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
             ("speedup", lambda r: f"{r['times']:.2f}"),
         ),
     ),
+    "h": (
+        "shares of an update",
+        shares,
+        (
+            ("algorithm", lambda r: r["algorithm"]),
+            ("R", lambda r: str(r["replicas"])),
+            ("µs per update", lambda r: f"{r['seconds'] / r['replicas'] * 1e6:.0f}"),
+            *((kind, partial(_percent, kind)) for kind in KINDS),
+        ),
+    ),
+    "i": (
+        "peers",
+        peers,
+        (
+            ("algorithm", lambda r: r["algorithm"]),
+            ("contender", lambda r: r["contender"]),
+            ("updates/s", lambda r: f"{r['updates_per_second']:.0f}"),
+            ("peer", lambda r: r["peer"]),
+            ("its updates/s", lambda r: f"{r['peer_updates_per_second']:.0f}"),
+            ("ratio", lambda r: f"{r['ratio']:.2f}"),
+        ),
+    ),
 }
 
 
@@ -171,7 +206,8 @@ def main() -> None:
     console.print(*(f"{key} {value}" for key, value in about.items()), sep=", ", highlight=False)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     about["parts"] = {}
-    for part in options.parts:
+    default = options.parts == Options.parts
+    for part in ("i",) if options.peers is not None and default else options.parts:
         measured = about["parts"][part] = measure(part, options, console)
         if part == "a" and (hours := figure_hours(measured["results"])) is not None:
             measured["figure_hours"] = hours

@@ -16,7 +16,7 @@ import torch
 from seqeval.algos._fast_cpu import onednn_linear
 
 from seqeval import environments, plugins
-from seqeval.algorithm import Sampling
+from seqeval.algorithm import Config, Sampling
 from seqeval.replay.buffer import Buffer
 from seqeval.replay.episodes import BestEpisodes
 from seqeval.replay.indices import IndexSampler
@@ -26,7 +26,7 @@ from seqeval.slicing import Steps
 from seqeval.training import matmul
 from seqeval.training.agents import Agents
 from seqeval.training.metrics import MetricMeans
-from seqeval.training.updater import make_updater
+from seqeval.training.updater import Updater, make_updater
 from seqeval.types import Dataset
 
 from .options import SPEC
@@ -63,11 +63,17 @@ def machine(seconds: float, device: str) -> dict[str, float]:
 
 def training(name: str, replicas: int, transitions: int, device: str) -> Callable[[], None]:
     """One update of R replicas as in a study, with minibatches from a random dataset, all of it visible."""
+    indices, updater = training_loop(name, replicas, random_dataset(transitions), device)
+    return lambda: updater.update(indices.draw())
+
+
+def random_dataset(transitions: int) -> Dataset:
+    """Normal observations, uniform actions, and episodes of 100 transitions on average."""
     rng = np.random.default_rng(0)
     normal = rng.standard_normal((2, transitions, SPEC.observation_size), np.float32)
     ends = rng.random(transitions) < 0.01
     episode = np.cumsum(np.concatenate([[0], ends[:-1]])).astype(np.int32)
-    dataset = Dataset(
+    return Dataset(
         name="random",
         env_id="Hopper-v4",
         observations=normal[0],
@@ -83,12 +89,18 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
         reference=None,
         digest="",
     )
+
+
+def training_loop(
+    name: str, replicas: int, dataset: Dataset, device: str, config: Config | None = None
+) -> tuple[IndexSampler, Updater]:
+    """What draws the indices of each update of R replicas, and what makes the update."""
     algorithm_class, seeds = plugins.find(name), list(range(replicas))
-    schedule = Steps((transitions,), 10**6, window=None)
+    schedule = Steps((len(dataset),), 10**6, window=None)
     environment, target = environments.of(dataset), torch.device(device)
     agents = Agents(
         algorithm_class,
-        [algorithm_class.Config()] * replicas,
+        [config or algorithm_class.Config()] * replicas,
         [environment] * replicas,
         seeds,
         schedule.updates,
@@ -97,7 +109,8 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     algorithm = agents.algorithm
     sampling, mapping = algorithm.sampling, action_mapping(environment.actions, target)
     buffer = Buffer([dataset], [mapping], target, episodes=sampling != Sampling())
-    orders = [rng.permutation(transitions).astype(np.int32) for _ in seeds]
+    rng = np.random.default_rng(1)
+    orders = [rng.permutation(len(dataset)).astype(np.int32) for _ in seeds]
     share, episodes = sampling.best_episodes, []
     if share is not None:
         episodes = [BestEpisodes(share, schedule, order, dataset) for order in orders]
@@ -112,8 +125,7 @@ def training(name: str, replicas: int, transitions: int, device: str) -> Callabl
     )
     rewards = [RewardScale()] * replicas
     sampler = make_sampler(buffer, sampling, rewards, agents.normalizer, orders, [dataset])
-    updater = make_updater(algorithm, sampler, MetricMeans(replicas))
-    return lambda: updater.update(indices.draw())
+    return indices, make_updater(algorithm, sampler, MetricMeans(replicas))
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from seqeval.types import Precision, Spec, Vector
 
-Part = Literal["a", "b", "c", "d", "e", "f", "g"]
+Part = Literal["a", "b", "c", "d", "e", "f", "g", "h", "i"]
 Algorithm = Literal[
     *("bc", "td3_bc", "iql", "awac", "cql", "rebrac", "sac_n", "edac"),
     *("bc10", "cal_ql", "dt", "fql", "qc_fql", "rlpd"),
@@ -22,13 +22,14 @@ EPISODES = 10  # per seed and evaluation
 
 @dataclass(frozen=True)
 class Options:
-    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "f", "g")
+    parts: tuple[Part, ...] = ("a", "b", "c", "d", "e", "f", "g", "h")
+    """Part i is measured with `--peers`, and then no other unless it is named."""
     algorithms: tuple[Algorithm, ...] = get_args(Algorithm)
-    """In parts a, d and g."""
+    """In parts a, d, g and h; in part i those of the paper's first figure."""
     replicas: tuple[int, ...] = (1, 5, 20, 60)
-    """R, in parts a, b and d."""
+    """R, in parts a, b, d, h and i."""
     precision: Precision = "full"
-    """Of part a; on the CPU the machine's peak is always that of float32."""
+    """Of parts a, h and i; on the CPU the machine's peak is always that of float32."""
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 2_000_000)
     """Sizes of the datasets of part d, in transitions."""
     rounds: int = 5
@@ -41,4 +42,8 @@ class Options:
     """γ of the study of part c; a larger γ makes it shorter."""
     shape: tuple[int, int, int, int] = (12, 5, 5, 200)
     """Datasets, algorithms, seeds and points per curve of the study of part f."""
+    peers: Path | None = None
+    """A checkout of CORL: part i compares its updates, and d3rlpy's if it is installed, with ours."""
+    processes: int = 1
+    """Parallel processes of part i."""
     out: Path = Path("runs/benchmark.json")

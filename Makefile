@@ -16,8 +16,9 @@ demo: install
 	rm -rf runs/demo
 	$(BIN)/python experiments/demo.py
 
+# A process per core, each with one thread; the tests of a file stay together.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow --timeout 3600

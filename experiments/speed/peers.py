@@ -33,7 +33,7 @@ from seqeval.training import matmul
 from seqeval.types import Dataset
 
 from .measuring import random_dataset, rate, training_loop
-from .options import OF_THE_PAPER, SPEC, TRANSITIONS, Options, Result
+from .options import SPEC, TRANSITIONS, Options, Result
 
 Update = Callable[[], Any]
 UNUSED = "d4rl", "gym", "pyrallis", "wandb", "tqdm"  # that CORL's files import; no class uses them
@@ -49,6 +49,7 @@ class Trainer:
     networks: Mapping[str, tuple[str, tuple[Any, ...]]]  # argument: class, and what it is built from
     arguments: Mapping[str, Any]
     optimizers: Mapping[str, str]  # argument: that of its network
+    heads: int = 1  # output layers of the actor
 
 
 def _twins(network: str, arguments: tuple[Any, ...] = SIZES) -> dict[str, tuple[str, tuple[Any, ...]]]:
@@ -95,6 +96,14 @@ TRAINERS = {
         {"target_entropy": -float(SIZES[1]), "bc_steps": 0},
         _optimizers("actor", "critic_1", "critic_2"),
     ),
+    "edac": Trainer(
+        "edac",
+        "EDAC",
+        {"actor": ("Actor", (*SIZES, 256)), "critic": ("VectorizedCritic", (*SIZES, 256, 10))},
+        {},
+        _optimizers("actor", "critic"),
+        heads=2,
+    ),
 }
 
 
@@ -114,9 +123,9 @@ def corl(algorithm: str, folder: Path, dataset: Dataset) -> tuple[Update, tuple[
         buffer.load_d4rl_dataset(
             values | {"next_observations": dataset.next_observations, "terminals": dataset.terminated}
         )
-    train = agent.update if algorithm == "awac" else agent.train
+    train = agent.update if hasattr(agent, "update") else agent.train
     layers = [layer for layer in networks["actor"].modules() if isinstance(layer, nn.Linear)]
-    return lambda: train(buffer.sample(BATCH)), tuple(layer.out_features for layer in layers[:-1])
+    return lambda: train(buffer.sample(BATCH)), tuple(layer.out_features for layer in layers[: -trainer.heads])
 
 
 def _load(path: Path) -> ModuleType:
@@ -144,6 +153,8 @@ def d3rlpy(algorithm: str, hidden: tuple[int, ...], dataset: Dataset) -> Update 
     package.logging.LOG.disabled = True
     logging.disable()
     names = {"bc": "BC", "td3_bc": "TD3PlusBC", "iql": "IQL", "awac": "AWAC", "cql": "CQL"}
+    if algorithm not in names:
+        return None
     config = getattr(package.algos, f"{names[algorithm]}Config")
     encoder = package.models.VectorEncoderFactory(list(hidden))
     encoders = {field.name: encoder for field in fields(config) if field.name.endswith("encoder_factory")}
@@ -191,7 +202,7 @@ def _speed(contender: str, options: Options) -> float:
 
 
 def peers(options: Options) -> Iterator[Result]:
-    for name in (name for name in options.algorithms if name in OF_THE_PAPER):
+    for name in (name for name in options.algorithms if name in TRAINERS):
         with ExitStack() as stack:
             processes = [
                 stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _prepare, (name, options)))

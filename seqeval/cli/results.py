@@ -28,9 +28,11 @@ def show_results(rows: pd.DataFrame, out: Path, figure: Path) -> int:
     console = plain_console(stderr=False)
     study = StudyDirectory(out).study()
     about, rows = study["datasets"], analysis.with_planned_end(rows, {out.resolve().name: study})
-    points, recipes = analysis.last_points(rows), study.get("recipes", {})
-    console.print(final_table(points, about, analysis.frozen_lines(rows), recipes))
     shown, notes = curves.FIGURE.prepare(rows)
+    # Without an environment the table is about the metric that the figure shows.
+    points, recipes = analysis.last_points(shown if "metric" in shown else rows), study.get("recipes", {})
+    metric = shown["metric"].iloc[0] if "metric" in shown else None
+    console.print(final_table(points, about, analysis.frozen_lines(rows), recipes, metric))
     for note in notes:
         console.print(f"note: {printable(note)}", highlight=False, markup=False)
     if len(shown):
@@ -44,23 +46,25 @@ def final_table(
     about: dict[str, Any],
     frozen: set[tuple[str, str, str]],
     recipes: Mapping[str, Mapping[str, Any]],
+    metric: str | None = None,
 ) -> Table:
     """A printable table of `analysis.last_points`; `frozen` are the lines that do not learn online, `recipes`
-    those of a study."""
+    those of a study. `metric` is the column that the points are about, if not scores or returns."""
     from seqeval.types import Reference
 
     records = []
     for line in points.to_dict("records"):
         is_frozen = (line["dataset"], line["variant"], line["study"]) in frozen
-        data = about[line["dataset"]]["behaviour_return"]
+        data = about[line["dataset"]]["behaviour_return"] if metric is None else None
         if data is not None and line["unit"] == "score":
             data = Reference(**about[line["dataset"]]["reference"]).score(data)
         seeds, total = line["seeds"], line["total_seeds"]
         if line["unit"] == "none":
             mean, seed_range, data, seeds = "not evaluated", "", None, total
         else:
-            mean = f"{line['mean']:.1f}" + (f" ± {line['std']:.1f}" if seeds > 1 else "")
-            seed_range = f"{line['low']:.1f} … {line['high']:.1f}"
+            digits = ".1f" if metric is None else ".4g"
+            mean = f"{line['mean']:{digits}}" + (f" ± {line['std']:{digits}}" if seeds > 1 else "")
+            seed_range = f"{line['low']:{digits}} … {line['high']:{digits}}"
         recipe = recipes.get(line["dataset"], {}).get(line["variant"])
         settings = {"recipe": recipe["source"] if recipe else "none"} if any(recipes.values()) else {}
         records.append(
@@ -69,7 +73,7 @@ def final_table(
                 "algorithm": line["variant"],
                 **settings,
                 "phase": "online, frozen" if is_frozen and line["phase"] == "online" else line["phase"],
-                "unit": line["unit"],
+                "unit": metric or line["unit"],
                 "mean ± std": mean,
                 "range over seeds": seed_range,
                 "seeds": f"{seeds}" if seeds == total else f"{seeds} of {total}",

@@ -6,7 +6,7 @@ neither torch nor data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from seqeval.errors import UserError
@@ -280,7 +280,7 @@ class Execution:
 def _algorithm_name(given: object) -> object:
     """The name of a class of an algorithm, the text of a sweep; anything else unchanged."""
     if isinstance(given, Sweep):
-        return str(given)
+        return str(replace(given, algorithm=str(_algorithm_name(given.algorithm))))
     if isinstance(given, type) and not hasattr(given, "Config"):
         raise UserError(
             f"algorithms: {given.__name__} is not an algorithm; give a name, or a subclass of "

@@ -220,14 +220,16 @@ def expand(text: str) -> list[Variant]:
     sweep = (path[1] if path else start).removesuffix(":")
     for item in items:
         if item.startswith("name="):
-            sweep = item.removeprefix("name=")
-    variants = []
+            sweep = _checked_name(text, item.removeprefix("name="))
+    variants: dict[Config, Variant] = {}
     for candidate in found:
         given = ",".join(f"{key}={value}" for key, value in candidate.values.items())
         variant = parse(f"{start}{given}")
         name = _checked_name(text, f"{sweep}:{candidate.label}")
-        variants.append(replace(variant, name=name, sweep=sweep, text=_absolute(text)))
-    return variants
+        if (other := variants.get(variant.config)) is not None:
+            raise UserError(f"algorithm {text!r}: {other.name!r} and {name!r} are the same setting")
+        variants[variant.config] = replace(variant, name=name, sweep=sweep, text=_absolute(text))
+    return list(variants.values())
 
 
 def parse_all(texts: Sequence[str]) -> list[Variant]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
+        _check_ends(self)
         if not self.low < self.high:
             raise UserError(f"{self}: the first end of a range must be below the second")
 
@@ -53,6 +54,7 @@ class LogUniform:
     high: float
 
     def __post_init__(self) -> None:
+        _check_ends(self)
         if not 0 < self.low < self.high:
             raise UserError(
                 f"{self}: the ends of a logarithmic range must be positive, the first below the second"
@@ -63,6 +65,11 @@ class LogUniform:
 
     def draw(self, rng: np.random.Generator) -> str:
         return f"{math.exp(rng.uniform(math.log(self.low), math.log(self.high))):.{DIGITS}g}"
+
+
+def _check_ends(span: Uniform | LogUniform) -> None:
+    if not all(isinstance(end, int | float) and math.isfinite(end) for end in (span.low, span.high)):
+        raise UserError(f"{span}: the ends of a range must be finite numbers")
 
 
 Range = Uniform | LogUniform
@@ -78,10 +85,20 @@ class Sweep:
     that the algorithm declares. Its text, `str(sweep)`, is what the command line takes.
     """
 
-    algorithm: str
+    algorithm: str | type  # as in `Study.algorithms`
     settings: Mapping[str, Sequence[Any] | Range] = field(default_factory=dict)
     random: int | None = None
     seed: int = 0  # of the random search
+
+    def __post_init__(self) -> None:
+        if not self.settings and self.random is None:
+            raise UserError(f"Sweep({self.algorithm!r}): give values of a setting, or random=12")
+        for name, values in self.settings.items():
+            listed = not isinstance(values, str) and isinstance(values, Iterable)
+            if not isinstance(values, Range) and not (listed and len(list(values))):
+                raise UserError(
+                    f"Sweep({self.algorithm!r}): {name} must be a list of values, or a range, not {values!r}"
+                )
 
     def __str__(self) -> str:
         items = [] if self.random is None else [f"random({self.random},seed={self.seed})"]
@@ -113,12 +130,15 @@ def candidates(
     `declared` holds the ranges that the algorithm declares. Raises UserError for an invalid sweep.
     """
     search = [item for item in items if item.startswith("random(")]
-    pairs = [item.partition("=") for item in items if item not in search]
-    swept = {key: value for key, _, value in pairs if "|" in value or _is_range(value)}
+    parts = [item.partition("=") for item in items if item not in search]
+    pairs = [(key, value.strip()) for key, equals, value in parts if equals]
+    swept = {key: value for key, value in pairs if key != "name" and ("|" in value or _CALL.fullmatch(value))}
     if not search and not swept:
         return None
-    fixed = {key: value for key, equals, value in pairs if equals and key not in swept and key != "name"}
+    fixed = {key: value for key, value in pairs if key not in swept and key != "name"}
     try:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise UserError("a setting is given twice")
         if not search:
             return _grid(swept, fixed)
         if len(search) > 1:
@@ -131,7 +151,7 @@ def candidates(
 def _grid(swept: Mapping[str, str], fixed: Mapping[str, str]) -> list[Candidate]:
     """All combinations of the listed values."""
     for key, value in swept.items():
-        if _is_range(value):
+        if isinstance(choices(key, value), Range):
             raise UserError(
                 f"{key}={value} is a range; say how many settings to draw: random(12),{key}={value}"
             )
@@ -155,8 +175,9 @@ def _random(
 
     swept = swept or {key: value for key, value in declared.items() if key not in fixed}
     if not swept:
+        others = "for other settings" if declared else "for a random search"
         raise UserError(
-            f"{algorithm} declares no ranges for a random search; give some, as in random({count}),"
+            f"{algorithm} declares no ranges {others}; give some, as in random({count}),"
             "learning_rate=log(1e-4,1e-3)"
         )
     drawn_from = {key: choices(key, value) for key, value in swept.items()}
@@ -178,18 +199,13 @@ def _candidate(drawn: Mapping[str, str], fixed: Mapping[str, str]) -> Candidate:
     return Candidate({**fixed, **drawn}, " ".join(f"{key}={value}" for key, value in drawn.items()))
 
 
-def _is_range(value: str) -> bool:
-    call = _CALL.fullmatch(value)
-    return call is not None and call[1] in _RANGES
-
-
 def choices(key: str, value: str) -> list[str] | Range:
     """The listed values of a setting, or the range that they are drawn from. Raises UserError."""
-    return _range(key, value) if _is_range(value) else _listed(key, value)
+    return _range(key, value) if _CALL.fullmatch(value) else _listed(key, value)
 
 
 def _listed(key: str, value: str) -> list[str]:
-    values = value.split("|")
+    values = [one.strip() for one in value.split("|")]
     if "" in values:
         raise UserError(f"{key}={value}: a value between two | is empty")
     if len(set(values)) < len(values):
@@ -200,6 +216,8 @@ def _listed(key: str, value: str) -> list[str]:
 def _range(key: str, value: str) -> Range:
     call = _CALL.fullmatch(value)
     assert call is not None
+    if call[1] not in _RANGES:
+        raise UserError(f"{key}={value}: a range is {' or '.join(f'{name}(0.5,10)' for name in _RANGES)}")
     try:
         low, high = (float(end) if set(end) & set(".eE") else int(end) for end in call[2].split(","))
     except ValueError:

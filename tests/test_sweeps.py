@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seqeval.algos.iql import IQL
 
 from seqeval import plugins
 from seqeval.config import Study
@@ -79,6 +82,35 @@ def test_a_sweep_in_python_is_its_text() -> None:
     assert len(plugins.parse_all(study.algorithms)) == 1 + 4 + 3
 
 
+def test_a_sweep_in_python_may_name_a_class() -> None:
+    study = Study(("d",), (Sweep(IQL, {"expectile": [0.5, 0.9]}),))
+    assert study.algorithms == ("iql:expectile=0.5|0.9",)
+
+
+def test_spaces_around_values_do_not_matter() -> None:
+    assert names("iql:expectile=0.5 | 0.9") == names("iql:expectile=0.5|0.9")
+
+
+def test_a_name_is_no_setting() -> None:
+    assert names("iql:expectile=0.5|0.9,name=a|b") == ["a|b:expectile=0.5", "a|b:expectile=0.9"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sweep("iql"), "give values of a setting, or random=12"),
+        (lambda: Sweep("iql", {"expectile": []}), r"must be a list of values, or a range, not \[\]"),
+        (lambda: Sweep("iql", {"expectile": 0.5}), "must be a list of values, or a range, not 0.5"),
+        (lambda: Sweep("iql", {"expectile": "0.5"}), "must be a list of values, or a range, not '0.5'"),
+        (lambda: Uniform("low", 1), "the ends of a range must be finite numbers"),
+        (lambda: LogUniform(1, float("inf")), "the ends of a range must be finite numbers"),
+    ],
+)
+def test_invalid_sweeps_in_python_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
 @given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=4, unique=True))
 def test_values_of_a_grid_are_read_back_exactly(values: list[float]) -> None:
     variants = plugins.expand(str(Sweep("iql", {"expectile": values})))
@@ -104,6 +136,11 @@ def test_values_of_a_grid_are_read_back_exactly(values: list[float]) -> None:
         ("iql:random(2),random(3)", "more than once"),
         ("iql:random(5),expectile=0.5|0.7", "only 2 different settings"),
         ("sb3:SAC:random(2)", "declares no ranges"),
+        ("iql:expectile=0.5|0.50", "'iql:expectile=0.5' and 'iql:expectile=0.50' are the same setting"),
+        ("iql:expectile=0.5|0.7,expectile=0.9", "a setting is given twice"),
+        ("iql:expectile=0.5|0.7,name=", "the name of a variant must have"),
+        ("iql:random(3),temperature=normal(0,1)", r"a range is uniform\(0.5,10\) or log\(0.5,10\)"),
+        ("td3_bc:random(3),alpha=2", "declares no ranges for other settings"),
         ("iql:temperature=" + "|".join(map(str, range(1001))), "a grid of 1001 settings"),
     ],
 )

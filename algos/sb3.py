@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
-from math import inf, prod
+from math import inf
 from operator import or_
 from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -90,9 +90,9 @@ class _SB3Algorithm(SingleAlgorithm):
     def update(self, batch: Batch) -> dict[str, float | Tensor]:
         self.updates += 1
         self._buffer.samples = ReplayBufferSamples(
-            observations=self._inputs(batch.observations),
+            observations=batch.observations,
             actions=batch.actions.unsqueeze(-1) if self.spec.discrete else batch.actions,
-            next_observations=self._inputs(batch.next_observations),
+            next_observations=batch.next_observations,
             dones=batch.terminated.unsqueeze(-1),
             rewards=batch.rewards.unsqueeze(-1),
         )
@@ -118,18 +118,14 @@ class _SB3Algorithm(SingleAlgorithm):
         return self.config.gamma
 
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
-        q = self.model.critic(self._inputs(observations), actions)
+        q = self.model.critic(observations, actions)
         if isinstance(q, Tensor):  # TQC: (B, critics, quantiles)
             return q.mean(-1).amin(-1)
         return torch.cat(q, -1).amin(-1)
 
     def _policy(self, observations: Tensor, deterministic: bool) -> Tensor:
         with _without_validation():
-            return self.model.policy._predict(self._inputs(observations), deterministic)
-
-    def _inputs(self, observations: Tensor) -> Tensor:
-        """Observations as the model's networks take them: (B, ...)."""
-        return observations.flatten(1) / 255 if _is_flattened(self.spec) else observations
+            return self.model.policy._predict(observations, deterministic)
 
     def state_dict(self) -> dict[str, Any]:
         _, variables = self.model._get_torch_save_params()  # the entropy coefficient
@@ -193,7 +189,7 @@ class _Stochastic(_SB3Algorithm):
     def log_prob(self, observations: Tensor, actions: Tensor) -> Tensor:
         actor = self.model.policy.actor
         with _without_validation():
-            mean, log_std, _ = actor.get_action_dist_params(self._inputs(observations))
+            mean, log_std, _ = actor.get_action_dist_params(observations)
             return actor.action_dist.proba_distribution(mean, log_std).log_prob(actions)
 
 
@@ -241,9 +237,9 @@ class _Greedy(_SB3Algorithm):
     def q_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         policy = self.model.policy
         if hasattr(policy, "quantile_net"):  # QR-DQN: (B, quantiles, actions)
-            q = policy.quantile_net(self._inputs(observations)).mean(1)
+            q = policy.quantile_net(observations).mean(1)
         else:
-            q = policy.q_net(self._inputs(observations))
+            q = policy.q_net(observations)
         return q.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
@@ -349,12 +345,6 @@ def _build(model_class: type[OffPolicyAlgorithm], spec: Spec, device: torch.devi
     model = model_class("MlpPolicy", _Spaces(spec), buffer_size=1, device=device, **options)
     model.set_logger(Logger(None, []))
     return model
-
-
-def _is_flattened(spec: Spec) -> bool:
-    """Whether observations are images that are too small for SB3's convolutional network."""
-    seen = spec.observation
-    return isinstance(seen, Image) and min(seen.height, seen.width) < CNN_SIZE
 
 
 class _Spaces(gymnasium.Env):

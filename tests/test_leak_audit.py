@@ -81,7 +81,8 @@ def overwritten(
         if name == "actions" and next_actions:
             rows = np.setdiff1d(unseen, seen[~(clean.terminated | clean.truncated)[seen]] + 1)
         fields[name] = getattr(clean, name).copy()
-        fields[name][rows] = 1 - fields[name][rows] if fields[name].dtype == np.int64 else value
+        discrete = fields[name].dtype == np.int64
+        fields[name][rows] = fields[name].max() - fields[name][rows] if discrete else value
     if images:
         fields |= with_other_frames(clean, seen)
     for name in ("terminated", "truncated"):

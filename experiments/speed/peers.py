@@ -125,7 +125,9 @@ def corl(algorithm: str, folder: Path, dataset: Dataset) -> tuple[Update, tuple[
         )
     train = agent.update if hasattr(agent, "update") else agent.train
     layers = [layer for layer in networks["actor"].modules() if isinstance(layer, nn.Linear)]
-    return lambda: train(buffer.sample(BATCH)), tuple(layer.out_features for layer in layers[: -trainer.heads])
+    return lambda: train(buffer.sample(BATCH)), tuple(
+        layer.out_features for layer in layers[: -trainer.heads]
+    )
 
 
 def _load(path: Path) -> ModuleType:

@@ -6,7 +6,8 @@ FOLDER holds hopper_medium-zoo.hdf5, hopper_replay-zoo.hdf5, halfcheetah_medium-
 halfcheetah_replay-zoo.hdf5: 100 000 transitions each of trained Stable-Baselines3 agents. Networks are small
 (128, 128), minibatches have 128 transitions, and there are about 8 600 updates: not the settings of the
 authors, who use larger networks and up to a million updates. OUT/halfcheetah and OUT/hopper are study
-directories. If it is interrupted, run it again to resume. Needs `pip install 'seqeval-rl[fast]'`.
+directories, and OUT/longer one with four times as many updates of three algorithms. If it is interrupted, run
+it again to resume. Needs `pip install 'seqeval-rl[fast]'`.
 """
 
 from __future__ import annotations
@@ -27,15 +28,20 @@ PENALTIES = {  # of ReBRAC, for actor and critic
     "halfcheetah": "actor_penalty=0.001,critic_penalty=0.01",
 }
 TARGETS = {"hopper": 3600.0, "halfcheetah": 6000.0}  # returns that DT is asked for
-ALL = (
-    *("bc", "td3_bc", "iql", "rebrac", "bc10", "awac", "fql", "edac", "dt", "cql"),
-    *("qc_fql", "sac_n", "cal_ql"),
-)
-FEWER = tuple(name for name in ALL if name not in ("bc10", "dt", "qc_fql", "cal_ql"))
-STUDIES = (
-    ("halfcheetah", ("halfcheetah_medium-zoo",), ALL),
-    ("hopper", ("hopper_medium-zoo", "hopper_replay-zoo"), ALL),
-    ("halfcheetah", ("halfcheetah_replay-zoo",), FEWER),
+QUICK = ("bc", "td3_bc", "iql", "rebrac", "awac")
+SLOW = ("fql", "edac", "cql", "sac_n")
+EPISODES = ("bc10", "dt", "qc_fql", "cal_ql")  # need whole episodes, which halfcheetah_replay-zoo lacks
+MEDIUM, REPLAY = ("halfcheetah_medium-zoo",), ("halfcheetah_replay-zoo",)
+HOPPER = ("hopper_medium-zoo", "hopper_replay-zoo")
+UPDATES, MORE_UPDATES = 100, 400  # after each 1000 transitions
+STUDIES = (  # folder, environment, datasets, algorithms, updates; the quick ones first
+    ("halfcheetah", "halfcheetah", MEDIUM, (*QUICK, "bc10"), UPDATES),
+    ("hopper", "hopper", HOPPER, (*QUICK, "bc10"), UPDATES),
+    ("halfcheetah", "halfcheetah", REPLAY, QUICK, UPDATES),
+    ("longer", "halfcheetah", MEDIUM, ("td3_bc", "rebrac", "bc"), MORE_UPDATES),
+    ("halfcheetah", "halfcheetah", MEDIUM, (*QUICK, *SLOW, *EPISODES), UPDATES),
+    ("hopper", "hopper", HOPPER, (*QUICK, *SLOW, *EPISODES), UPDATES),
+    ("halfcheetah", "halfcheetah", REPLAY, (*QUICK, *SLOW), UPDATES),
 )
 
 
@@ -51,12 +57,16 @@ def variant(name: str, environment: str) -> str:
     return f"{name}:{settings.get(name, SMALL)},name={name}"
 
 
-def study(folder: Path, environment: str, datasets: tuple[str, ...], algorithms: tuple[str, ...]) -> Study:
+def study(
+    folder: Path, environment: str, datasets: tuple[str, ...], algorithms: tuple[str, ...], updates: int
+) -> Study:
     return Study(
         datasets=tuple(str(folder / f"{name}.hdf5") for name in datasets),
         algorithms=tuple(variant(name, environment) for name in algorithms),
         seeds=(0, 1),
-        protocol=Protocol(start=5000, grow_by=1000, updates_per_growth=100, order="episodes", hold_out=0.1),
+        protocol=Protocol(
+            start=5000, grow_by=1000, updates_per_growth=updates, order="episodes", hold_out=0.1
+        ),
         evaluation=Evaluation(
             points=8,
             episodes=5,
@@ -69,11 +79,11 @@ def study(folder: Path, environment: str, datasets: tuple[str, ...], algorithms:
 def main(
     folder: tyro.conf.Positional[Path], out: Path = Path("runs/shared_data"), jobs: int | None = None
 ) -> None:
-    for environment, datasets, algorithms in STUDIES:
-        settings = Execution(jobs=jobs, keep_policies=True)
-        chosen = study(folder, environment, datasets, algorithms)
-        seqeval.run(chosen, out / environment, settings, plain_console(stderr=True))
+    settings = Execution(jobs=jobs, keep_policies=True)
+    for name, *about in STUDIES:
+        seqeval.run(study(folder, *about), out / name, settings, plain_console(stderr=True))
     table((out / "halfcheetah", out / "hopper"), format="markdown")
+    table((out / "longer",), format="markdown")
 
 
 if __name__ == "__main__":

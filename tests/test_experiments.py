@@ -409,6 +409,7 @@ def test_algorithms_without_a_figure_are_refused(tmp_path: Path) -> None:
 def test_the_settings_of_the_study_on_shared_data_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     module = importlib.import_module("shared_data")
-    for environment, datasets, algorithms in module.STUDIES:
-        study = module.study(Path("data"), environment, datasets, algorithms)
+    for _, environment, datasets, algorithms, updates in module.STUDIES:
+        study = module.study(Path("data"), environment, datasets, algorithms, updates)
         assert [v.name for v in plugins.parse_all(study.algorithms)] == list(algorithms)
+        assert study.protocol.updates_per_growth == updates

@@ -128,7 +128,7 @@ def _declaration_fault(found: type[Algorithm], hints: Mapping[str, Any]) -> str 
         return "its Config must not declare batchable settings, since it is a SingleAlgorithm: batchable = ()"
     settings = {field.name for field in fields(config)}
     for name in config.batchable:
-        if name not in settings or hints[name] not in (int, float) or hasattr(Config, name):
+        if name not in settings or hints[name] not in (int, float, float | None) or hasattr(Config, name):
             kind = "is not a number of the algorithm's own" if name in settings else "does not exist"
             return f"its Config declares {name!r} batchable, a setting that {kind}"
     for name, text in config.ranges.items():

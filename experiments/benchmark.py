@@ -14,7 +14,8 @@ Nine parts. Each prints a table under the command that reproduces it; all result
     per second of wall time are given too.
 (c) end to end: `seqeval run` on a small study; its time in updates, in evaluation and in everything else.
 (d) growth: seconds per update against the size of the dataset, all of it visible, and against R.
-(e) start-up: `seqeval --help` and `import seqeval`, the fastest of several runs; whether torch is loaded.
+(e) start-up: CPU seconds of `seqeval --help` and `import seqeval`, the fastest of several; whether torch is
+    loaded.
 (f) statistics: every figure, the table and the report of a large synthetic study, each in its own process;
     and in one process: loading its rows, the IQM along x with 500 resamples, drawing it. Measured once.
 (g) cores: updates per second of wall time of two parallel processes, relative to one process.
@@ -114,7 +115,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[Result]], tuple[Column,
         start_up,
         (
             ("process", lambda r: r["what"]),
-            ("seconds", lambda r: f"{r['seconds']:.3f}"),
+            ("CPU seconds", lambda r: f"{r['seconds']:.3f}"),
             ("target", lambda r: f"{r['target']}"),
             ("met", lambda r: "yes" if r["met"] else "no"),
             ("loads torch", lambda r: "yes" if r["loads_torch"] else "no"),

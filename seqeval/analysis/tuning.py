@@ -228,11 +228,15 @@ def _with_replacement(arms: pd.DataFrame, reference: Any, pulls: int, rng: np.ra
 
 
 def sweeps(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Each (dataset, algorithm, study) with its rows. Raises UserError if none has two settings."""
+    """Each (dataset, algorithm, study) with its rows, one dataset after the other.
+
+    Raises UserError if none has two settings.
+    """
     found = [(key, part) for key, part in rows.groupby(SWEEP, sort=False) if part["variant"].nunique() > 1]
     if not found:
         raise UserError(
             "no algorithm has several settings here; train a sweep, for example "
             '--algorithms "iql:expectile=0.5|0.7|0.9"'
         )
-    yield from found
+    datasets = list(rows["dataset"].unique())
+    yield from sorted(found, key=lambda sweep: datasets.index(sweep[0][0]))

@@ -29,6 +29,8 @@ def choose(
     trials: int = 20,
     across_algorithms: bool = False,
     report: Report = lambda key, block: None,
+    leave_out_incomplete: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> pd.DataFrame:
     """The table of `analysis.tuning.choices` for a study, with a bandit that has a budget of episodes.
 
@@ -36,8 +38,9 @@ def choose(
     takes the episodes of the policy's row first, each once per trial, and then new ones, which are run from
     the kept policy (`keep_policies`) and stored: another call or trial uses them again. With `k`, each trial
     chooses among k of the policies, drawn at random. The value of a policy is the mean over its row's
-    episodes. It trusts whoever wrote the study directory, as `load_policy` does. Raises UserError for what
-    does not fit.
+    episodes. With `leave_out_incomplete` runs that failed or are not finished are left out, of which `note`
+    gets a sentence each, and a seed that lacks a setting of a sweep does not choose from it. It trusts
+    whoever wrote the study directory, as `load_policy` does. Raises UserError for what does not fit.
     """
     for name, value in (("budget", budget), ("trials", trials), ("k", 1 if k is None else k)):
         if value < 1:
@@ -45,7 +48,9 @@ def choose(
     where = StudyDirectory(Path(directory))
     rows = frame([where.path])
     study = analysis.studies_of(rows)
-    rows, _ = analysis.complete_rows(analysis.with_planned_end(rows, study))
+    rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, study), leave_out_incomplete)
+    for text in notes:
+        note(text)
     if across_algorithms:
         rows = rows.assign(algorithm=ACROSS)
     declared = analysis.declared_metrics(study.values())

@@ -40,6 +40,23 @@ def study(kept: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(kept, tmp_path / "study"))
 
 
+def test_a_seed_without_all_settings_does_not_choose(study: Path, seqeval: Seqeval) -> None:
+    runs = map(str, study.glob("runs/*/*/*"))
+    shutil.rmtree(next(run for run in runs if "alpha=8" in run and run.endswith("seed-1")))
+    stopped = seqeval("choose", study, "--budget", 2)
+    assert stopped.code == 2
+    assert "statistics need every seed" in stopped.err
+    assert "--leave-out-incomplete" in stopped.err
+    partial = seqeval("choose", study, "--budget", 2, "--leave-out-incomplete")
+    assert partial.code == 0
+    assert partial.err.startswith("note: left out of the statistics: pendulum-replay, td3:alpha=8, seed 1")
+    rows = seqeval_load(study)
+    first = rows[(rows["seed"] == 0) & (rows["samples"] == 20_000) & (rows["algorithm"] == "td3_bc")]
+    table = pd.read_csv(study / "choice.csv").set_index(["rule", "samples"])
+    assert table.loc[("random", 20_000), "estimate"] == pytest.approx(first["score"].mean())
+    assert table.loc[("oracle", 20_000), "estimate"] == pytest.approx(first["score"].max())
+
+
 def test_new_episodes_are_run_stored_and_used_again(study: Path, seqeval: Seqeval) -> None:
     before = {file: file.read_bytes() for file in study.rglob("rows.jsonl")}
     first = seqeval("choose", study, "--budget", 9, "--trials", 2)

@@ -51,7 +51,12 @@ def loaded(rows: pd.DataFrame) -> pd.DataFrame:
     for variant, settings in study["algorithms"].items():
         if ":" in variant:
             values = dict(part.split("=") for part in variant.partition(":")[2].split())
-            settings |= {"algorithm": "x", "sweep": "x:…", "config": {k: int(v) for k, v in values.items()}}
+            name = variant.partition(":")[0]
+            settings |= {
+                "algorithm": name,
+                "sweep": f"{name}:…",
+                "config": {k: int(v) for k, v in values.items()},
+            }
     return analysis.with_studies(rows, {"swept": study})
 
 
@@ -249,6 +254,18 @@ def test_choice_has_every_rule_and_a_metric_that_ranks_as_returns_do_is_the_orac
     assert lines["error"] == pytest.approx(lines["oracle"][:2])
     assert lines["oracle"][-1] == pytest.approx(42.05)
     assert lines["random"][-1] == pytest.approx(70 / 3 + 1.55)
+
+
+@pytest.mark.parametrize("figure", ["best-of-k", "choice", "setting"])
+def test_panels_of_a_dataset_share_limits_and_the_order_of_the_study(figure: str) -> None:
+    weak = sweep()
+    weak["variant"] = weak["variant"].replace("^x:", "a:", regex=True)
+    weak["algorithm"] = weak["algorithm"].replace("x", "a")
+    weak[["score", "return_mean"]] /= 10
+    drawn = plots.draw(loaded(pd.concat([sweep(), weak[weak["algorithm"] == "a"]])), figure)
+    assert len({ax.get_ylim() for ax in drawn.axes}) == 1
+    assert drawn.axes[0].get_title().startswith("x")
+    assert drawn.axes[-1].get_title().startswith("a")
 
 
 @pytest.mark.parametrize(

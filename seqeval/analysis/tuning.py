@@ -157,9 +157,9 @@ def choices(
 
     Rules: `oracle`, the setting with the best value; `random`, a setting drawn uniformly; each metric (a
     column of the rows; True: higher is better); and `bandit N`, a UCB bandit after N episodes. Every seed
-    chooses among its own policies; reported is the mean over seeds, with intervals over seeds. The true value
-    is the mean over a policy's episodes, so the oracle is biased upwards by their noise. The bandit draws
-    episodes of the rows with replacement, unless `deployed` says what it deploys.
+    that has all settings chooses among its own policies; reported is the mean over seeds, with intervals over
+    seeds. The true value is the mean over a policy's episodes, so the oracle is biased upwards by their
+    noise. The bandit draws episodes of the rows with replacement, unless `deployed` says what it deploys.
 
     `references` holds the `types.Reference` of each dataset, None where it has none. A metric that is missing
     for a setting gives no rule on that sweep. Columns: [dataset, algorithm, study, unit, rule, samples,
@@ -171,8 +171,10 @@ def choices(
         of_sweep = []
         for samples, at in part.groupby("samples"):
             values = at.pivot(index="variant", columns="seed", values="value")
-            if values.isna().any(axis=None):  # sizes that not every setting has
+            values = values.reindex(sorted(part["variant"].unique())).dropna(axis=1)
+            if values.empty:  # a size that not every setting has
                 continue
+            at = at[at["seed"].isin(values.columns)]
             rules = _rules(at, values, metrics)
             if budgets:
                 reference = references.get(str(sweep[0]))
@@ -226,11 +228,15 @@ def _with_replacement(arms: pd.DataFrame, reference: Any, pulls: int, rng: np.ra
 
 
 def sweeps(rows: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """Each (dataset, algorithm, study) with its rows. Raises UserError if none has two settings."""
+    """Each (dataset, algorithm, study) with its rows, one dataset after the other.
+
+    Raises UserError if none has two settings.
+    """
     found = [(key, part) for key, part in rows.groupby(SWEEP, sort=False) if part["variant"].nunique() > 1]
     if not found:
         raise UserError(
             "no algorithm has several settings here; train a sweep, for example "
             '--algorithms "iql:expectile=0.5|0.7|0.9"'
         )
-    yield from found
+    datasets = list(rows["dataset"].unique())
+    yield from sorted(found, key=lambda sweep: datasets.index(sweep[0][0]))

@@ -10,7 +10,7 @@ import tyro
 
 from seqeval.errors import printable
 
-from ._terminal import plain_console
+from ._terminal import plain_console, print_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ def choose(
     k: int | None = None,
     trials: int = 20,
     across_algorithms: bool = False,
+    leave_out_incomplete: bool = False,
     out: Path | None = None,
 ) -> None:
     """Choose among the policies of each sweep at every data size with a budget of episodes, by a UCB bandit.
@@ -39,6 +40,8 @@ def choose(
         k: Choose among k settings, drawn at random in each trial. Default: all.
         trials: Repetitions of each choice, whose mean is reported.
         across_algorithms: Choose among all variants of a dataset, not among those of each algorithm.
+        leave_out_incomplete: Leave out runs that failed or are not finished; a seed that lacks a setting of a
+            sweep does not choose from it. Otherwise they are an error.
         out: CSV of the score against pulls at each size. Default: choice.csv in the study directory.
     """
     from seqeval import choosing
@@ -55,7 +58,12 @@ def choose(
         nonlocal episodes
         episodes += len(block.returns)
 
-    table = choosing.choose(directory, budget, k, trials, across_algorithms, report)
+    def note(text: str) -> None:
+        print_notes([text])
+
+    table = choosing.choose(
+        directory, budget, k, trials, across_algorithms, report, leave_out_incomplete, note
+    )
     _print(table, budget)
     print(f"new episodes: {episodes}")
     write(table.to_csv(index=False), to)

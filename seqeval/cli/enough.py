@@ -94,6 +94,12 @@ def _tests(directory: Path, design: Design, against: str | None) -> list[Sequent
 
     rows = frame([directory])
     rows = analysis.with_planned_end(rows, analysis.studies_of(rows))
+    failed = [seed for seed in analysis.incomplete_seeds(rows) if seed[-1].startswith("failed")]
+    for dataset, variant, _, seed, reason in failed:
+        raise UserError(
+            f"{dataset}, {variant}, seed {seed}: {reason}, so it has no value to test; test without "
+            "this variant, in a study of the others"
+        )
     if incomplete := analysis.describe_incomplete(rows):
         raise UserError(
             f"{incomplete[0]}: the test needs every seed; finish the study, for example with --run"

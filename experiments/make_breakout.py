@@ -120,8 +120,8 @@ def make(out: Path) -> None:
 def write(
     path: Path, columns: Mapping[str, Sequence[Any]], returns: list[float], best: float, random: float
 ) -> None:
-    """Write the whole episodes of a log, and the card: `returns` of the checkpoints, the return of the best of
-    them with other seeds, and that of random actions."""
+    """Write the whole episodes of a log, and the card: the `returns` of the checkpoints, that of the `best` of
+    them with other seeds, and that of `random` actions."""
     types = {"actions": np.int8, "rewards": np.float32, "terminals": np.bool_, "timeouts": np.bool_}
     arrays = {name: np.array(values, types.get(name, np.uint8)) for name, values in columns.items()}
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
@@ -141,8 +141,8 @@ def write(
         "checkpoint_returns": returns,
         "reference_min": random,
         "reference_max": best,
-        "reference_source": f"mean return over {EPISODES} episodes of uniformly random actions and of the best "
-        f"of {CHECKPOINTS} checkpoints of the behaviour agent (deterministic)",
+        "reference_source": f"mean return over {EPISODES} episodes of uniformly random actions and of the "
+        f"best of {CHECKPOINTS} checkpoints of the behaviour agent (deterministic)",
         "behaviour_settings": SETTINGS,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "licence": "Apache-2.0",

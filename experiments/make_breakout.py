@@ -120,7 +120,7 @@ def make(out: Path) -> None:
 def write(
     path: Path, columns: Mapping[str, Sequence[Any]], returns: list[float], best: float, random: float
 ) -> None:
-    """Write the whole episodes of a log, and the card: the `returns` of the checkpoints, that of the `best` of
+    """Write the whole episodes of a log, and the card: `returns` of the checkpoints, that of the `best` of
     them with other seeds, and that of `random` actions."""
     types = {"actions": np.int8, "rewards": np.float32, "terminals": np.bool_, "timeouts": np.bool_}
     arrays = {name: np.array(values, types.get(name, np.uint8)) for name, values in columns.items()}

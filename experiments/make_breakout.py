@@ -11,8 +11,11 @@ first update on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import platform
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ ENV_ID = "MinAtar/Breakout-v1?max_episode_steps=1000"
 STEPS, EVERY = 400_000, 8  # steps of the training, and of its episodes the share that is kept
 CHECKPOINTS, EPISODES = 8, 30  # evaluations of the agent, and episodes of each
 CHECKPOINT_SEED, BEST_SEED, RANDOM_SEED = 10_000, 20_000, 30_000
+PACKAGES = ("MinAtar", "gymnasium", "stable-baselines3", "torch", "numpy")
 SETTINGS: dict[str, Any] = {
     "learning_rate": 3e-4,
     "buffer_size": 100_000,
@@ -39,7 +43,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 64,
     "train_freq": 4,
     "target_update_interval": 1_000,
-    "exploration_fraction": 0.25,
+    "exploration_fraction": 0.25,  # of the steps up to the first checkpoint
     "exploration_final_eps": 0.05,
     "policy_kwargs": {"net_arch": [256, 256]},
 }
@@ -110,26 +114,40 @@ def make(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     columns, returns, best = train()
+    write(path, columns, returns, best, mean_return(None, RANDOM_SEED))
+
+
+def write(
+    path: Path, columns: Mapping[str, Sequence[Any]], returns: list[float], best: float, random: float
+) -> None:
+    """Write the whole episodes of a log, and the card: `returns` of the checkpoints, that of the `best` of
+    them with other seeds, and that of `random` actions."""
     types = {"actions": np.int8, "rewards": np.float32, "terminals": np.bool_, "timeouts": np.bool_}
+    arrays = {name: np.array(values, types.get(name, np.uint8)) for name, values in columns.items()}
+    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
     with h5py.File(path, "w", track_times=False) as file:
-        for name, values in columns.items():
-            stored = np.array(values, types.get(name, np.uint8))
+        for name, values in arrays.items():
+            stored = values[: ends[-1] + 1]
             file.create_dataset(name, data=stored, compression="gzip", compression_opts=9, shuffle=True)
         file["observations"].attrs["bit_packed_shape"] = (4, 10, 10)
+    timeouts = int(arrays["timeouts"].sum())
     card = {
         "name": NAME,
         "env_id": ENV_ID,
         "behaviour": f"DQN of Stable-Baselines3 while it learns: every {EVERY}th episode, in order",
-        "transitions": len(columns["rewards"]),
+        "transitions": int(ends[-1]) + 1 - timeouts,  # the last of an episode that was cut is not used
+        "episodes": len(ends),
         "steps": STEPS,
         "checkpoint_returns": returns,
-        "reference_min": mean_return(None, RANDOM_SEED),
+        "reference_min": random,
         "reference_max": best,
-        "reference_source": f"uniformly random actions; best of {CHECKPOINTS} checkpoints of the DQN",
-        "settings": {name: repr(value) for name, value in SETTINGS.items()},
-        "versions": {name: version(name) for name in ("MinAtar", "gymnasium", "stable-baselines3", "torch")},
+        "reference_source": f"mean return over {EPISODES} episodes of uniformly random actions and of the "
+        f"best of {CHECKPOINTS} checkpoints of the behaviour agent (deterministic)",
+        "behaviour_settings": SETTINGS,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "licence": "Apache-2.0",
         "made_by": "experiments/make_breakout.py",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     size = path.stat().st_size / 1e6

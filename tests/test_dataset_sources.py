@@ -11,7 +11,20 @@ import pytest
 from conftest import make_dataset
 
 from seqeval import datasets
-from seqeval.datasets import LoadOptions, Source, d4rl, embedded, hdf5, minari, mixed, none, npz, pickles
+from seqeval.datasets import (
+    LoadOptions,
+    Source,
+    d4rl,
+    dqn_replay,
+    embedded,
+    hdf5,
+    minari,
+    mixed,
+    none,
+    npz,
+    pickles,
+    v_d4rl,
+)
 from seqeval.errors import UserError
 
 PLUGIN = """
@@ -60,6 +73,8 @@ def install(site: Path, *entry_points: str) -> None:
         ("data.pickle", pickles),
         ("minari:mujoco/hopper/medium-v0", minari),
         ("mix:one.hdf5+two.hdf5", mixed),
+        ("v-d4rl:walker_walk/medium/84px", v_d4rl),
+        ("dqn-replay:Breakout/1/replay_logs?checkpoints=0-3", dqn_replay),
         ("minari:data.hdf5", minari),  # a prefix takes precedence over an ending
     ],
 )
@@ -70,7 +85,7 @@ def test_each_name_belongs_to_one_source(name: str, source: object) -> None:
 def test_every_module_without_underscore_is_a_source() -> None:
     folder = Path(datasets.__file__).parent
     modules = {path.stem for path in folder.glob("*.py") if not path.name.startswith("_")}
-    assert len(modules) == 8
+    assert len(modules) == 10
     owned = {id(getattr(datasets, module).SOURCE) for module in modules}
     assert owned <= {id(source) for source in datasets.sources()}
 

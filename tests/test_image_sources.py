@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,23 @@ def test_dqn_replay_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert "not a gzipped NumPy array" in refusal(name, "none")
     (tmp_path / "$store$_reward_ckpt.0.gz").unlink()
     assert "no such file" in refusal(name, "none")
+
+
+# --- the embedded data set ---
+
+
+def test_breakout_replay_shows_an_agent_that_learns() -> None:
+    pytest.importorskip("minatar")
+    dataset = datasets.load("breakout-replay")
+    assert dataset.observation == Image(4, 10, 10, 1)
+    assert 40_000 <= len(dataset) <= 60_000
+    assert np.unique(dataset.observations[:1000]).tolist() == [0, 255]
+    returns = dataset.episode_returns
+    assert returns[-200:].mean() > 4 * returns[:200].mean()
+    file = resources.files("seqeval.datasets.data") / "breakout-replay.hdf5"
+    assert len(file.read_bytes()) <= 1_000_000
+    # The brick that a step removes, from the picture of one step to the next, gives its reward.
+    bricks = (dataset.observations[:300][:, 3] > 0).sum((1, 2)).astype(int)
+    inside = dataset.episode[1:300] == dataset.episode[:299]
+    removed = bricks[:-1] - bricks[1:]
+    assert (removed[inside] == dataset.rewards[:299][inside]).all()

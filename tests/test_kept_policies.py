@@ -15,9 +15,10 @@ from conftest import Seqeval
 from seqeval import Evaluation, Online, Protocol, Study, UserError, load_policies, load_policy, plugins
 from seqeval.execution.storage import StudyDirectory
 from seqeval.training.agents import Agents
-from seqeval.types import Continuous, Discrete, Environment, Vector
+from seqeval.types import Continuous, Discrete, Environment, Image, Vector
 
 OBSERVATIONS = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(0).integers(256, size=(10, 1, 15, 16), dtype=np.uint8)
 STUDY = Study(
     datasets=("pendulum-replay",),
     algorithms=(f"td3_bc:{SMALL},name=td3",),
@@ -51,6 +52,8 @@ BOUND = np.ones(2, np.float32)
 SPACES = {
     "continuous": Environment("made up", Vector(3), Continuous(-BOUND, BOUND), None),
     "discrete": Environment("made up", Vector(3), Discrete(4, 0), None),
+    "continuous images": Environment("made up", Image(1, 15, 16), Continuous(-BOUND, BOUND), None),
+    "discrete images": Environment("made up", Image(1, 15, 16), Discrete(4, 0), None),
 }
 
 
@@ -148,7 +151,7 @@ def test_a_missing_policy_is_one_line_with_those_that_are_there(finished: Path, 
 @pytest.mark.parametrize("name", plugins.names())
 def test_a_policy_is_small_and_acts_as_its_agent(name: str) -> None:
     algorithm = plugins.find(name)
-    for space in algorithm.action_spaces:
+    for space in (*algorithm.action_spaces, *(f"{space} images" for space in image_action_spaces(name))):
         agents, fresh = (
             Agents(
                 algorithm,
@@ -162,9 +165,15 @@ def test_a_policy_is_small_and_acts_as_its_agent(name: str) -> None:
         )
         policy = agents.policy_of(1)
         fresh.load_policy(policy)
-        states = np.broadcast_to(OBSERVATIONS, (2, *OBSERVATIONS.shape))
+        observations = IMAGES if "images" in space else OBSERVATIONS
+        states = np.broadcast_to(observations, (2, *observations.shape))
         np.testing.assert_allclose(fresh.act(states[:1])[0], agents.act(states)[1], rtol=1e-4, atol=1e-5)
         assert _numbers(policy) < 0.6 * _numbers(agents.state_of(1))
+
+
+def image_action_spaces(name: str) -> tuple[str, ...]:
+    """Of built-in algorithms, not of those of Stable-Baselines3."""
+    return () if ":" in name else plugins.find(name).image_action_spaces
 
 
 def _numbers(state: object) -> int:

@@ -124,7 +124,7 @@ def test_a_card_is_computed_with_numpy_alone() -> None:
     path = ROOT / "seqeval" / "analysis" / "card.py"
     packages = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
     assert packages == {"numpy", "seqeval"}
-    assert parts(path) == {"types"}
+    assert parts(path) == {"frames", "types"}
 
 
 def test_drawing_loads_no_torch() -> None:

@@ -43,7 +43,8 @@ def _with_three_values(config: Config, name: str) -> list[Config]:
     """The config, and two with other values of a setting that it accepts; itself where there are too few.
     None, which stands for a number of the algorithm's choice, gives way to 1."""
     if getattr(config, name) is None:
-        config = replace(config, **{name: 1.0})
+        change: dict[str, Any] = {name: 1.0}
+        config = replace(config, **change)
     value, found = getattr(config, name), [config]
     whole = get_type_hints(type(config))[name] is int
     others = [value + n for n in (1, 2, -1, -2)] if whole else [0.3 * value, 0.01 * value, 1.0, 0.1]

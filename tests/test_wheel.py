@@ -16,7 +16,7 @@ def test_the_wheel_holds_all_that_is_needed_and_works_outside_of_the_checkout(tm
     source = tmp_path / "source"
     for name in ("seqeval", "algos", "plots"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [

@@ -33,7 +33,9 @@ METRICS = {
 
 
 def pages() -> dict[str, str]:
-    built_in = [name for name in plugins.names() if plugins.find(name).__module__.startswith("seqeval.algos.")]
+    built_in = [
+        name for name in plugins.names() if plugins.find(name).__module__.startswith("seqeval.algos.")
+    ]
     return {f"algorithms/{name.replace(':', '_')}.md": _page(name) for name in built_in}
 
 
@@ -48,7 +50,12 @@ def _page(name: str) -> str:
     if recipes := _recipes(name):
         text += [*recipes, ""]
     if (FIGURES / f"{name}.png").exists():
-        text += ["## A curve", "", f"![Score of {name} and bc against transitions seen](/figures/{name}.png)", ""]
+        text += [
+            "## A curve",
+            "",
+            f"![Score of {name} and bc against transitions seen](/figures/{name}.png)",
+            "",
+        ]
         text += ["The figure shows how a curve looks, with small networks and few updates; it does not rank "]
         text += ["algorithms. [](/algorithms.md) says how it was made.", ""]
     return "\n".join(text)
@@ -112,7 +119,9 @@ def _settings(name: str, config: type[Config]) -> str:
         f'Set them in the name: `"{name}:key=value,key=value,name=label"`. Variants that differ only in *batchable* '
         "settings are trained together. `random(12)` draws from the *range*."
     )
-    return f"{note}\n\n" + table(["setting", "type", "default", "limits", "batchable", "range", "meaning"], rows)
+    return f"{note}\n\n" + table(
+        ["setting", "type", "default", "limits", "batchable", "range", "meaning"], rows
+    )
 
 
 def _recipes(name: str) -> list[str]:
@@ -125,7 +134,10 @@ def _recipes(name: str) -> list[str]:
         if row["setting"]:
             key = (row["dataset"], row["phase"], row["source"].partition(":")[0])
             lines.setdefault(key, []).append(f"`{row['setting']}={row['value']}`")
-    rows = [[f"`{dataset}`", phase, ", ".join(settings), source] for (dataset, phase, source), settings in lines.items()]
+    rows = [
+        [f"`{dataset}`", phase, ", ".join(settings), source]
+        for (dataset, phase, source), settings in lines.items()
+    ]
     note = (
         "Settings that authors publish, by dataset; a study takes them by default. `*` stands for any text. "
         f"`seqeval algorithms show {name} --dataset NAME` says what a study takes on one dataset, and why."

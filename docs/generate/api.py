@@ -23,32 +23,35 @@ MODULES = {  # module -> what it is for
 
 
 def pages() -> dict[str, str]:
-    found = {f"api/{name}.rst": _page(name, title) for name, title in MODULES.items()}
+    seen: list[object] = []  # an object is described where it comes first
+    found = {f"api/{name}.rst": _page(name, title, seen) for name, title in MODULES.items()}
     entries = "\n".join(f"   {name}" for name in MODULES)
     index = "API reference\n=============\n\nThe public names of each module.\n\n"
     return {"api/index.rst": f"{index}.. toctree::\n   :maxdepth: 1\n\n{entries}\n", **found}
 
 
-def _page(name: str, title: str) -> str:
+def _page(name: str, title: str, seen: list[object]) -> str:
     module = importlib.import_module(name)
     heading = f"{title}: ``{name}``"
     text = [heading, "=" * len(heading), "", f".. automodule:: {name}", "   :no-members:", ""]
     for member in _public(module):
         value = getattr(module, member)
-        if inspect.ismodule(value):
+        if any(value is other for other in seen):
             continue
-        kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else "data"
-        text += [f".. auto{kind}:: {name}.{member}", *(["   :no-value:"] if kind == "data" else []), ""]
+        seen.append(value)
+        kind = "class" if inspect.isclass(value) else "function"
+        text += [f".. auto{kind}:: {name}.{member}", ""]
     return "\n".join(text)
 
 
 def _public(module: ModuleType) -> list[str]:
-    """`__all__`, otherwise what the module or a file of its folder defines."""
-    if hasattr(module, "__all__"):
-        return list(module.__all__)
-    package = module.__name__
-    return sorted(
+    """The classes and functions of `__all__`, otherwise those that the module or a file of its folder defines."""
+    listed = getattr(module, "__all__", None)
+    package = module.__name__ if listed is None else "seqeval"
+    names = sorted(name for name in vars(module) if not name.startswith("_")) if listed is None else listed
+    objects = {name: getattr(module, name) for name in names}
+    return [
         name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and (getattr(value, "__module__", None) or "").startswith(package)
-    )
+        for name, value in objects.items()
+        if (inspect.isclass(value) or inspect.isroutine(value)) and value.__module__.startswith(package)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from unittest import mock
 
 from seqeval import cli
@@ -38,9 +38,6 @@ def _commands(command: list[str]) -> list[tuple[list[str], str]]:
 def _help(command: list[str]) -> str:
     out = io.StringIO()
     size = {"COLUMNS": "100", "LINES": "40", "NO_COLOR": "1"}
-    with mock.patch.dict(os.environ, size), redirect_stdout(out):
-        try:
-            cli.main([*command, "--help"])
-        except SystemExit:
-            pass
+    with mock.patch.dict(os.environ, size), redirect_stdout(out), suppress(SystemExit):
+        cli.main([*command, "--help"])
     return out.getvalue()

@@ -8,8 +8,8 @@ from typing import Any
 from seqeval.cli.algorithms import field_comments
 
 _CODE = re.compile(r"(`[^`]*`)")
-# What is plain text in a docstring and markup in reStructuredText: substitutions and links.
-_MARKUP = re.compile(r"(\||(?<=\w)_(?!\w))")
+# What is plain text in a docstring and markup in reStructuredText: substitutions, links, (R, *shape).
+_MARKUP = re.compile(r"(\||(?<=\w)_(?!\w)|\*(?=\w+[),]))")
 
 
 def process(app: Any, what: str, name: str, given: Any, options: Any, lines: list[str]) -> None:

@@ -64,7 +64,11 @@ def _axis(ax: Axes) -> None:
     ax.plot(online, scores[-1] + 28 * (1 - np.exp(-(online - size) / 12)), "o-", color=LINE)
     ax.text((start + size) / 2, 88, "offline: logged data arrives", ha="center")
     ax.text(size + steps / 2, 93, "online: the agent acts,\none step at a time", ha="center", va="center")
-    ax.annotate("each point: episodes of\nthe deterministic policy", (offline[3], scores[3]), (36, 18),
-                arrowprops={"arrowstyle": "->"})
+    ax.annotate(
+        "each point: episodes of\nthe deterministic policy",
+        (offline[3], scores[3]),
+        (36, 18),
+        arrowprops={"arrowstyle": "->"},
+    )
     ax.set(xlabel="transitions seen (n)", ylabel="score", xlim=(0, size + steps), ylim=(0, 100))
     ax.set_xticks([0, start, size, size + steps], ["0", "start", "N", "N + online steps"])

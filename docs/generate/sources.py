@@ -31,7 +31,9 @@ def _page(name: str) -> str:
         rows.append(["paths that end in", ", ".join(f"`{ending}`" for ending in source.endings)])
     known = [] if source.prefix else sorted(source.names())
     if known:
-        rows.append(["names", f"{len(known)}, listed below" if len(known) > 5 else ", ".join(map(_code, known))])
+        rows.append(
+            ["names", f"{len(known)}, listed below" if len(known) > 5 else ", ".join(map(_code, known))]
+        )
     text = [f"# Source `{name}`", "", inspect.cleandoc(module.__doc__ or ""), ""]
     text += ["## How to name it", "", table(["belongs to this source", ""], rows), ""]
     if len(known) > 5:

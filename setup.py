@@ -1,5 +1,8 @@
-"""Finds the packages: folders with an `__init__.py` in seqeval, and in algos and plots, which stand at the top of
-the repository and are installed inside the package. Everything else is in pyproject.toml."""
+"""Finds the packages; everything else is in pyproject.toml.
+
+They are the folders with an `__init__.py` in seqeval, and in algos and plots, which stand at the top of the
+repository and are installed inside the package.
+"""
 
 from setuptools import find_packages, setup
 

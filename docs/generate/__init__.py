@@ -1,7 +1,7 @@
-"""A Sphinx extension: writes the pages that come from the code into docs/generated, before anything is read.
+"""A Sphinx extension: writes the pages that come from the code into docs/generated before Sphinx reads.
 
-One file for each kind of page. A page is written only if its text has changed, so that Sphinx does not read it
-again.
+One file for each kind of page. A page is written only if its text has changed, so that Sphinx does not read
+it again.
 """
 
 from __future__ import annotations

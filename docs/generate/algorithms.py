@@ -116,8 +116,8 @@ def _settings(name: str, config: type[Config]) -> str:
             ]
         )
     note = (
-        f'Set them in the name: `"{name}:key=value,key=value,name=label"`. Variants that differ only in *batchable* '
-        "settings are trained together. `random(12)` draws from the *range*."
+        f'Set them in the name: `"{name}:key=value,key=value,name=label"`. Variants that differ only in '
+        "*batchable* settings are trained together. `random(12)` draws from the *range*."
     )
     return f"{note}\n\n" + table(
         ["setting", "type", "default", "limits", "batchable", "range", "meaning"], rows

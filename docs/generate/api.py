@@ -45,7 +45,7 @@ def _page(name: str, title: str, seen: list[object]) -> str:
 
 
 def _public(module: ModuleType) -> list[str]:
-    """The classes and functions of `__all__`, otherwise those that the module or a file of its folder defines."""
+    """The classes and functions of `__all__`, otherwise those that the module or its folder defines."""
     listed = getattr(module, "__all__", None)
     package = module.__name__ if listed is None else "seqeval"
     names = sorted(name for name in vars(module) if not name.startswith("_")) if listed is None else listed

@@ -16,7 +16,7 @@ def test_the_wheel_holds_all_that_is_needed_and_works_outside_of_the_checkout(tm
     source = tmp_path / "source"
     for name in ("seqeval", "algos", "plots"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [
@@ -41,6 +41,12 @@ def test_the_wheel_holds_all_that_is_needed_and_works_outside_of_the_checkout(tm
         archive.extractall(site)
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"seqeval"}
     assert (site / "seqeval" / "py.typed").is_file()
+    packaged = {str(path.relative_to(site / "seqeval")) for path in (site / "seqeval").rglob("*.py")}
+    here = {str(path.relative_to(ROOT / "seqeval")) for path in (ROOT / "seqeval").rglob("*.py")}
+    here |= {
+        str(path.relative_to(ROOT)) for name in ("algos", "plots") for path in (ROOT / name).rglob("*.py")
+    }
+    assert packaged == here
     page = {path.suffix for path in (site / "seqeval" / "plots" / "report").iterdir()}
     assert page == {".py", ".html", ".js", ".css"}
 

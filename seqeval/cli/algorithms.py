@@ -23,7 +23,7 @@ def list_algorithms() -> None:
     for name in plugins.names():
         try:
             found = plugins.find(name)
-            first_line = _describe(found).partition("\n")[0]
+            first_line = describe(found).partition("\n")[0]
             kinds = dict.fromkeys((*found.action_spaces, *found.image_action_spaces))
             images = ("images",) if found.image_action_spaces else ()
             description = f"{', '.join((*kinds, *images)):28}  {first_line}"
@@ -48,7 +48,7 @@ def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, 
     found = plugins.find(name)
     if fault := plugins.config_fault(found):
         raise UserError(f"algorithm {name!r}: {fault}")
-    print(_describe(found))
+    print(describe(found))
     phases = "offline and online" if found.learns_online else "offline only"
     kinds = [f"{' and '.join(found.action_spaces)} actions"] if found.action_spaces else []
     if found.image_action_spaces:
@@ -56,7 +56,7 @@ def show_algorithm(name: tyro.conf.Positional[str], dataset: str | None = None, 
     print(f"\nSupports {', '.join(kinds)}; learns {phases}.")
     print(f'\nSettings, as in "{name}:key=value,key=value,name=label":')
     comments = {
-        key: text for cls in reversed(found.Config.__mro__) for key, text in _field_comments(cls).items()
+        key: text for cls in reversed(found.Config.__mro__) for key, text in field_comments(cls).items()
     }
     from rich.markup import escape
     from rich.table import Table
@@ -135,12 +135,12 @@ def check_plugin(name: tyro.conf.Positional[str]) -> int:
     return _exit_codes.BROKEN_CONTRACT if counts["failed"] else _exit_codes.SUCCESS
 
 
-def _describe(found: type) -> str:
+def describe(found: type) -> str:
     """The docstring of an algorithm's class or, if it has none, of its module."""
     return inspect.cleandoc(found.__doc__ or getattr(inspect.getmodule(found), "__doc__", None) or "")
 
 
-def _field_comments(config: type) -> dict[str, str]:
+def field_comments(config: type) -> dict[str, str]:
     """The comment after each field of a dataclass, read from its source code.
 
     A dataclass created by a function has no source code; its comments are in the fields' metadata.

@@ -110,9 +110,7 @@ def test_a_killed_run_samples_what_an_uninterrupted_one_does(kills: set[int]) ->
 
 
 @pytest.mark.parametrize("name", ["bc10", "dt:target_returns=(1,)", "qc_fql"])
-@pytest.mark.parametrize(
-    ("order", "other"), [("shuffled", "episodes"), ("segments", "segments-by-episode")]
-)
+@pytest.mark.parametrize(("order", "other"), [("shuffled", "episodes"), ("segments", "segments-by-episode")])
 def test_orders_in_which_episodes_arrive_piecemeal_are_refused(name: str, order, other: str) -> None:
     study = Study(("pendulum-replay",), (name,), protocol=Protocol(order=order))
     with pytest.raises(UserError, match=f"the order {order}; use --protocol.order {other}$"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -77,10 +77,10 @@ def final_table(
                 "data's mean": "" if data is None else f"{data:.1f}",
             }
         )
-    return _table(records, 5 if any(recipes.values()) else 4)
+    return text_table(records, 5 if any(recipes.values()) else 4)
 
 
-def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
+def text_table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     """A printable table of rows by heading; all columns after the first `text_columns` hold numbers."""
     from rich.table import Table
     from rich.text import Text
@@ -176,26 +176,6 @@ def paper_runs(rows: pd.DataFrame) -> pd.DataFrame | None:
     return pd.concat([match.rows for match in found.values()]) if found else None
 
 
-def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> None:
-    """Draw a figure of the paper from its own runs (Sujit et al., arXiv 2212.08131).
-
-    Args:
-        figure: fig1: five algorithms on twelve D4RL datasets. finetune: the same agents continue online for
-            500 000 steps. mixed: random, medium and expert data in turn.
-        out: File of the figure. .png and .pdf write both files, .svg writes one.
-    """
-    from seqeval import analysis
-    from seqeval.analysis import published as paper
-    from seqeval.plots import curves, style
-
-    check_figure(out)
-    rows = paper.runs(figure)
-    print_notes(analysis.describe_incomplete(rows))
-    print_notes(["a point is the mean of a seed's evaluations in the 50 000 updates up to it"])
-    for path in style.save(curves.FIGURE.render(rows), out):
-        print(path)
-
-
 def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> None:
     """Check whether the curves of a study lie within the spread of the paper's own seeds.
 
@@ -247,7 +227,7 @@ def comparison_table(compared: pd.DataFrame) -> Table:
                 "95 % interval": f"{line['low']:+.1f} … {line['high']:+.1f}" if has_area else "",
             }
         )
-    return _table(records, 3)
+    return text_table(records, 3)
 
 
 def export(directory: tyro.conf.Positional[Path], to: Path) -> None:

@@ -1,0 +1,233 @@
+"""Published results of other projects: the data against the projects' own tables, and the commands."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Seqeval, refused
+
+from seqeval import UserError
+from seqeval.analysis import published
+from seqeval.analysis.published import sources
+
+ROOT = Path(__file__).parents[1]
+ANTMAZE = [f"antmaze-{maze}-v2" for maze in ("umaze", "umaze-diverse")] + [
+    f"antmaze-{size}-{kind}-v2" for size in ("medium", "large") for kind in ("play", "diverse")
+]
+HANDS = ("pen", "door", "hammer", "relocate")
+ADROIT = [f"{hand}-cloned-v1" for hand in HANDS]
+
+
+def mean_over(datasets: list[str], statistic: str, source: str = "corl-finetune") -> dict[str, float]:
+    """The mean over datasets of a statistic, by algorithm."""
+    table = published.reference_scores(datasets, [source])
+    return table[table["statistic"] == statistic].groupby("algorithm")["mean"].mean().to_dict()
+
+
+# --- the data against what the projects print ---
+
+
+def test_fine_tuning_on_antmaze_has_the_averages_of_corls_table() -> None:
+    before, after, regret = (mean_over(ANTMAZE, name) for name in ("before", "after", "regret"))
+    printed = {
+        "AWAC": (18.12, 16.46, 0.82),
+        "CQL": (48.38, 95.58, 0.11),
+        "IQL": (56.29, 78.50, 0.24),
+        "SPOT": (52.88, 92.38, 0.15),
+        "Cal-QL": (53.04, 97.33, 0.07),
+    }
+    for name, (start, end, lost) in printed.items():
+        assert before[name] == pytest.approx(start, abs=0.0051)
+        assert after[name] == pytest.approx(end, abs=0.0051)
+        assert regret[name] == pytest.approx(lost, abs=0.0051)
+
+
+def test_fine_tuning_on_adroit_has_the_averages_of_corls_table() -> None:
+    before, after, regret = (mean_over(ADROIT, name) for name in ("before", "after", "regret"))
+    printed = {"AWAC": (22.84, 21.76, 0.86), "IQL": (21.69, 44.99, 0.71), "Cal-QL": (-0.76, -0.79, 0.99)}
+    for name, (start, end, lost) in printed.items():
+        assert before[name] == pytest.approx(start, abs=0.0051)
+        assert after[name] == pytest.approx(end, abs=0.0051)
+        assert regret[name] == pytest.approx(lost, abs=0.0051)
+
+
+def test_one_cell_of_corls_table_has_its_mean_and_spread() -> None:
+    table = published.reference_scores(["antmaze-umaze-v2"], ["corl-finetune"])
+    cells = table.set_index(["algorithm", "statistic"])
+    assert tuple(cells.loc[("AWAC", "before"), ["mean", "std"]].round(2)) == (52.75, 8.67)
+    assert tuple(cells.loc[("AWAC", "after"), ["mean", "std"]].round(2)) == (98.75, 1.09)
+    assert tuple(cells.loc[("IQL", "regret"), ["mean", "std"]].round(2)) == (0.07, 0.0)
+    assert set(table["seeds"]) == {4}
+
+
+def test_every_fine_tuned_cell_agrees_with_corls_readme(shared: Path) -> None:
+    printed = pd.read_csv(shared / "published" / "corl_tables.csv")
+    names = {"finetune_start": "before", "finetune_end": "after", "regret": "regret"}
+    printed = printed[printed["protocol"].isin(names) & (printed["source"] == "corl-team/CORL")]
+    assert len(printed) >= 150
+    ours = published.reference_scores(sources=["corl-finetune"]).set_index(
+        ["dataset", "algorithm", "statistic"]
+    )
+    for row in printed.to_dict("records"):
+        cell = ours.loc[(row["dataset"], row["algorithm"], names[row["protocol"]])]
+        assert cell["mean"] == pytest.approx(row["mean"], abs=0.0051)
+        assert cell["std"] == pytest.approx(row["std"], abs=0.0051)
+
+
+def test_offline_averages_are_those_of_corls_readme() -> None:
+    datasets = [f"{hand}-{level}-v1" for hand in HANDS for level in ("human", "cloned", "expert")]
+    last, best = (mean_over(datasets, statistic, "corl-tables") for statistic in ("last", "best"))
+    for name, ours in (("BC", (48.18, 58.92)), ("IQL", (53.43, 62.62)), ("ReBRAC", (59.39, 69.71))):
+        assert (last[name], best[name]) == pytest.approx(ours, abs=0.008)
+
+
+def test_the_final_scores_of_qc_are_those_of_its_summary_table() -> None:
+    after = mean_over(["all"], "after", "qc")
+    assert {name: round(value) for name, value in after.items()} == {
+        **{
+            "RLPD": 67,
+            "RLPD-AC": 61,
+            "SUPE-GT": 52,
+            "IQL": 12,
+            "ReBRAC": 50,
+            "IFQL": 47,
+            "FQL": 58,
+            "BFN": 63,
+        },
+        **{"IFQL-n": 44, "FQL-n": 57, "BFN-n": 50, "QC-IFQL": 59, "QC-FQL": 86, "QC": 86},
+    }
+    assert round(mean_over(["cube-triple"], "after", "qc")["QC"]) == 64
+    assert round(mean_over(["cube-quadruple"], "after", "qc")["QC-FQL"]) == 77
+
+
+def test_the_tasks_of_qc_have_all_methods_and_their_x() -> None:
+    table = published.curves("qc")
+    tasks = [name for name in table["dataset"].unique() if "singletask" in name]
+    assert len(tasks) == 25
+    task = table[table["dataset"] == "cube-double-play-singletask-task1-v0"]
+    assert task["algorithm"].nunique() == 14
+    points = task.groupby(["algorithm", "phase"])["x"].agg(["min", "max", "size"])
+    assert points.loc[("QC", "offline")].tolist() == [0, 1_000_000, 11]
+    assert points.loc[("QC", "online")].tolist() == [100_000, 1_000_000, 10]
+    assert points.loc[("RLPD", "online")].tolist() == [0, 1_000_000, 11]
+    assert ("RLPD", "offline") not in points.index
+    assert table["seed"].isna().all()
+    assert ((table["low"] <= table["score"] + 0.15) & (table["score"] <= table["high"] + 0.15)).all()
+
+
+def test_the_sweep_of_rebrac_gives_the_expected_and_the_best_setting() -> None:
+    table = published.reference_scores(["hopper-medium-v2"], ["rebrac-eop"]).set_index(
+        ["algorithm", "statistic"]
+    )
+    scores = published.settings("rebrac-eop")
+    scores = scores[(scores["dataset"] == "hopper-medium-v2") & (scores["algorithm"] == "ReBRAC")]["score"]
+    assert len(scores) == 20
+    assert table.loc[("ReBRAC", "one setting"), "mean"] == pytest.approx(scores.sum() / 20)
+    assert table.loc[("ReBRAC", "best setting"), "mean"] == scores.max()
+
+
+def test_the_package_holds_what_the_script_makes(shared: Path, tmp_path: Path, monkeypatch) -> None:
+    script = ROOT / "experiments" / "make_published.py"
+    monkeypatch.setattr(sys, "argv", [script.name, str(shared / "published"), "--out", str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert len(made) == 7
+    for name in made:
+        ours = (files("seqeval.analysis.published") / name).read_bytes()
+        if name.endswith(".csv"):
+            assert ours == (tmp_path / name).read_bytes()
+        else:  # another zlib may compress otherwise
+            pd.testing.assert_frame_equal(
+                pd.read_csv(tmp_path / name), pd.read_csv(str(files("seqeval.analysis.published") / name))
+            )
+
+
+# --- the sources ---
+
+
+@pytest.mark.parametrize("name", published.SOURCES)
+def test_every_source_states_where_it_is_from_and_has_scores(name: str) -> None:
+    source = published.find(name)
+    for text in (source.citation, source.address, source.file, source.licence, source.unit, source.x):
+        assert text
+    scores = published.reference_scores(sources=[name])
+    assert len(scores)
+    assert scores["mean"].notna().all()
+    assert set(scores["statistic"]) <= set(published.STATISTICS)
+    assert not scores.duplicated(["dataset", "algorithm", "statistic"]).any()
+    if source.unit == sources.SUCCESS_RATE:
+        assert scores["mean"].between(0, 100).all()
+
+
+def test_scores_keep_the_order_of_the_datasets_asked_for() -> None:
+    names = ["walker2d-medium-v2", "hopper-medium-v2"]
+    table = published.reference_scores(names)
+    assert list(table["dataset"].unique()) == names
+    assert list(table[table["dataset"] == names[0]]["source"].unique()) == [
+        *("sujit", "corl-tables", "jax-corl", "rebrac", "rebrac-eop")
+    ]
+
+
+def test_the_papers_scores_are_the_ends_of_its_runs() -> None:
+    rows = published.runs("finetune")
+    rows = rows[(rows["dataset"] == "hopper-medium-v2") & (rows["algorithm"] == "iql")]
+    last = rows[rows["samples"] == 1_450_000]["score"]
+    table = published.reference_scores(["hopper-medium-v2"], ["sujit"]).set_index(["algorithm", "statistic"])
+    assert table.loc[("IQL", "after"), "mean"] == pytest.approx(last.mean())
+    assert table.loc[("IQL", "after"), "seeds"] == len(last)
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'corl-finetun'; known: .*; did you mean 'corl-finetune'"):
+        published.find("corl-finetun")
+    with pytest.raises(UserError, match=r"'hoper-medium-v2'; did you mean 'hopper-medium-v2'"):
+        published.reference_scores(["hoper-medium-v2"])
+
+
+# --- the commands ---
+
+
+def test_published_list_names_every_source(seqeval: Seqeval) -> None:
+    ended = seqeval("published", "list")
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split()[0] for line in ended.out.splitlines()] == list(published.SOURCES)
+
+
+def test_published_show_prints_licence_unit_and_the_meaning_of_x(seqeval: Seqeval) -> None:
+    ended = seqeval("published", "show", "corl-finetune")
+    assert ended.code == 0
+    assert "Apache-2.0" in ended.out
+    assert "D4RL normalised score" in ended.out
+    assert "gradient updates on the full dataset, which is not data seen" in ended.out
+    assert "Cal-QL" in ended.out
+
+
+def test_published_table_prints_scores_by_source_and_what_they_mean(seqeval: Seqeval, tmp_path: Path) -> None:
+    ended = seqeval("published", "table", "antmaze-umaze-v2", "--source", "corl-finetune")
+    assert (ended.code, ended.err) == (0, "")
+    (line,) = [line for line in ended.out.splitlines() if " AWAC " in line]
+    assert line.split()[1:] == [
+        *("corl-finetune", "AWAC", "52.8", "±", "8.7", "98.8", "±", "1.1"),
+        *("0.04", "±", "0.01", "4"),
+    ]
+    assert "not data seen" in ended.out
+    path = tmp_path / "scores.csv"
+    assert seqeval("published", "table", "--source", "qc", "--out", path).out == f"{path}\n"
+    assert set(pd.read_csv(path)["source"]) == {"qc"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("show", "corl-finetun"), "did you mean 'corl-finetune'?"),
+        (("table", "hoper-medium-v2"), "did you mean 'hopper-medium-v2'"),
+        (("table", "hopper-medium-v2", "--source", "rebrak"), "did you mean 'rebrac'"),
+    ],
+)
+def test_unknown_names_on_the_command_line(seqeval: Seqeval, arguments: tuple[str, ...], hint: str) -> None:
+    assert hint in refused(seqeval("published", *arguments))

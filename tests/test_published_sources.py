@@ -88,19 +88,9 @@ def test_offline_averages_are_those_of_corls_readme() -> None:
 
 def test_the_final_scores_of_qc_are_those_of_its_summary_table() -> None:
     after = mean_over(["all"], "after", "qc")
-    assert {name: round(value) for name, value in after.items()} == {
-        **{
-            "RLPD": 67,
-            "RLPD-AC": 61,
-            "SUPE-GT": 52,
-            "IQL": 12,
-            "ReBRAC": 50,
-            "IFQL": 47,
-            "FQL": 58,
-            "BFN": 63,
-        },
-        **{"IFQL-n": 44, "FQL-n": 57, "BFN-n": 50, "QC-IFQL": 59, "QC-FQL": 86, "QC": 86},
-    }
+    printed = {"RLPD": 67, "RLPD-AC": 61, "SUPE-GT": 52, "IQL": 12, "ReBRAC": 50, "IFQL": 47, "FQL": 58}
+    printed |= {"BFN": 63, "IFQL-n": 44, "FQL-n": 57, "BFN-n": 50, "QC-IFQL": 59, "QC-FQL": 86, "QC": 86}
+    assert {name: round(value) for name, value in after.items()} == printed
     assert round(mean_over(["cube-triple"], "after", "qc")["QC"]) == 64
     assert round(mean_over(["cube-quadruple"], "after", "qc")["QC-FQL"]) == 77
 

@@ -125,7 +125,7 @@ def plot(
     directories: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
     figure: str = "curves",
-    published: bool = False,
+    published: tuple[str, ...] | None = None,
     leave_out_incomplete: bool = False,
     options: Annotated[FigureOptions, tyro.conf.arg(name="")] = OPTIONS,
 ) -> None:
@@ -139,7 +139,8 @@ def plot(
             the data. sensitivity: over K and γ, from studies that differ only in these. best-of-k,
             tuning-map, setting, choice: what tuning is worth, from a study with a sweep. agreement: which
             metric could have chosen. Or path/to/file.py:NAME for a figure of your own.
-        published: Draw the paper's own runs of the same algorithms and datasets behind the curves.
+        published: Draw published runs of the same algorithms and datasets behind the curves: those of a
+            source that `seqeval published list` prints, or without a name those of the paper.
         leave_out_incomplete: Leave out seeds that failed or are not finished. Otherwise curves show them as
             far as they go, and other figures are refused.
     """
@@ -148,32 +149,42 @@ def plot(
 
     check_figure(out)
     kind = plots.find(figure)
-    if published and not kind.published:
+    if published is not None and not kind.published:
         raise UserError("plot: --published works only with --figure curves")
+    source = None if published is None else source_of("plot", published)
     rows = read("plot", directories)
     if not (options.datasets or options.algorithms):
         print_notes(analysis.describe_absent(rows))
     rows, notes = kind.prepare(rows, options, leave_out_incomplete)
     if rows.empty:
         raise UserError(f"plot: {plots.nothing_to_draw(notes)}")
-    extra = {"published": paper_runs(rows)} if published else {}
+    extra = {} if source is None else {"published": published_runs(rows, source)}
     paths = style.save(kind.render(rows, options, **extra), out, options)
     print_notes(notes)
     for path in paths:
         print(path)
 
 
-def paper_runs(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The published runs to draw behind `rows`; prints which datasets have none."""
-    import pandas as pd
+def source_of(command: str, names: tuple[str, ...]) -> str:
+    """The source that --published names; the paper's own runs if it names none."""
+    from seqeval.analysis import published
 
+    if len(names) > 1:
+        raise UserError(f"{command}: --published takes one source, not {', '.join(names)}")
+    return published.find(names[0]).name if names else published.PAPER
+
+
+def published_runs(rows: pd.DataFrame, source: str) -> pd.DataFrame | None:
+    """The published runs to draw behind `rows`; prints which datasets have none, and what their x means."""
     from seqeval import analysis
-    from seqeval.analysis import published as paper
+    from seqeval.analysis import published
 
-    found, reasons = paper.matching_runs(rows, analysis.datasets_of(analysis.studies_of(rows)))
+    found, reasons = published.overlay(rows, analysis.datasets_of(analysis.studies_of(rows)), source)
     if reasons:
-        print_notes([f"no published runs: {paper.format_reasons(reasons)}"])
-    return pd.concat([match.rows for match in found.values()]) if found else None
+        print_notes([f"no published runs: {published.format_reasons(reasons)}"])
+    if found is not None and source != published.PAPER:
+        print_notes([f"{source}: {published.find(source).x}"])
+    return found
 
 
 def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> None:

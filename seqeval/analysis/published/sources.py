@@ -116,8 +116,8 @@ _ALL = (
         "MIT",
         SUCCESS_RATE,
         FULL_DATA + " The number of seeds is not stated. Sparse rewards in scene and puzzle-3x3; 100 million "
-        "transitions in cube-quadruple. The means over tasks (all, cube-double, ...) are the source's own; the offline "
-        "scores in its summary table come from another evaluation.",
+        "transitions in cube-quadruple. The means over tasks (all, cube-double, ...) are the source's own. "
+        "Its summary table has other offline scores, which come from another evaluation.",
         "95 % bootstrap interval",
     ),
     Source(

@@ -13,7 +13,7 @@ from matplotlib.transforms import offset_copy
 
 from . import style
 
-HEIGHT = 20  # points: of the axis above a panel
+HEIGHT = 26  # points: of the axis above a panel
 DOTS = {"marker": "o", "mew": 0}
 
 
@@ -35,7 +35,7 @@ def plot(ax: Axes, published: pd.DataFrame, colours: Mapping[str, str]) -> None:
             if "low" in run and run["low"].notna().any():
                 ax.fill_between(run["x"], run["low"], run["high"], color=style.LIGHT_GREY, alpha=0.5, lw=0)
         scores = runs.pivot(index="x", columns="seed", values="score").dropna()
-        dots = DOTS | {"ms": 1.6, "mfc": colours[str(algorithm)]}
+        dots = DOTS | {"ms": 1.6, "mfc": colours[str(algorithm)], "markevery": max(1, len(scores) // 25)}
         ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
 
 

@@ -181,7 +181,7 @@ def figure(
             labels += [line_style.label for line_style in of_panel.values()]
             plot(curves, ax, mean, of_panel, parts, end, behind, band, share, axes_of[name].broken)
             above = _published.HEIGHT if _published.has_own_axis(behind) else 0
-            pad = above + 12 if both_phases or parts or above else None
+            pad = above or (12 if both_phases or parts else None)
             ax.set_title(titles[name], fontsize=title_size, pad=pad)
             if options.ylim:
                 ax.set_ylim(*options.ylim)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import Seqeval, refused
+from test_analysis_published import ABOUT, NAME, rows_of, write
 
 from seqeval import UserError
 from seqeval.analysis import published
@@ -177,6 +180,100 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         published.find("corl-finetun")
     with pytest.raises(UserError, match=r"'hoper-medium-v2'; did you mean 'hopper-medium-v2'"):
         published.reference_scores(["hoper-medium-v2"])
+
+
+# --- curves behind those of a study, and comparison of the ends ---
+
+MAZE = "antmaze-umaze-v2"
+SIZE = 1_000_000
+POINTS = (5_000, SIZE, SIZE + 250_000)
+
+
+def of_study(scores: tuple[float, ...] = (1.0, 60.0, 90.0), name: str = MAZE, **more: Any) -> pd.DataFrame:
+    """Rows of two seeds of iql, with an online phase of 250 000 steps."""
+    curves = {(name, "iql", seed): dict(zip(POINTS, scores)) for seed in (0, 1)}  # noqa: B905
+    return rows_of(curves, SIZE, **({"episode_successes": None} | more))
+
+
+def about(name: str = MAZE, maximum: float = 1.0) -> dict[str, Any]:
+    reference = {"minimum": 0.0, "maximum": maximum, "source": ""}
+    return {name: ABOUT[NAME] | {"transitions": SIZE, "segments": [SIZE], "reference": reference}}
+
+
+def test_offline_updates_are_spread_over_our_offline_axis_and_online_steps_are_ours() -> None:
+    drawn, reasons = published.overlay(of_study(), about(), "corl-finetune")
+    assert drawn is not None
+    assert reasons == {}
+    assert set(drawn["algorithm"]) == {"iql"}
+    assert set(drawn["full_data_updates"]) == {1_000_000}
+    run = drawn[drawn["seed"] == 0]
+    offline = run[run["phase"] == "offline"]["samples"].tolist()
+    # 50 000 of 1 000 000 updates: a twentieth of the way from n = 5000 to the end of the data.
+    assert offline[:2] == pytest.approx([5_000 + 995_000 / 20, 5_000 + 995_000 / 10])
+    assert offline[-1] == SIZE
+    online = run[run["phase"] == "online"]["samples"].tolist()
+    assert online == [SIZE + 50_000 * i for i in (1, 2, 3, 4, 5)]  # as far as our rows go
+    without, _ = published.overlay(of_study((1.0, 60.0)), about(), "corl-finetune")
+    assert without is not None
+    assert set(without["phase"]) == {"offline"}
+
+
+def test_datasets_without_published_curves_have_a_reason() -> None:
+    assert published.overlay(of_study(), about(maximum=2.0), "corl-finetune") == (
+        None,
+        {MAZE: "not in scores between D4RL's reference returns"},
+    )
+    other = published.overlay(of_study(name="other"), about("other"), "corl-finetune")
+    assert other == (None, {"other": "not a dataset of corl-finetune"})
+    _, reasons = published.overlay(of_study(algorithm="td3_bc"), about(), "corl-finetune")
+    assert reasons == {MAZE: "corl-finetune has none of its algorithms (td3_bc) there"}
+    with pytest.raises(UserError, match="has no learning curves"):
+        published.overlay(of_study(), about(), "corl-tables")
+
+
+def test_success_rates_are_compared_with_success_rates_only() -> None:
+    task = "ogbench:cube-double-play-singletask-task2-v0"
+    rows = of_study(name=task)
+    drawn, reasons = published.overlay(rows.assign(episode_successes=None), about(task), "qc")
+    assert (drawn, reasons) == (None, {task: "its scores are not success rates"})
+    rows["episode_successes"] = [[i < score for i in range(100)] for score in rows["score"]]
+    drawn, reasons = published.overlay(rows, about(task), "qc")
+    assert drawn is not None
+    assert reasons == {}
+    assert drawn["low"].notna().all()
+
+
+def test_the_ends_of_both_phases_are_compared_with_what_each_side_had_seen() -> None:
+    rows = of_study().assign(**{"train/regret": [math.nan, math.nan, 0.5] * 2})
+    table, reasons = published.compare_ends(rows, about(), "corl-finetune")
+    assert reasons == {}
+    table = table.set_index("statistic")
+    assert table["estimate"].to_dict() == {"before": 60.0, "after": 90.0, "regret": 0.5}
+    assert table["published"].round(2).to_dict() == {"before": 77.0, "after": 96.5, "regret": 0.07}
+    assert table.loc["before", ["end", "published_end"]].tolist() == ["n = 1000000", "1000000 updates"]
+    assert table.loc["after", ["end", "published_end"]].tolist() == ["250000 steps", "1000000 steps"]
+    assert set(published.compare_ends(rows, about(), "corl-tables")[0]["statistic"]) == {"last"}
+    with pytest.raises(UserError, match="nothing to compare with corl-tables: other: not a dataset"):
+        published.compare_ends(of_study(name="other"), about("other"), "corl-tables")
+
+
+def test_plot_and_compare_take_a_source(seqeval: Seqeval, tmp_path: Path) -> None:
+    curves = {(MAZE, "iql", seed): dict(zip(POINTS, (1.0, 60.0, 90.0), strict=True)) for seed in (0, 1)}
+    out = write(tmp_path / "run", curves, about())
+    ended = seqeval("plot", out, "--published", "corl-finetune", "--out", tmp_path / "figure.svg")
+    assert ended.code == 0
+    assert ended.err.startswith("note: corl-finetune: Offline, x counts gradient updates on the full dataset")
+    text = (tmp_path / "figure.svg").read_text()
+    for label in ("corl-finetune (dots: mean)", "grey: updates on all data", "500k", "1M"):
+        assert label in text
+    ended = seqeval("compare", out, "--published", "corl-finetune")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[1].split()[:4] == [MAZE, "iql", "before", "60.0"]
+    assert "not data seen" in ended.out
+    line = refused(seqeval("compare", out, "--published", "corl-finetun"))
+    assert "did you mean 'corl-finetune'?" in line
+    line = refused(seqeval("plot", out, "--published", "qc", "rebrac", "--out", tmp_path / "figure.svg"))
+    assert "--published takes one source" in line
 
 
 # --- the commands ---

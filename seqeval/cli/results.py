@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -187,21 +188,28 @@ def published_runs(rows: pd.DataFrame, source: str) -> pd.DataFrame | None:
     return found
 
 
-def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> None:
-    """Check whether the curves of a study lie within the spread of the paper's own seeds.
+def compare(directory: tyro.conf.Positional[Path], published: tuple[str, ...] | None = None) -> None:
+    """Check whether the curves of a study lie within the spread of the paper's own seeds, or compare the ends
+    of its phases with another source of published results.
 
     Args:
         directory: Study directory.
-        published: Compare with the paper's runs (Sujit et al., arXiv 2212.08131). Required: there is nothing
-            else to compare with yet.
+        published: A source that `seqeval published list` prints, or without a name the paper's own runs
+            (Sujit et al., arXiv 2212.08131). Required: there is nothing else to compare with.
     """
     from seqeval import analysis
     from seqeval.analysis import published as paper
     from seqeval.execution.storage import StudyDirectory, frame
 
-    if not published:
-        raise UserError("compare: add --published to compare with the paper's own runs")
+    if published is None:
+        raise UserError(
+            "compare: add --published to compare with the paper's own runs, or --published SOURCE"
+        )
+    source = source_of("compare", published)
     rows, study = frame([directory]), StudyDirectory(directory).study()
+    if source != paper.PAPER:
+        print_ends(rows, source)
+        return
     table, reasons = paper.compare(rows, study["datasets"])
     plain_console(stderr=False).print(comparison_table(table))
     print(
@@ -216,6 +224,47 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
     if reasons:
         print(f"not compared: {paper.format_reasons(reasons)}")
     print_notes(analysis.describe_incomplete(rows))
+
+
+def print_ends(rows: pd.DataFrame, name: str) -> None:
+    """Prints the ends of a study's phases next to the reference scores of a source."""
+    from seqeval import analysis
+    from seqeval.analysis import published
+
+    studies, source = analysis.studies_of(rows), published.find(name)
+    rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out=True)
+    table, reasons = published.compare_ends(rows, analysis.datasets_of(studies), name)
+    records = []
+    for line in table.to_dict("records"):
+        digits = 2 if line["statistic"] == "regret" else 1
+        low, high, std = (line[key] for key in ("published_low", "published_high", "std"))
+        spread = f" ± {std:.{digits}f}" if not isnan(std) else ""
+        spread = f" [{low:.{digits}f}, {high:.{digits}f}]" if not isnan(low) else spread
+        interval = f"{line['low']:.{digits}f} … {line['high']:.{digits}f}" if not isnan(line["low"]) else ""
+        records.append(
+            {
+                "dataset": line["dataset"],
+                "algorithm": line["variant"],
+                "published statistic": line["statistic"],
+                "ours": f"{line['estimate']:.{digits}f}",
+                "95 % interval": interval,
+                "seeds": f"{line['seeds']}",
+                "our end": line["end"],
+                "published": f"{line['published']:.{digits}f}{spread}",
+                "their seeds": "" if isnan(line["published_seeds"]) else f"{line['published_seeds']:.0f}",
+                "their end": line["published_end"],
+                "ours less published": f"{line['estimate'] - line['published']:+.{digits}f}",
+            }
+        )
+    plain_console(stderr=False).print(text_table(records, 3))
+    print("\nOurs: at the end of the data; for `after` at the end of our online phase, for `regret` over it.")
+    for statistic in table["statistic"].unique():
+        print(f"{statistic}: {published.STATISTICS[statistic]}")
+    spread = f"; next to it: {source.spread}" if source.spread else ""
+    print(f"{name}: {source.unit}{spread}. {source.x} Its settings are its own.")
+    if reasons:
+        print(f"not compared: {published.format_reasons(reasons)}")
+    print_notes(notes)
 
 
 def comparison_table(compared: pd.DataFrame) -> Table:

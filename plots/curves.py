@@ -18,7 +18,7 @@ from seqeval import analysis
 from seqeval.errors import UserError
 from seqeval.types import Reference
 
-from . import DEFAULTS, FigureKind, FigureOptions, _folding, _selection, style
+from . import DEFAULTS, FigureKind, FigureOptions, _folding, _published, _selection, style
 from ._axis import DataAxis
 from ._text import count_range, wrapped
 
@@ -52,7 +52,8 @@ def plot(
     `data_mean` is the mean return of the data, in the unit of the curves, or a list with that of each
     segment. `segments` are the names and sizes of the parts that arrive in turn; a dashed vertical line marks
     each border. `end` is the size of the dataset, marked where lines continue online. `published` are rows of
-    published runs of some of the same algorithms, drawn thin and grey. `band` is one of `BANDS`. With `share`
+    published runs of some of the same algorithms, drawn thin and grey; if their offline x is another one, it
+    has an axis of its own above the panel. `band` is one of `BANDS`. With `share`
     the x axis is the share of the dataset, for which `end` is needed. `broken` gives the online phase a scale
     of its own.
 
@@ -76,7 +77,8 @@ def plot(
         ax.autoscale_view(scalex=False)  # axhline itself asks for no margin while it is inside the limits
     if end is not None and _continues_online(rows):
         ax.axvline(end / unit, color="#333333", linestyle=(0, (3, 2)), linewidth=0.7, zorder=1)
-        _write_above(ax, end / unit, "offline ", "right")
+        if not _published.has_own_axis(published):
+            _write_above(ax, end / unit, "offline ", "right")
         _write_above(ax, end / unit, " online", "left")
     start = 0.0
     for name, size in segments:
@@ -86,9 +88,10 @@ def plot(
         start += size / unit
     if published is not None:
         variants = rows.drop_duplicates("algorithm").set_index("algorithm")[["variant", "study"]]
-        for algorithm, runs in published.groupby("algorithm", sort=False):
-            at = runs.assign(x=runs["samples"] / unit)
-            _plot_published(ax, at, styles[tuple(variants.loc[algorithm])].colour)
+        colours = {name: styles[tuple(variants.loc[name])].colour for name in published["algorithm"].unique()}
+        _published.plot(ax, published.assign(x=published["samples"] / unit), colours)
+        if end is not None and _published.has_own_axis(published):
+            _published.add_axis(ax, published, rows["samples"].min() / unit, end / unit)
     data_axis(rows, end, share).set_up(ax, broken)
     return ax
 
@@ -135,15 +138,6 @@ def _write_above(ax: Axes, x: float, text: str, align: str) -> None:
     ax.text(x, 1.0, text, transform=transform, ha=align, va="bottom", fontsize="small", color="#333333")
 
 
-def _plot_published(ax: Axes, runs: pd.DataFrame, colour: str) -> None:
-    """Published runs of one algorithm, and their mean as far as all of them go, with dots in its colour."""
-    for _, run in runs.groupby("seed"):
-        ax.plot(run["x"], run["score"], color=style.LIGHT_GREY, linewidth=0.4, zorder=1.2)
-    scores = runs.pivot(index="x", columns="seed", values="score").dropna()
-    dots = {"marker": "o", "ms": 1.6, "mfc": colour, "mew": 0}
-    ax.plot(scores.index, scores.mean(axis=1), color=style.GREY, linewidth=0.8, zorder=1.3, **dots)
-
-
 def figure(
     rows: pd.DataFrame, options: FigureOptions = DEFAULTS, published: pd.DataFrame | None = None
 ) -> Figure:
@@ -186,7 +180,9 @@ def figure(
             of_panel = _folding.folded(curves, styles, sweeps)
             labels += [line_style.label for line_style in of_panel.values()]
             plot(curves, ax, mean, of_panel, parts, end, behind, band, share, axes_of[name].broken)
-            ax.set_title(titles[name], fontsize=title_size, pad=12 if both_phases or parts else None)
+            above = _published.HEIGHT if _published.has_own_axis(behind) else 0
+            pad = above or (12 if both_phases or parts else None)
+            ax.set_title(titles[name], fontsize=title_size, pad=pad)
             if options.ylim:
                 ax.set_ylim(*options.ylim)
             if place % columns == 0 or unit != previous:
@@ -198,10 +194,10 @@ def figure(
         if unit in analysis.BY_EPISODES and any(datasets[name]["transitions"] for name in panels):
             handles["mean of the data"] = Line2D([], [], **DASHED)
         if published is not None and published["dataset"].isin(panels).any():
-            dots = {"marker": "o", "ms": 2, "mew": 0}
-            handles["published runs (dots: mean)"] = Line2D([], [], color=style.GREY, lw=0.8, **dots)
+            handles |= _published.legend(published)
         style.add_legend(drawn, handles, (2, 3, 4)[columns - 1])
-        style.add_footer(drawn, _footer(rows, options, broken, bool(sweeps)), "medium")
+        footer = _footer(rows, options, broken, bool(sweeps)) + _published.footer(published)
+        style.add_footer(drawn, footer, "medium")
     return drawn
 
 

@@ -48,7 +48,12 @@ def test_the_files_are_package_data() -> None:
     packaged = {
         path.name for each in patterns for path in (ROOT / "seqeval" / "analysis" / "published").glob(each)
     }
-    assert packaged == {"curves.csv.gz", "dataset_scores.csv"}
+    assert {"curves.csv.gz", "dataset_scores.csv"} < packaged
+    data = [
+        path for path in (ROOT / "seqeval" / "analysis" / "published").iterdir() if ".csv" in path.suffixes
+    ]
+    assert packaged == {path.name for path in data}
+    assert sum(path.stat().st_size for path in data) < 6e6
 
 
 @pytest.mark.parametrize(
@@ -395,7 +400,7 @@ SIMILAR: Curves = {(NAME, "iql", seed): {5_000: 30.0, 55_000: 34.0, 105_000: 34.
 
 @pytest.mark.parametrize("figure", published.FIGURES)
 def test_published_draws_a_figure_of_the_paper(seqeval: Seqeval, tmp_path: Path, figure: str) -> None:
-    ended = seqeval("published", "--figure", figure, "--out", tmp_path / "new" / "figure.svg")
+    ended = seqeval("published", "plot", "--figure", figure, "--out", tmp_path / "new" / "figure.svg")
     assert (ended.code, ended.out) == (0, f"{tmp_path / 'new' / 'figure.svg'}\n")
     assert "note: a point is the mean of a seed's evaluations in the 50 000 updates up to it" in ended.err
     text = (tmp_path / "new" / "figure.svg").read_text()
@@ -491,7 +496,7 @@ def test_compare_requires_the_published_flag(seqeval: Seqeval, tmp_path: Path) -
 
 
 def test_published_refuses_unknown_file_endings(seqeval: Seqeval, tmp_path: Path) -> None:
-    line = refused(seqeval("published", "--figure", "mixed", "--out", tmp_path / "figure.jpeg"))
+    line = refused(seqeval("published", "plot", "--figure", "mixed", "--out", tmp_path / "figure.jpeg"))
     assert ".png, .pdf or .svg" in line
 
 

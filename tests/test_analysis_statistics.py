@@ -353,12 +353,35 @@ def test_unequal_seeds_and_ends_are_reported() -> None:
 @pytest.mark.parametrize("statistic", analysis.STATISTICS.values(), ids=analysis.STATISTICS)
 def test_every_statistic_gives_an_estimate_per_line(statistic: statistics.Statistic) -> None:
     found = rows({(d, v, s): {2: s, 10: 5 + s, 18: 9 + s} for d in "de" for v in "ab" for s in range(3)})
-    table = statistic.estimates(found)
+    table = statistic.estimates(found.assign(**{"train/regret": 0.25}))
     assert {"dataset", "variant", "study", "unit", "estimate", "low", "high"} <= set(table)
     assert sorted(zip(table["dataset"], table["variant"], strict=True)) == [*product("de", "ab")]
     assert (table["low"] <= table["estimate"]).all()
     assert (table["estimate"] <= table["high"]).all()
     assert ("value" in statistic.compute(found)) == statistic.of_runs
+
+
+def test_regret_is_that_of_the_last_online_row_and_lower_is_better() -> None:
+    curve = {2: 0.0, 10: 5.0, 14: 9.0, 18: 9.0}
+    found = rows({("d", v, s): curve for v in "abc" for s in range(3)}).assign(
+        updates=lambda rows: rows["samples"]
+    )
+    regrets = {"a": {14: 0.9, 18: 0.5}, "b": {14: 0.1, 18: 0.25}, "c": {}}  # c reports no success
+    found["train/regret"] = [
+        regrets[variant].get(n, math.nan)
+        for variant, n in zip(found["variant"], found["samples"], strict=True)
+    ]
+    values = statistics.online_regrets(found)
+    assert values[["variant", "seed", "value"]].to_numpy().tolist() == [
+        *(["a", 0, 0.5], ["a", 1, 0.5], ["a", 2, 0.5]),
+        *(["b", 0, 0.25], ["b", 1, 0.25], ["b", 2, 0.25]),
+    ]
+    assert set(values["unit"]) == {"share"}
+    table, _ = tables.collect(found)
+    of_regret = table[table["statistic"] == "regret"].set_index("variant")
+    assert of_regret["best"].to_dict() == {"a": False, "b": True}
+    assert "the lowest value of a row" in tables.markdown(table[table["statistic"] == "regret"])
+    assert statistics.online_regrets(found.drop(columns="train/regret")).empty
 
 
 def test_a_new_statistic_is_one_function_and_appears_in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,56 @@ def test_restored_transitions_are_those_that_were_saved() -> None:
         assert made.steps == 6
 
 
+class Luck(gymnasium.Env):
+    """Episodes of three steps; the seed decides about success, which only the second step reports."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def __init__(self) -> None:
+        self.finished: list[bool] = []  # whether each finished episode was successful
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        super().reset(seed=seed)
+        self.lucky, self.taken = bool(self.np_random.integers(2)), 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.taken += 1
+        over = self.taken == 3
+        self.finished += [self.lucky] * over
+        info = {"success": self.taken == 2 and self.lucky}
+        return np.full(3, self.taken, np.float32), 0.0, False, over, info
+
+
+gymnasium.register("Luck-v0", entry_point=Luck, disable_env_checker=True)
+
+
+def test_regret_is_the_share_of_finished_episodes_without_success() -> None:
+    with training_environments("td3_bc", [4, 9], make_dataset(env_id="Luck-v0"), room=24) as (made, *_):
+        assert made.regrets(slice(2)) == [{}, {}]  # no episode has finished
+        for step in range(1, 25):
+            made.step()
+            if step == 20:  # after the step that reports success
+                saved = [made.state_of(replica) for replica in range(2)]
+        finished = [env.unwrapped.finished.copy() for env in made._envs]
+        expected = [{"regret": 1 - sum(outcomes) / 8} for outcomes in finished]
+        assert made.regrets(slice(2)) == expected
+        assert made.regrets(slice(1, 2)) == expected[1:]
+        assert finished[0][6] or finished[1][6]  # otherwise the resumed episode would prove nothing
+        made.load_states(saved)
+        for _ in range(4):
+            made.step()
+        assert made.regrets(slice(2)) == expected
+
+
+def test_without_reported_success_there_is_no_regret() -> None:
+    with training_environments("td3_bc", [4], walks(), room=6) as (made, *_):
+        for _ in range(6):
+            made.step()
+        assert made.regrets(slice(1)) == [{}]
+
+
 def test_agents_explore_in_training_only() -> None:
     with training_environments("td3_bc", [4], walks(), room=30) as (made, buffer, agents):
         for _ in range(30):

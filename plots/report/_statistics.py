@@ -126,10 +126,7 @@ def _of_phase(phase: str, complete: CompleteRows, lines: Lines) -> Section:
         if statistic.phase == phase and (lines.of_episodes or (statistic.of_runs and statistic.in_tables))
     ]
     columns = {statistic.heading: statistic.estimates(complete.rows) for statistic in found}
-    meanings = [
-        f"{statistic.heading}: {'value' if statistic.of_runs else 'transitions'} {statistic.description}"
-        for statistic in found
-    ]
+    meanings = [f"{statistic.heading}: {statistic.noun} {statistic.description}" for statistic in found]
     return _per_line(TITLES[phase], f"{capitalized('; '.join(meanings))}.", columns, complete, lines)
 
 
@@ -346,7 +343,7 @@ def _per_line(
     for name, table in columns.items():
         for line in table.to_dict("records"):
             key = line["dataset"], line["variant"], line["study"]
-            places = 0 if line["unit"] == "transitions" else lines.decimals[key[0]]
+            places = {"transitions": 0, "share": 2}.get(line["unit"], lines.decimals[key[0]])
             entries.setdefault(key, {})[name] = _interval(line, places)
     if not entries:
         left_out = sorted(set(complete.left_out.values()))

@@ -21,6 +21,7 @@ from .curves import samples_to_level
 from .lines import RUN, run_curves
 from .summaries import means_over_seeds
 
+REGRET = "train/regret"  # the metric of online rows: the share of training episodes without success
 EARLY = 0.25  # share of the online steps that `online_drops` looks at
 
 Frame = Callable[[pd.DataFrame], pd.DataFrame]
@@ -37,6 +38,8 @@ class Statistic:
     phase: str = "offline"  # or "online": the phase that a line must have
     of_runs: bool = True  # whether `compute` returns run values, which can be aggregated over datasets
     in_tables: bool = True  # whether `seqeval table` prints it, if it is of runs; the report shows all
+    noun: str = "value"  # what the report calls it
+    lower_is_better: bool = False
 
     def estimates(self, rows: pd.DataFrame) -> pd.DataFrame:
         """[dataset, variant, study, unit, estimate, low, high] of every line; `rows` must be complete."""
@@ -55,11 +58,15 @@ def statistic(
     phase: str = "offline",
     of_runs: bool = True,
     in_tables: bool = True,
+    noun: str = "value",
+    lower_is_better: bool = False,
 ) -> Callable[[Frame], Frame]:
     """Registers a function of rows as a statistic; the arguments are the fields of `Statistic`."""
 
     def register(compute: Frame) -> Frame:
-        STATISTICS[name] = Statistic(name, heading, description, compute, phase, of_runs, in_tables)
+        STATISTICS[name] = Statistic(
+            name, heading, description, compute, phase, of_runs, in_tables, noun, lower_is_better
+        )
         return compute
 
     return register
@@ -80,13 +87,25 @@ def areas(rows: pd.DataFrame) -> pd.DataFrame:
     return _run_values(rows[rows["phase"] == "offline"], _mean_height)
 
 
-@statistic("n_to_50", "n to 50 %", "seen when the mean reaches 50 % of its value at the end", of_runs=False)
+@statistic(
+    "n_to_50",
+    "n to 50 %",
+    "seen when the mean reaches 50 % of its value at the end",
+    of_runs=False,
+    noun="transitions",
+)
 def samples_to_half(rows: pd.DataFrame) -> pd.DataFrame:
     """The n at which the mean curve first reaches half of its last value, where that is positive."""
     return samples_to_level(rows[rows["phase"] == "offline"], share=0.5).assign(unit="transitions")
 
 
-@statistic("n_to_90", "n to 90 %", "seen when the mean reaches 90 % of its value at the end", of_runs=False)
+@statistic(
+    "n_to_90",
+    "n to 90 %",
+    "seen when the mean reaches 90 % of its value at the end",
+    of_runs=False,
+    noun="transitions",
+)
 def samples_to_most(rows: pd.DataFrame) -> pd.DataFrame:
     """The n at which the mean curve first reaches 90 % of its last value, where that is positive."""
     return samples_to_level(rows[rows["phase"] == "offline"], share=0.9).assign(unit="transitions")
@@ -124,6 +143,28 @@ def online_drops(rows: pd.DataFrame) -> pd.DataFrame:
         return values[0] - values[early].min()
 
     return _run_values(_from_end_of_data(rows), drop)
+
+
+@statistic(
+    "regret",
+    "regret",
+    "of all online training episodes without success (0 to 1; lower is better)",
+    phase="online",
+    noun="share",
+    lower_is_better=True,
+)
+def online_regrets(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean of 1 - success over all training episodes that finished in the online phase, of each run.
+
+    It is the metric `train/regret` of the last online row. Runs without an online phase, without learning in
+    it, or in an environment that reports no success have none. Source: CORL (arXiv 2210.07105).
+    """
+    if REGRET not in rows or "metric" in rows:  # it does not depend on the chosen metric
+        return pd.DataFrame(columns=[*RUN, "unit", "value"])
+    online = rows[rows["phase"] == "online"]
+    regrets = online.assign(unit="share", value=online[REGRET].astype(float))
+    last = regrets.sort_values("samples").groupby(RUN).tail(1)
+    return last.dropna(subset="value").sort_values(RUN)[[*RUN, "unit", "value"]].reset_index(drop=True)
 
 
 def forgetting(rows: pd.DataFrame, borders: Mapping[str, Sequence[int]]) -> pd.DataFrame:

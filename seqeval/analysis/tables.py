@@ -77,9 +77,10 @@ def collect(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     )
     online = table["statistic"].map(lambda name: printed[name].phase == "online")
     table["frozen"] = online & table["line"].isin([line[1:] for line in frozen_lines(rows)])
-    for _, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
+    for key, lines in table.groupby(["statistic", "dataset", "estimator", "unit"], sort=False):
         # A policy that does not learn online has no gain that could be the best one.
-        chosen = best(lines[~lines["frozen"]], better == "lower")
+        lower = better == "lower" or printed[str(key[0])].lower_is_better
+        chosen = best(lines[~lines["frozen"]], lower)
         bold = chosen.reindex(lines.index, fill_value=False)
         table.loc[lines.index, "best"] = isinstance(better, str) and bold
     columns = ["statistic", "dataset", "estimator", "variant", "study", "unit"]
@@ -262,7 +263,9 @@ def _caption(part: pd.DataFrame, seeds: int) -> str:
     if part["frozen"].any():
         sentences.append("Frozen: does not learn online; the same policy is evaluated again")
     if part["best"].any():
-        extreme = "lowest" if "better" in part and (part["better"] == "lower").any() else "highest"
+        lower = "better" in part and (part["better"] == "lower").any()
+        lower |= STATISTICS[part["statistic"].iloc[0]].lower_is_better
+        extreme = "lowest" if lower else "highest"
         sentences.append(
             f"Bold: the {extreme} value of a row and all whose intervals overlap with its interval"
         )

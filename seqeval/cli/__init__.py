@@ -26,6 +26,7 @@ from . import (
     datasets,
     enough,
     evaluating,
+    published,
     reporting,
     results,
     running,
@@ -43,13 +44,13 @@ app.command(choosing.choose)
 app.command(enough.enough)
 app.command(results.plot)
 app.command(results.compare)
-app.command(name="published")(results.plot_published)
 app.command(statistics.table)
 app.command(results.export)
 app.command(reporting.report)
 app.command(video.video)
 app.command(datasets.app, name="datasets")
 app.command(algorithms.app, name="algorithms")
+app.command(published.app, name="published")
 app.command(name="check")(algorithms.check_plugin)
 
 # Errors that a path given by the user can cause.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -81,10 +82,10 @@ def final_table(
                 "data's mean": "" if data is None else f"{data:.1f}",
             }
         )
-    return _table(records, 5 if any(recipes.values()) else 4)
+    return text_table(records, 5 if any(recipes.values()) else 4)
 
 
-def _table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
+def text_table(records: Sequence[dict[str, str]], text_columns: int) -> Table:
     """A printable table of rows by heading; all columns after the first `text_columns` hold numbers."""
     from rich.table import Table
     from rich.text import Text
@@ -129,7 +130,7 @@ def plot(
     directories: tyro.conf.Positional[tuple[Path, ...]],
     out: Path,
     figure: str = "curves",
-    published: bool = False,
+    published: tuple[str, ...] | None = None,
     leave_out_incomplete: bool = False,
     options: Annotated[FigureOptions, tyro.conf.arg(name="")] = OPTIONS,
 ) -> None:
@@ -143,7 +144,8 @@ def plot(
             the data. sensitivity: over K and γ, from studies that differ only in these. best-of-k,
             tuning-map, setting, choice: what tuning is worth, from a study with a sweep. agreement: which
             metric could have chosen. Or path/to/file.py:NAME for a figure of your own.
-        published: Draw the paper's own runs of the same algorithms and datasets behind the curves.
+        published: Draw published runs of the same algorithms and datasets behind the curves: those of a
+            source that `seqeval published list` prints, or without a name those of the paper.
         leave_out_incomplete: Leave out seeds that failed or are not finished. Otherwise curves show them as
             far as they go, and other figures are refused.
     """
@@ -152,69 +154,66 @@ def plot(
 
     check_figure(out)
     kind = plots.find(figure)
-    if published and not kind.published:
+    if published is not None and not kind.published:
         raise UserError("plot: --published works only with --figure curves")
+    source = None if published is None else source_of("plot", published)
     rows = read("plot", directories)
     if not (options.datasets or options.algorithms):
         print_notes(analysis.describe_absent(rows))
     rows, notes = kind.prepare(rows, options, leave_out_incomplete)
     if rows.empty:
         raise UserError(f"plot: {plots.nothing_to_draw(notes)}")
-    extra = {"published": paper_runs(rows)} if published else {}
+    extra = {} if source is None else {"published": published_runs(rows, source)}
     paths = style.save(kind.render(rows, options, **extra), out, options)
     print_notes(notes)
     for path in paths:
         print(path)
 
 
-def paper_runs(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """The published runs to draw behind `rows`; prints which datasets have none."""
-    import pandas as pd
+def source_of(command: str, names: tuple[str, ...]) -> str:
+    """The source that --published names; the paper's own runs if it names none."""
+    from seqeval.analysis import published
 
+    if len(names) > 1:
+        raise UserError(f"{command}: --published takes one source, not {', '.join(names)}")
+    return published.find(names[0]).name if names else published.PAPER
+
+
+def published_runs(rows: pd.DataFrame, source: str) -> pd.DataFrame | None:
+    """The published runs to draw behind `rows`; prints which datasets have none, and what their x means."""
     from seqeval import analysis
-    from seqeval.analysis import published as paper
+    from seqeval.analysis import published
 
-    found, reasons = paper.matching_runs(rows, analysis.datasets_of(analysis.studies_of(rows)))
+    found, reasons = published.overlay(rows, analysis.datasets_of(analysis.studies_of(rows)), source)
     if reasons:
-        print_notes([f"no published runs: {paper.format_reasons(reasons)}"])
-    return pd.concat([match.rows for match in found.values()]) if found else None
+        print_notes([f"no published runs: {published.format_reasons(reasons)}"])
+    if found is not None and source != published.PAPER:
+        print_notes([f"{source}: {published.find(source).x}"])
+    return found
 
 
-def plot_published(figure: Literal["fig1", "finetune", "mixed"], out: Path) -> None:
-    """Draw a figure of the paper from its own runs (Sujit et al., arXiv 2212.08131).
-
-    Args:
-        figure: fig1: five algorithms on twelve D4RL datasets. finetune: the same agents continue online for
-            500 000 steps. mixed: random, medium and expert data in turn.
-        out: File of the figure. .png and .pdf write both files, .svg writes one.
-    """
-    from seqeval import analysis
-    from seqeval.analysis import published as paper
-    from seqeval.plots import curves, style
-
-    check_figure(out)
-    rows = paper.runs(figure)
-    print_notes(analysis.describe_incomplete(rows))
-    print_notes(["a point is the mean of a seed's evaluations in the 50 000 updates up to it"])
-    for path in style.save(curves.FIGURE.render(rows), out):
-        print(path)
-
-
-def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> None:
-    """Check whether the curves of a study lie within the spread of the paper's own seeds.
+def compare(directory: tyro.conf.Positional[Path], published: tuple[str, ...] | None = None) -> None:
+    """Check whether the curves of a study lie within the spread of the paper's own seeds, or compare the ends
+    of its phases with another source of published results.
 
     Args:
         directory: Study directory.
-        published: Compare with the paper's runs (Sujit et al., arXiv 2212.08131). Required: there is nothing
-            else to compare with yet.
+        published: A source that `seqeval published list` prints, or without a name the paper's own runs
+            (Sujit et al., arXiv 2212.08131). Required: there is nothing else to compare with.
     """
     from seqeval import analysis
     from seqeval.analysis import published as paper
     from seqeval.execution.storage import StudyDirectory, frame
 
-    if not published:
-        raise UserError("compare: add --published to compare with the paper's own runs")
+    if published is None:
+        raise UserError(
+            "compare: add --published to compare with the paper's own runs, or --published SOURCE"
+        )
+    source = source_of("compare", published)
     rows, study = frame([directory]), StudyDirectory(directory).study()
+    if source != paper.PAPER:
+        print_ends(rows, source)
+        return
     table, reasons = paper.compare(rows, study["datasets"])
     plain_console(stderr=False).print(comparison_table(table))
     print(
@@ -229,6 +228,47 @@ def compare(directory: tyro.conf.Positional[Path], published: bool = False) -> N
     if reasons:
         print(f"not compared: {paper.format_reasons(reasons)}")
     print_notes(analysis.describe_incomplete(rows))
+
+
+def print_ends(rows: pd.DataFrame, name: str) -> None:
+    """Prints the ends of a study's phases next to the reference scores of a source."""
+    from seqeval import analysis
+    from seqeval.analysis import published
+
+    studies, source = analysis.studies_of(rows), published.find(name)
+    rows, notes = analysis.complete_rows(analysis.with_planned_end(rows, studies), leave_out=True)
+    table, reasons = published.compare_ends(rows, analysis.datasets_of(studies), name)
+    records = []
+    for line in table.to_dict("records"):
+        digits = 2 if line["statistic"] == "regret" else 1
+        low, high, std = (line[key] for key in ("published_low", "published_high", "std"))
+        spread = f" ± {std:.{digits}f}" if not isnan(std) else ""
+        spread = f" [{low:.{digits}f}, {high:.{digits}f}]" if not isnan(low) else spread
+        interval = f"{line['low']:.{digits}f} … {line['high']:.{digits}f}" if not isnan(line["low"]) else ""
+        records.append(
+            {
+                "dataset": line["dataset"],
+                "algorithm": line["variant"],
+                "published statistic": line["statistic"],
+                "ours": f"{line['estimate']:.{digits}f}",
+                "95 % interval": interval,
+                "seeds": f"{line['seeds']}",
+                "our end": line["end"],
+                "published": f"{line['published']:.{digits}f}{spread}",
+                "their seeds": "" if isnan(line["published_seeds"]) else f"{line['published_seeds']:.0f}",
+                "their end": line["published_end"],
+                "ours less published": f"{line['estimate'] - line['published']:+.{digits}f}",
+            }
+        )
+    plain_console(stderr=False).print(text_table(records, 3))
+    print("\nOurs: at the end of the data; for `after` at the end of our online phase, for `regret` over it.")
+    for statistic in table["statistic"].unique():
+        print(f"{statistic}: {published.STATISTICS[statistic]}")
+    spread = f"; next to it: {source.spread}" if source.spread else ""
+    print(f"{name}: {source.unit}{spread}. {source.x} Its settings are its own.")
+    if reasons:
+        print(f"not compared: {published.format_reasons(reasons)}")
+    print_notes(notes)
 
 
 def comparison_table(compared: pd.DataFrame) -> Table:
@@ -251,7 +291,7 @@ def comparison_table(compared: pd.DataFrame) -> Table:
                 "95 % interval": f"{line['low']:+.1f} … {line['high']:+.1f}" if has_area else "",
             }
         )
-    return _table(records, 3)
+    return text_table(records, 3)
 
 
 def export(directory: tyro.conf.Positional[Path], to: Path) -> None:

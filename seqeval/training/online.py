@@ -15,6 +15,8 @@ from seqeval.replay.buffer import Buffer
 from seqeval.seeding import stream
 from seqeval.training.agents import Agents
 
+SUCCESS = ("success", "is_success")  # entries of a step's info
+
 
 class EnvironmentFailed(Exception):
     """A training environment raised: the message says which and when, the cause is the exception."""
@@ -34,6 +36,9 @@ class TrainingEnvironments:
         self._noise = [stream(seed, "online", "exploration") for seed in self._seeds]
         self._envs = [environments.make(env_id) for env_id in env_ids]
         self._episodes = [0] * len(self._seeds)  # started by each agent
+        self._successes: list[bool | None] = [None] * len(self._seeds)  # of current episodes, if reported
+        # (R, 2): finished episodes that reported success or failure, and those of them without success
+        self._outcomes = np.zeros((len(self._seeds), 2), np.int64)
         self._actions: list[list[np.ndarray]] = [[] for _ in self._seeds]  # of the current episodes
         self._memory = agents.start_episodes(1)  # of the policies in their current episodes
         self._rewards = np.zeros(len(self._seeds))  # of the previous step; 0 at the first of an episode
@@ -46,6 +51,7 @@ class TrainingEnvironments:
         self._episodes[replica] += 1
         self._actions[replica] = []
         self._rewards[replica] = 0
+        self._successes[replica] = None
         for name, start in self.agents.start_episodes(1).items():
             self._memory[name][replica] = start[replica]
         with self._failures_named(replica):
@@ -60,6 +66,7 @@ class TrainingEnvironments:
             "observation": torch.from_numpy(self._observations[replica].copy()),
             "memory": select_replica(self._memory, replica),
             "reward": float(self._rewards[replica]),
+            "outcomes": self._outcomes[replica].tolist(),
             "noise": self._noise[replica].bit_generator.state,
             "transitions": self.buffer.online_transitions(replica, self.steps),
         }
@@ -76,7 +83,8 @@ class TrainingEnvironments:
             self._actions[replica] = list(state["actions"].numpy())
             for action in self._actions[replica]:
                 with self._failures_named(replica):
-                    observation = self._envs[replica].step(action)[0]
+                    observation, *_, info = self._envs[replica].step(action)
+                self._note_success(replica, info)
             if not np.array_equal(observation, state["observation"].numpy()):
                 raise EnvironmentFailed(
                     f"the training environment {self._env_ids[replica]} of seed {self._seeds[replica]} does "
@@ -84,6 +92,7 @@ class TrainingEnvironments:
                 )
             self._observations[replica] = observation
             self._rewards[replica] = state["reward"]
+            self._outcomes[replica] = state["outcomes"]
             for name, values in state["memory"].items():
                 self._memory[name][replica] = values[0].to(self._memory[name].device)
 
@@ -108,10 +117,13 @@ class TrainingEnvironments:
         self.steps += 1
         for replica, env in enumerate(self._envs):
             with self._failures_named(replica):
-                observation, reward, ended, cut, _ = env.step(in_units[replica])
+                observation, reward, ended, cut, info = env.step(in_units[replica])
                 next_observations[replica], rewards[replica], terminated[replica] = observation, reward, ended
             self._actions[replica].append(np.array(in_units[replica]))
             self._rewards[replica] = rewards[replica]
+            self._note_success(replica, info)
+            if (ended or cut) and self._successes[replica] is not None:
+                self._outcomes[replica] += 1, not self._successes[replica]
             current[replica] = self._reset(replica) if ended or cut else observation
         # A cut episode's last transition is not terminated: its value continues.
         self.buffer.add(
@@ -124,6 +136,22 @@ class TrainingEnvironments:
             starts,
         )
         self._observations = current
+
+    def _note_success(self, replica: int, info: Mapping[str, Any]) -> None:
+        """An episode is successful if any of its steps reports success, as in evaluations."""
+        reported = [bool(info[name]) for name in SUCCESS if name in info]
+        if reported:
+            self._successes[replica] = any(reported) or bool(self._successes[replica])
+
+    def regrets(self, replicas: slice) -> list[dict[str, float]]:
+        """The regret of these replicas up to now, as a metric: the share of all finished training episodes
+        without success. Empty before the first one, and where the environment reports no success.
+
+        Source: CORL (arXiv 2210.07105), `train/regret` of its fine-tuning algorithms.
+        """
+        return [
+            {"regret": failed / count} if count else {} for count, failed in self._outcomes[replicas].tolist()
+        ]
 
     @contextmanager
     def _failures_named(self, replica: int) -> Iterator[None]:

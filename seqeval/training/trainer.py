@@ -297,6 +297,9 @@ class Trainer:
         start = time.perf_counter()
         metrics = self.metrics.means(group)  # waits for a GPU to finish its updates
         self.metrics.clear(group)
+        if self.environments is not None:
+            regrets = self.environments.regrets(group)
+            metrics = [of_updates | regret for of_updates, regret in zip(metrics, regrets, strict=True)]
         self.train_seconds += (time.perf_counter() - start) / len(self.replicas)
         seconds, self._row_seconds[dataset] = self._row_seconds[dataset], self.train_seconds
         replicas, visible = self.replicas[group], self.visible(dataset, group, points)

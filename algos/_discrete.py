@@ -62,10 +62,10 @@ class CategoricalActor(nn.Module):
         return self.net(observations).argmax(-1)
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Sampled actions, (R, B) int64, from N(0, 1) `noise` (R, B, 2 · actions)."""
-        # argmax of logits + Gumbel noise, -log E: half the sum of two squared normals is exponential.
-        exponential = 0.5 * noise.square().unflatten(-1, (-1, 2)).sum(-1)
-        return (self.net(observations) - exponential.log()).argmax(-1)
+        """Sampled actions, (R, B) int64, from N(0, 1) `noise` (R, B, actions)."""
+        # argmax of logits + Gumbel noise, -log(-log U), for the uniform number U = Φ(noise).
+        gumbel = -(-torch.special.log_ndtr(noise)).log()
+        return (self.net(observations) + gumbel).argmax(-1)
 
     def log_prob(
         self, observations: Tensor, actions: Tensor, masks: Sequence[Tensor] = (), gain: float = 1.0

@@ -150,10 +150,6 @@ class IQL(Algorithm):
             return self.actor.mode(observations)
         return self.actor.mean(observations)
 
-    @property
-    def exploration_size(self) -> int:
-        return (2 if self.spec.discrete else 1) * self.spec.action_size
-
     def explore(self, observations: Tensor, noise: Tensor) -> Tensor:
         actions = self.actor.sample(observations, noise)
         return actions if self.spec.discrete else actions.clamp(-1, 1)

@@ -65,7 +65,7 @@ def test_random_actions_are_explored_with_the_given_probability(name: str, rate:
 
 def test_a_categorical_policy_samples_with_its_probabilities() -> None:
     actor, observations = CategoricalActor(SPEC, (16,), [0, 1], CPU), states(1)
-    noise = torch.randn(2, 40_000, 6, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 40_000, 3, generator=torch.Generator().manual_seed(0))
     sampled = actor.sample(observations.expand(2, 40_000, 5), noise)
     logs = [actor.log_prob(observations, torch.full((2, 1), action)) for action in range(3)]
     probabilities = torch.cat(logs, -1).exp()

@@ -263,8 +263,8 @@ def _caption(part: pd.DataFrame, seeds: int) -> str:
     if part["frozen"].any():
         sentences.append("Frozen: does not learn online; the same policy is evaluated again")
     if part["best"].any():
-        lower = "better" in part and (part["better"] == "lower").any()
-        lower |= STATISTICS[part["statistic"].iloc[0]].lower_is_better
+        declared = "better" in part and bool((part["better"] == "lower").any())
+        lower = declared or STATISTICS[part["statistic"].iloc[0]].lower_is_better
         extreme = "lowest" if lower else "highest"
         sentences.append(
             f"Bold: the {extreme} value of a row and all whose intervals overlap with its interval"

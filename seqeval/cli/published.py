@@ -89,7 +89,7 @@ def table_of_scores(
         print(f"{name}: {about.unit}{spread}. {about.x} {about.citation}")
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Mapping[Any, Any]) -> str:
     """A mean, and next to it its standard deviation or its interval."""
     digits = 2 if row["statistic"] == "regret" else 1
     mean = f"{row['mean'] + 0.0:.{digits}f}"

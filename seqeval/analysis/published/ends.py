@@ -45,7 +45,9 @@ def compare_ends(
     """
     source, scores = find(name), reference_scores(sources=[name])
     rows, ends = analysis.with_values(rows), _published_ends(name)
-    algorithms = dict(rows.drop_duplicates("variant")[["variant", "algorithm"]].itertuples(index=False))
+    algorithms: dict[str, str] = dict(
+        rows.drop_duplicates("variant")[["variant", "algorithm"]].itertuples(index=False)
+    )
     estimates = {key: STATISTICS[key].estimates(rows) for key in set(COUNTERPARTS.values())}
     ours = {
         (key, *line[:2]): numbers
@@ -92,6 +94,7 @@ def _our_end(line: pd.DataFrame, phase: str) -> str:
 def _published_ends(name: str) -> dict[tuple[str, str, str], str]:
     """The last x of the learning curves of a source, by dataset, algorithm and phase."""
     table = curves(name)
-    last = table.groupby(["dataset", "algorithm", "phase"])["x"].max()
+    last = table.groupby(["dataset", "algorithm", "phase"], as_index=False)["x"].max()
     words = {"offline": "updates", "online": "steps"}
-    return {(key[0], key[1], key[2]): f"{x:.0f} {words[key[2]]}" for key, x in last.items()}
+    lines = last[["dataset", "algorithm", "phase", "x"]].itertuples(index=False)
+    return {(dataset, name, phase): f"{x:.0f} {words[phase]}" for dataset, name, phase, x in lines}

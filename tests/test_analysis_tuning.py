@@ -132,6 +132,15 @@ def test_best_of_k_by_hand() -> None:
     assert set(end["settings"]) == {3}
 
 
+def test_settings_share_the_resampled_seeds() -> None:
+    """Settings whose values differ by seed alone gain nothing by k, nor do their intervals."""
+    table = tuning.best_of_k(sweep({"a": 10.0, "b": 10.0, "c": 10.0}))
+    for _, part in table.groupby("samples"):
+        assert part["estimate"].tolist() == pytest.approx([10.5] * 3)
+        assert part["low"].tolist() == pytest.approx([10.0] * 3)
+        assert part["high"].tolist() == pytest.approx([11.0] * 3)
+
+
 def test_k_beyond_the_settings_is_refused() -> None:
     with pytest.raises(UserError, match="4 settings cannot be chosen from the 3 of iql on one"):
         tuning.best_of_k(sweep({"a": 1.0, "b": 2.0, "c": 3.0}), [1, 4])

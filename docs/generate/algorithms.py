@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from seqeval import plugins
-from seqeval.algorithm import Algorithm, Config, Spec, Vector
+from seqeval.algorithm import Algorithm, Config, Image, Spec, Vector
 from seqeval.cli.algorithms import describe, field_comments
 
 from .docstrings import table
@@ -65,7 +65,8 @@ def _facts(found: type[Algorithm]) -> list[list[str]]:
     agent = _small_agent(found)
     has = [text for name, text in METRICS.items() if getattr(found, name) is not getattr(Algorithm, name)]
     rows = [
-        ["actions", " and ".join(found.action_spaces)],
+        ["actions, with vectors as observations", " and ".join(found.action_spaces) or "–"],
+        ["actions, with images as observations", " and ".join(found.image_action_spaces) or "–"],
         ["learns from the data", _yes(found.learns_offline)],
         ["learns online", _yes(found.learns_online)],
         ["metrics without an environment", ", ".join(has) or "the squared error of its actions only"],
@@ -92,8 +93,9 @@ def _sampling(agent: Algorithm) -> list[list[str]]:
 
 
 def _small_agent(found: type[Algorithm]) -> Algorithm:
-    discrete = "continuous" not in found.action_spaces
-    spec = Spec(Vector(3), 2, discrete)
+    spaces = found.action_spaces or found.image_action_spaces
+    observation = Vector(3) if found.action_spaces else Image(3, 32, 32)
+    spec = Spec(observation, 2, discrete="continuous" not in spaces)
     return found(spec, found.Config(), (0,), 2, torch.device("cpu"))
 
 

@@ -133,13 +133,18 @@ def _resampled(
     lines: Mapping[Any, tuple[np.ndarray, np.ndarray]], repetitions: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A grid that all lines share (X,), their means over resampled seeds there (lines, repetitions + 1, X),
-    and for each seed of each line the place of the line."""
+    and for each seed of each line the place of the line.
+
+    The settings of a sweep share seeds, and with them the order of the data, so every line gets the same
+    resampled seeds.
+    """
     grid = common_grid([x for x, _ in lines.values()])
+    dataset = next(iter(lines))[0]
     means = [
         bootstrap.resampled_mean(
-            np.stack([np.interp(grid, x, seed) for seed in values]), repetitions, *key[:3]
+            np.stack([np.interp(grid, x, seed) for seed in values]), repetitions, dataset, "sweep"
         )
-        for key, (x, values) in lines.items()
+        for x, values in lines.values()
     ]
     places = [np.full(len(values), place) for place, (_, values) in enumerate(lines.values())]
     return grid, np.stack(means), np.concatenate(places)

@@ -89,6 +89,12 @@ class Protocol:
         if size == 0:
             return [Steps((), self.updates_per_size, self.window)]
         if self.regime == "stream":
+            if self.hold_out and self.start > size:
+                raise UserError(
+                    f"protocol.start: {self.start} transitions cannot be visible at first, since "
+                    f"--protocol.hold-out {self.hold_out:g} leaves {size} of the dataset; "
+                    "make one of them smaller"
+                )
             k = self.updates_per_growth
             return [Stream(size, self.start, self.grow_by, k, self.window, self.counted_from_zero)]
         sizes = size_grid(self.start, size, 1 if self.regime == "full" else self.sizes, self.spacing)

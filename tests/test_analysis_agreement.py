@@ -142,6 +142,11 @@ def test_without_true_values_or_metrics_there_is_one_line() -> None:
         agreement(rows.assign(score=np.nan, return_mean=np.nan), DECLARED)
     with pytest.raises(UserError, match="no run with returns has a metric; add some"):
         agreement(rows.drop(columns="eval/up"), DECLARED)
+    one = table({"a": [1.0]}, up={"a": [1.0]})
+    with pytest.raises(UserError, match=r"needs at least 2 runs .* that have a metric and returns"):
+        agreement(one, DECLARED)
+    found = agreement(pd.concat([rows, one.assign(dataset="e")]), DECLARED)
+    assert found["dataset"].unique().tolist() == ["d"]  # no random choice without a metric beside it
 
 
 def test_a_likelihood_of_deterministic_policies_is_refused_in_one_line() -> None:

@@ -60,7 +60,7 @@ def test_without_an_interim_nothing_is_decided() -> None:
 
 
 def test_what_cannot_be_tested_is_refused(tmp_path: Path, seqeval: Seqeval) -> None:
-    with pytest.raises(UserError, match="no 'z' among the variants"):
+    with pytest.raises(UserError, match="no 'z' among the variants; choose from: a, b"):
         sequential_tests(rows({"a": 0.0, "b": 1.0}), DESIGN, against="z")
     with pytest.raises(UserError, match="no two variants"):
         sequential_tests(rows({"a": 0.0}), DESIGN)
@@ -87,7 +87,11 @@ def test_it_draws_seeds_into_the_same_study(tmp_path: Path, seqeval: Seqeval) ->
     design = ("enough", out, "--per-interim", 2, "--interims", 2)
     first = seqeval(*design)
     assert first.code == 0
-    assert "needs 1 more seed of bc, td3:alpha=1, td3:alpha=2; add --run" in first.out
+    assert (
+        "the first interim needs 2 seeds of each open variant (present: 1 of bc, 1 of td3:alpha=1"
+        in first.out
+    )
+    assert "seeds tested" in first.out.splitlines()[0]
     command = next(line for line in first.out.splitlines() if "seqeval run" in line)
     with pytest.raises(SystemExit) as ended:
         cli.main(shlex.split(command)[1:])

@@ -323,7 +323,7 @@ def test_held_out_transitions_are_never_drawn_and_not_in_the_normalizer() -> Non
         (("held-out",), 0.0, r"held-out needs held-out episodes; set --protocol\.hold-out 0\.1"),
         (("episodes",), 0.995, r"protocol\.hold_out: without 0\.995 of 20000 transitions, in whole episodes"),
         (("fqe:update=5",), 0.0, r"fqe has no setting 'update'; did you mean 'updates'\?"),
-        (("fqe:updates=0",), 0.0, r"updates must be at least 1, not 0"),
+        (("fqe:updates=0",), 0.0, r"evaluation\.metrics: fqe: updates must be at least 1, not 0"),
         (("fqe:updates=much",), 0.0, r"evaluation\.metrics: fqe: updates must be a whole number, not 'much'"),
         (("fqe", "fqe:updates=5"), 0.0, r"evaluation\.metrics: fqe and fqe:updates=5 are the same evaluator"),
     ],

@@ -107,3 +107,15 @@ def test_such_a_file_has_no_online_phase(seqeval: Seqeval, tmp_path: Path) -> No
         )
     )
     assert "has no environment for an online phase" in line
+
+
+def test_a_converted_dataset_needs_no_environment(seqeval: Seqeval, tmp_path: Path) -> None:
+    message = refused(seqeval("datasets", "show", "pendulum-replay", "--env", "none"))
+    assert "`seqeval datasets convert pendulum-replay --to pendulum-replay.hdf5`" in message
+    path = tmp_path / "copy.hdf5"
+    assert seqeval("datasets", "convert", "pendulum-replay", "--to", path).code == 0
+    space = datasets.load(str(path), "none").logged_in
+    assert space is not None
+    assert isinstance(space.actions, Continuous)
+    assert (space.actions.low.tolist(), space.actions.high.tolist()) == ([-2.0], [2.0])
+    assert not any("action_low" in note for note in datasets.load(str(path)).notes)

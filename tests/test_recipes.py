@@ -261,3 +261,18 @@ def test_show_prints_settings_and_sources(seqeval: Seqeval) -> None:
     assert "not applied: reward_mean=true" in shown
     assert next(line.split() for line in shown.splitlines() if " eta " in line) == ["eta", "3.0", "given"]
     assert "has no recipe" in seqeval("algorithms", "show", "bc", "--dataset", "hopper-medium-v2").out
+
+
+@pytest.mark.parametrize("algorithm", ["rebrac", "bc"])  # with recipes, and without
+def test_show_refuses_a_misspelled_dataset(seqeval: Seqeval, algorithm: str) -> None:
+    message = refused(seqeval("algorithms", "show", algorithm, "--dataset", "hopper-meduim-v2"))
+    assert f"{algorithm} has no recipe for it; did you mean 'hopper-medium-v2'" in message
+
+
+@pytest.mark.parametrize("dataset", ["pendulum-replay", "hopper_medium-v2", "minari:mine/log-v0"])
+def test_show_prints_the_defaults_for_a_known_dataset_without_a_recipe(
+    seqeval: Seqeval, dataset: str
+) -> None:
+    shown = seqeval("algorithms", "show", "bc", "--dataset", dataset)
+    assert shown.code == 0, shown.err
+    assert f"bc has no recipe for {dataset}" in shown.out

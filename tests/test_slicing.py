@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqeval.config import Protocol
 from seqeval.errors import UserError
 from seqeval.seeding import stream
 from seqeval.slicing import Stream, arrival_order
@@ -184,5 +185,7 @@ def test_samples_are_uniform_over_the_window() -> None:
 def test_an_invalid_start_or_window_is_refused() -> None:
     with pytest.raises(UserError, match=r"protocol\.start: 11 .* has 10"):
         Stream(10, 11, 1, 1, None)
+    with pytest.raises(UserError, match=r"protocol\.start: 11 .* --protocol\.hold-out 0\.5 leaves 10 of"):
+        Protocol(start=11, hold_out=0.5).schedules(10)
     with pytest.raises(UserError, match=r"protocol\.window: 3 is less than grow_by = 4"):
         Stream(10, 5, 4, 1, 3)

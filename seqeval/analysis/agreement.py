@@ -21,6 +21,7 @@ from .lines import LINE, with_values
 
 REPETITIONS = 1000
 TOP = (1, 3)  # k of regret@k
+RANKED = 2  # runs with a metric, at the least
 RANDOM = "random choice"  # in the column `metric`: what a metric has to beat
 
 
@@ -43,7 +44,8 @@ def agreement(
     The metric `RANDOM` has the mean regret of k runs drawn at random without replacement.
 
     The intervals (95 %) resample the seeds of each line, the same ones for all metrics and x; NaN where every
-    line has one seed. Raises UserError if no row has a true value, or none a metric.
+    line has one seed. A dataset on which no metric ranks two runs is left out. Raises UserError if no row
+    has a true value, or none a metric, or if no dataset is left.
     """
     valued = with_values(rows[(rows["phase"] == "offline") & (rows["status"] == "ok")])
     valued = valued[valued["value"].notna()]
@@ -64,7 +66,7 @@ def agreement(
         candidates = candidates.sort_values([*LINE, "seed"])
         drawn = _draw(candidates, repetitions, str(dataset))
         for name in metrics:
-            if candidates[name].notna().sum() < 2:
+            if candidates[name].notna().sum() < RANKED:
                 continue
             sign = 1.0 if declared[name]["better"] == "higher" else -1.0
             statistics = _statistics(
@@ -80,7 +82,14 @@ def agreement(
             counts = len(candidates), len(candidates)
             found.append((dataset, RANDOM, samples, f"regret@{k}", unit, *counts, *ends))
     columns = ["dataset", "metric", "samples", "statistic", "unit", "runs", "ranked"]
-    return pd.DataFrame(found, columns=[*columns, "estimate", "low", "high"])
+    numbers = pd.DataFrame(found, columns=[*columns, "estimate", "low", "high"])
+    with_metric = numbers["dataset"].isin(numbers.loc[numbers["metric"] != RANDOM, "dataset"])
+    if not with_metric.any():
+        raise UserError(
+            f"agreement: needs at least {RANKED} runs (variants × seeds) on a dataset that have a metric and "
+            "returns, and there are fewer; add variants or seeds"
+        )
+    return numbers[with_metric].reset_index(drop=True)
 
 
 def _statistics(

@@ -72,7 +72,10 @@ def sequential_tests(rows: pd.DataFrame, design: Design, against: str | None = N
     values = STATISTICS[design.value].compute(rows)
     names = list(values["variant"].unique())
     if against is not None and against not in names:
-        raise UserError(f"against: no {against!r} among the variants{nearest(against, names)}")
+        raise UserError(
+            f"against: no {against!r} among the variants{nearest(against, names)}; choose from: "
+            f"{', '.join(map(str, names))}"
+        )
     found = []
     for (dataset, unit), part in values.groupby(["dataset", "unit"], sort=False):
         scores = {

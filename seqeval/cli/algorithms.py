@@ -9,7 +9,7 @@ import textwrap
 
 import tyro
 
-from seqeval.errors import UserError
+from seqeval.errors import UserError, nearest
 
 from . import _exit_codes
 from ._terminal import plain_console
@@ -82,6 +82,7 @@ def _show_recipe(name: str, dataset: str, online: bool) -> None:
     variant = plugins.parse(name)
     recipe = recipes.find(variant.algorithm, dataset, online)
     if recipe is None:
+        _refuse_unknown(variant.algorithm, dataset)
         print(f"{name} has no recipe for {dataset}: a study takes its defaults.")
     else:
         print(f"{name} on {dataset}: settings of {recipe.source}, phase {recipe.phase}.")
@@ -94,6 +95,20 @@ def _show_recipe(name: str, dataset: str, online: bool) -> None:
     plain_console(stderr=False).print(table)
     for theirs, why in () if recipe is None else recipe.without.items():
         print(f"not applied: {theirs}: {why}")
+
+
+def _refuse_unknown(algorithm: str, dataset: str) -> None:
+    """Raises UserError for a dataset that neither a source nor a recipe knows, which may be misspelled."""
+    from seqeval import datasets, recipes
+
+    known = {recipes.normalized(name) for name in datasets.names()}
+    if recipes.normalized(dataset) in known or any(source.owns(dataset) for source in datasets.sources()):
+        return
+    hint = nearest(dataset, recipes.datasets(algorithm) or datasets.names())
+    raise UserError(
+        f"dataset {dataset!r} is not known, and {algorithm} has no recipe for it{hint or '; '}"
+        f"{'' if hint else '`seqeval datasets list` prints the known names'}"
+    )
 
 
 def check_plugin(name: tyro.conf.Positional[str]) -> int:

@@ -134,8 +134,8 @@ def _print(found: Sequence[SequentialTest], design: Design) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for header in ("dataset", "variant", "compared with", "decision", "difference", "seeds"):
-        table.add_column(header, justify="right" if header in ("difference", "seeds") else "left")
+    for header in ("dataset", "variant", "compared with", "decision", "difference", "seeds tested"):
+        table.add_column(header, justify="right" if header in ("difference", "seeds tested") else "left")
     for test in found:
         for c in test.comparisons:
             difference = "" if c.difference is None else f"{c.difference:+.1f} ({test.unit})"
@@ -153,13 +153,18 @@ def _advice(directory: Path, found: Sequence[SequentialTest], limit: int | None)
         if test.decided:
             yield f"{test.dataset}: every comparison is decided"
             continue
-        number = max(map(len, test.missing.values()))
         names = ", ".join(test.missing)
         if limit is not None and test.needed > limit:
             yield f"{test.dataset}: the limit of {limit} seeds is reached; open for {names}"
             continue
-        more = f"{number} more seed{'s' * (number > 1)}"
-        yield f"{test.dataset}: the next interim needs {more} of {names}; add --run, or run"
+        which = "next" if any(c.interims for c in test.comparisons) else "first"
+        present = ", ".join(
+            f"{test.needed - len(new)} of {name}" for name, new in test.missing.items() if new
+        )
+        yield (
+            f"{test.dataset}: the {which} interim needs {test.needed} seeds of each open variant "
+            f"(present: {present}); add --run, or run"
+        )
         for variants, seeds in _draws(test):
             words: list[Any] = ["seqeval", "run", "--config", directory / "study.json"]
             try:

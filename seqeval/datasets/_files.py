@@ -65,9 +65,8 @@ def assemble(
     logged_in, notes = None, []
     if bounds := _bounds(path, attributes):
         if environments.has_bounded_actions(env_id):
-            notes.append(
-                f"attributes {' and '.join(BOUND_KEYS)} are not used: {env_id} has bounds of its own"
-            )
+            if not _are_bounds_of(env_id, bounds):
+                notes.append(f"{BOUNDS} are not used: {env_id} has bounds of its own")
         else:
             try:
                 logged_in = environments.describe(env_id, bounds)
@@ -147,6 +146,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         value = value.encode(errors="surrogateescape")
     return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _are_bounds_of(env_id: str, bounds: environments.Bounds) -> bool:
+    """Whether bounds are those of a bounded environment's own actions."""
+    actions = environments.describe(env_id).actions
+    return isinstance(actions, Continuous) and all(
+        np.array_equal(np.array(given, np.float32), own)
+        for given, own in zip(bounds, (actions.low, actions.high), strict=True)
+    )
 
 
 def _reference(path: Path, attributes: dict[str, Any]) -> Reference | None:

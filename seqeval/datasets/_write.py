@@ -103,8 +103,8 @@ def _write_hdf5(dataset: Dataset, last: np.ndarray, path: Path) -> list[str]:
         attributes["behaviour"] = str(dataset.card["behaviour"])
     if reference := dataset.reference:
         attributes |= zip(_files.REFERENCE_KEYS, astuple(reference), strict=True)
-    if dataset.logged_in is not None and isinstance(dataset.logged_in.actions, Continuous):
-        actions = dataset.logged_in.actions
+    actions = environments.of(dataset).actions
+    if isinstance(actions, Continuous):  # so that the file can be used without the environment
         attributes |= zip(_files.BOUND_KEYS, (actions.low, actions.high), strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:

@@ -31,6 +31,11 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str, options: LoadOptions) -> Dataset:
     """The dataset of a name. Raises UserError if `options` name another environment than its own."""
     about = card(name)
+    if options.env_id == _files.NO_ENVIRONMENT:
+        raise UserError(
+            f"dataset {name!r}: --env none is for files; leave it out, or make a file with "
+            f"`seqeval datasets convert {name} --to {name}.hdf5`"
+        )
     if options.env_id not in (None, about["env_id"]):
         raise UserError(
             f"dataset {name!r} was collected in {about['env_id']}, not in {options.env_id}; "

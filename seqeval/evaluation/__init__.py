@@ -222,7 +222,10 @@ def _config(text: str) -> Any:
             values[key] = plugins.parse_value(key, value, types[key])
         except UserError as error:
             raise UserError(f"evaluation.metrics: {name}: {error}") from None
-    return found.Config(**values)
+    try:
+        return found.Config(**values)
+    except UserError as error:
+        raise UserError(f"evaluation.metrics: {name}: {error}") from None
 
 
 KIND = loading.class_kind(

@@ -45,12 +45,17 @@ def exists(algorithm: str) -> bool:
     return bool(_table(algorithm))
 
 
+def datasets(algorithm: str) -> list[str]:
+    """The datasets that an algorithm's recipes name, without patterns."""
+    return list(dict.fromkeys(row["dataset"] for row in _table(algorithm) if not _is_pattern(row)))
+
+
 def find(algorithm: str, dataset: str, online: bool = False) -> Recipe | None:
     """The recipe of an algorithm for a dataset; None if nobody published one.
 
     With `online`, an online phase follows: settings for it are preferred over those for training offline.
     """
-    name = _normalized(dataset)
+    name = normalized(dataset)
     for phase in ("finetune", "online", "offline") if online else ("offline",):
         rows = [row for row in _table(algorithm) if row["phase"] == phase and _matches(row, name)]
         sources = [_repository(row) for row in rows if row["dataset"] != "*"]
@@ -84,19 +89,22 @@ def _table(algorithm: str) -> tuple[Row, ...]:
 
 
 def _matches(row: Row, name: str) -> bool:
-    return fnmatchcase(name, _normalized(row["dataset"]))
+    return fnmatchcase(name, normalized(row["dataset"]))
 
 
 def _precedence(row: Row) -> tuple[bool, int]:
     """Larger for a row that wins: a name, then patterns by length, then `*`."""
-    pattern = row["dataset"]
-    return not re.search(r"[*?\[]", pattern), len(pattern)
+    return not _is_pattern(row), len(row["dataset"])
+
+
+def _is_pattern(row: Row) -> bool:
+    return bool(re.search(r"[*?\[]", row["dataset"]))
 
 
 def _repository(row: Row) -> str:
     return row["source"].partition(":")[0]
 
 
-def _normalized(dataset: str) -> str:
+def normalized(dataset: str) -> str:
     """D4RL writes hopper_medium-v2 in the names of its files and hopper-medium-v2 elsewhere."""
     return dataset.lower().replace("_", "-")

@@ -364,7 +364,7 @@ def test_soft_opc_notes_that_no_episode_is_successful(threshold: int, told: bool
     )
     expected = (
         f"{text}: no episode of tiny has a return above 3 (the best: 3), so there is no eval/soft_opc; "
-        "set it lower with --evaluation.metrics soft-opc:success_return=NUMBER"
+        "give a lower soft-opc:success_return=NUMBER in --evaluation.metrics"
     )
     assert notes == ([expected] if told else [])
 

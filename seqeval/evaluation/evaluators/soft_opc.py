@@ -36,8 +36,8 @@ class SoftOPC(Evaluator):
             return []
         return [
             f"no episode of {dataset.name} has a return above {config.success_return:g} (the best: "
-            f"{returns.max():.4g}), so there is no eval/soft_opc; set it lower with "
-            "--evaluation.metrics soft-opc:success_return=NUMBER"
+            f"{returns.max():.4g}), so there is no eval/soft_opc; give a lower "
+            "soft-opc:success_return=NUMBER in --evaluation.metrics"
         ]
 
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:

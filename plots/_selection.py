@@ -56,17 +56,21 @@ def with_value(rows: pd.DataFrame, metric: str | None) -> tuple[pd.DataFrame, li
     environment, are shown by `analysis.default_metric`. Raises UserError if no row has the metric.
     """
     notes = []
+    declared = analysis.declared_metrics(analysis.studies_of(rows).values())
     if metric is None and set(rows["dataset"]) == set(analysis.unevaluated_datasets(rows)):
-        metric = analysis.default_metric(rows)
+        metric = analysis.default_metric(rows, declared)
         notes = [f"no environment, so no returns; shown instead: {metric}"] if metric else []
     if metric is None:
         return rows, []
-    declared = analysis.declared_metrics(analysis.studies_of(rows).values())
     shown = analysis.with_metric(rows, metric, declared)
     lines = [part[["dataset", "variant"]].drop_duplicates().itertuples(index=False) for part in (rows, shown)]
     if lacking := sorted(set(lines[0]) - set(lines[1])):
         names = ", ".join(f"{variant} on {dataset}" for dataset, variant in lacking)
         notes.append(f"without {metric}, so not shown: {names}")
+    for (dataset, variant, _), (start, seeds) in analysis.late_seeds(rows, metric).items():
+        names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        verb = "have" if len(seeds) > 1 else "has"
+        notes.append(f"{dataset}, {variant}: starts at n = {start}; {names} {verb} no {metric} before")
     return shown, notes
 
 

@@ -65,13 +65,13 @@ class Raises(Rewards):
         return visible.buffer.rewards.average()
 
 
-@breaks("metrics_are_declared", "'seen_rewards' in metrics, so that figures know its unit")
+@breaks("metrics_are_declared", "'seen_rewards', which is not declared; did you mean 'seen_reward'?")
 class Misspelt(Rewards):
     def evaluate(self, agents, visible):
         return {"seen_rewards": super().evaluate(agents, visible)["seen_reward"]}
 
 
-@breaks("metrics_are_declared", "got no metrics declared")
+@breaks("metrics_are_declared", "which is not declared; declared: none")
 class Undeclared(Rewards):
     metrics = MappingProxyType({})
 

@@ -15,10 +15,12 @@ from seqeval.errors import PluginError
 
 EVALUATORS = """
 import numpy as np
-from seqeval.evaluation import Evaluator
+from seqeval.evaluation import Evaluator, Metric
 
 class MeanAction(Evaluator):
     "The mean action for the visible observations, and the number of these."
+
+    metrics = {"mean_action": Metric("actions", None), "visible": Metric("transitions", None)}
 
     def evaluate(self, agents, visible):
         assert agents.seeds == self.seeds
@@ -35,23 +37,31 @@ class AtZero(Evaluator):
     "The action for the observation zero."
 
     uses_data = False
+    metrics = {"at_zero": Metric("actions", None)}
 
     def evaluate(self, agents, visible):
         assert visible.buffer is None or len(visible.samples) == len(self.seeds)
         return {"at_zero": agents.act(np.zeros((len(self.seeds), 1, 3)))[:, 0, 0].tolist()}
 
 class NotFinite(Evaluator):
+    metrics = {"q": Metric("return", "higher")}
+
     def evaluate(self, agents, visible):
         return {"q": [float("nan")] * len(self.seeds)}
 
 class Named(Evaluator):
+    metrics = {"at_zero": Metric("actions", None)}
+
     def evaluate(self, agents, visible):
         return {self.name: [1.0] * len(self.seeds)}
 
 class Again(Named):
     name = "at_zero"
 
-class TooFew(Evaluator):
+class Misspelt(Named):
+    name = "at_zeros"
+
+class TooFew(NotFinite):
     def evaluate(self, agents, visible):
         return {"q": [1.0] * (len(self.seeds) - 1)}
 
@@ -207,6 +217,20 @@ def test_an_evaluator_that_raises_fails_its_job(file: Path, tmp_path: Path) -> N
     for overlap in ("off", "on"):
         with pytest.raises(PluginError, match=r"(?s)td3_bc · seed 0, 1: a plug-in.*ZeroDivisionError"):
             run(study(file, "AtZero", online=Online()), tmp_path / overlap, overlap=overlap)
+
+
+def test_an_undeclared_metric_is_a_fault_of_the_evaluator(
+    seqeval: Seqeval, file: Path, tmp_path: Path
+) -> None:
+    ended = seqeval(
+        *("run", "--datasets", "pendulum-replay", "--algorithms", "bc:hidden=(8,8)", "--seeds", 0),
+        *("--protocol.start", 19_900, "--protocol.grow-by", 50, "--evaluation.points", 1),
+        *("--evaluation.metrics", f"{file}:Misspelt", "--jobs", 1, "--out", tmp_path / "out"),
+    )
+    assert ended.code == 3
+    assert "a plug-in or environment raised an exception" in ended.err
+    assert "Misspelt returns eval/at_zeros, but 'at_zeros' is not declared in Misspelt.metrics" in ended.err
+    assert "did you mean 'at_zero'?" in ended.err
 
 
 def test_a_changed_file_of_an_evaluator_is_refused(file: Path, tmp_path: Path) -> None:

@@ -354,6 +354,21 @@ def test_fitted_q_evaluation_needs_ends_of_episodes() -> None:
         evaluation_module.check(dataset, study)
 
 
+@pytest.mark.parametrize(("threshold", "told"), [(2, False), (3, True)])
+def test_soft_opc_notes_that_no_episode_is_successful(threshold: int, told: bool) -> None:
+    dataset = replace(small_dataset(), episode_complete=np.array([True, False]))
+    dataset = replace(dataset, episode_returns=np.array([3.0, 9.0]))
+    text = f"soft-opc:success_return={threshold}"
+    notes = evaluation_module.check(
+        dataset, Study(("tiny",), ("bc",), evaluation=Evaluation(metrics=(text,)))
+    )
+    expected = (
+        f"{text}: no episode of tiny has a return above 3 (the best: 3), so there is no eval/soft_opc; "
+        "give a lower soft-opc:success_return=NUMBER in --evaluation.metrics"
+    )
+    assert notes == ([expected] if told else [])
+
+
 def test_units_and_directions_are_declared_by_column() -> None:
     declared = evaluation_module.declared(Evaluation(metrics=("prequential", "fqe")))
     assert declared["eval/prequential_nll"] == {

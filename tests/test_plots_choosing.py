@@ -174,7 +174,8 @@ def test_a_line_begins_where_all_of_its_seeds_have_the_metric_and_later_gaps_are
     of_seed = (rows["variant"] == "bc") & (rows["seed"] == 1)
     rows.loc[of_seed & (rows["samples"] == 1000), "eval/error"] = np.nan
     rows.loc[:, "eval/error"] = rows["eval/error"].where(rows["samples"] < made_up.SIZE, 1.0)
-    shown, _ = plots.find("improvement").prepare(loaded(rows), FigureOptions(value="eval/error"))
+    shown, notes = plots.find("improvement").prepare(loaded(rows), FigureOptions(value="eval/error"))
+    assert notes == ["one, bc: starts at n = 2000; seed 1 has no eval/error before"]
     assert sorted(shown.loc[shown["variant"] == "bc", "samples"].unique()) == [2000, 3000]
     rows.loc[of_seed & (rows["samples"] == 3000), "eval/error"] = np.nan
     with pytest.raises(UserError, match="bc, seed 1: no value at n = 3000"):
@@ -188,9 +189,26 @@ def test_without_an_environment_the_likelihood_or_the_squared_error_is_shown() -
     assert notes == ["no environment, so no returns; shown instead: eval/prequential_squared_error"]
     assert set(shown["metric"]) == {"eval/prequential_squared_error"}
     rows["eval/prequential_nll"] = rows["eval/prequential_squared_error"]
-    assert analysis.default_metric(rows) == "eval/prequential_nll"
+    assert analysis.default_metric(rows, {}) == "eval/prequential_nll"
     rows.loc[rows["variant"] == "bc", "eval/prequential_nll"] = np.nan
-    assert analysis.default_metric(rows) == "eval/prequential_squared_error"
+    assert analysis.default_metric(rows, {}) == "eval/prequential_squared_error"
+
+
+def test_without_an_environment_and_predictions_the_first_declared_metric_is_shown() -> None:
+    rows = sweep()
+    rows[["score", "return_mean"]] = np.nan
+    shown, notes = curves.FIGURE.prepare(loaded(rows))
+    (metric,) = set(shown["metric"])
+    assert notes == [f"no environment, so no returns; shown instead: {metric}"]
+    declared = {
+        "eval/absent": {"unit": "", "better": "higher"},
+        "eval/count": {"unit": "", "better": None},
+        "eval/error": {"unit": "", "better": "lower"},
+    }
+    assert analysis.default_metric(rows, declared) == "eval/error"
+    declared.pop("eval/error")
+    assert analysis.default_metric(rows, declared) == "eval/count"
+    assert analysis.default_metric(rows.drop(columns="eval/count"), declared) is None
 
 
 # --- Large sweeps ---

@@ -46,6 +46,7 @@ from .metrics import (
     ascending,
     declared_metrics,
     default_metric,
+    late_seeds,
     lower_is_better,
     with_code_length,
     with_metric,

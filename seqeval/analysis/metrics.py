@@ -70,14 +70,30 @@ def _has(rows: pd.DataFrame, metric: str) -> bool:
     return column in rows and bool(rows[column].notna().any())
 
 
-def default_metric(rows: pd.DataFrame) -> str | None:
+def late_seeds(rows: pd.DataFrame, metric: str) -> dict[tuple[Any, ...], tuple[int, list[int]]]:
+    """For each line (dataset, variant, study) whose seeds do not all have a metric from the same n on: the n
+    where it begins in `with_metric`, and the seeds that have no value before."""
+    has = rows[{"return": "return_mean"}.get(metric, metric)].notna()
+    found: dict[tuple[Any, ...], tuple[int, list[int]]] = {}
+    for line, firsts in rows[has].groupby(RUN)["samples"].min().groupby(LINE):
+        late = firsts[firsts == firsts.max()].index.get_level_values("seed")
+        if firsts.min() < firsts.max():
+            found[line] = int(firsts.max()), sorted(late)
+    return found
+
+
+def default_metric(rows: pd.DataFrame, declared: Mapping[str, Mapping[str, Any]]) -> str | None:
     """What is shown of rows without returns: the prediction of what arrives next, by the likelihood of every
-    line or, if one has none, by the squared error. None if the rows have neither."""
+    line or, if one has none, by the squared error. If the rows have neither, the first declared metric that
+    they have, if possible one with a direction. None if they have no metric."""
     names = [name for name in (f"{PREFIX}prequential_nll", SQUARED_ERROR) if _has(rows, name)]
     for name in names:
         if rows[name].notna().groupby([rows[key] for key in LINE]).any().all():
             return name
-    return names[-1] if names else None
+    if names:
+        return names[-1]
+    others = [name for name in declared if _has(rows, name)]
+    return min(others, key=lambda name: declared[name]["better"] is None, default=None)
 
 
 def lower_is_better(rows: pd.DataFrame) -> bool:

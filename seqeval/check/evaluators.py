@@ -21,7 +21,7 @@ from seqeval.check.rules import ContractError, Rule, difference, expect, expect_
 from seqeval.check.stage import ENVIRONMENTS, SHARES, Situation, Stage, made_up_dataset
 from seqeval.check.subject import SEEDS, stored
 from seqeval.config import Evaluation, Protocol, Study
-from seqeval.errors import UserError, type_and_message
+from seqeval.errors import UserError, nearest, type_and_message
 from seqeval.evaluation import EPISODES, Evaluator, Metric
 from seqeval.evaluation.evaluators.episodes import Episodes
 
@@ -125,9 +125,10 @@ def values_are_valid(subject: EvaluatorSubject) -> None:
 def metrics_are_declared(subject: EvaluatorSubject) -> None:
     for values in subject.usual:
         for name in _of_rows(subject, values):
+            known = subject.found.metrics
             expected = f"{name!r} in metrics, so that figures know its unit and which values are better"
-            declared = ", ".join(subject.found.metrics) or "no metrics"
-            expect(name in subject.found.metrics, expected, f"{declared} declared")
+            hint = nearest(name, known) or f"; declared: {', '.join(known) or 'none'}"
+            expect(name in known, expected, f"{name!r}, which is not declared{hint}")
 
 
 @evaluator_rule("metrics have names of their own", "Evaluator.evaluate", metrics_are_declared)

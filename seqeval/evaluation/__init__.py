@@ -18,7 +18,7 @@ import numpy as np
 
 from seqeval import loading
 from seqeval.config import Evaluation, Study
-from seqeval.errors import UserError, nearest
+from seqeval.errors import PluginError, UserError, nearest
 from seqeval.types import Dataset
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Results = Mapping[str, Sequence[Any]]
 Rows = Callable[[int], np.ndarray]  # replica -> some rows of the buffer, in order of arrival
 EPISODES = ("episode_returns", "episode_lengths", "episode_successes")  # fields of a row with lists
+AT_TARGET = "return_mean at target"  # of `episodes`, followed by a target return of the algorithm
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Evaluator(ABC):
     # a second process has no data.
     uses_data: ClassVar[bool] = True
     Config: ClassVar[type] = type("Config", (), {})  # its settings: a frozen dataclass with defaults
-    metrics: ClassVar[Mapping[str, Metric]] = {}  # unit and direction of what `evaluate` returns
+    # Unit and direction of each metric that `evaluate` returns; a study fails if it returns another one.
+    metrics: ClassVar[Mapping[str, Metric]] = {}
 
     def __init__(
         self, env_id: str | None, seeds: Sequence[int], settings: Evaluation, config: Any = None
@@ -113,6 +115,12 @@ class Evaluator(ABC):
     @classmethod
     def check(cls, dataset: Dataset, study: Study) -> None:
         """Raises UserError, before anything is trained, if the evaluator cannot be used."""
+
+    @classmethod
+    def notes(cls, dataset: Dataset, config: Any) -> list[str]:
+        """Notes for the user, before anything is trained, on measuring agents that learn from a dataset;
+        `config` is a `Config`."""
+        return []
 
     @abstractmethod
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
@@ -156,8 +164,9 @@ def create(
     return [find(text)(env_id, seeds, settings, _config(text)) for text in chosen]
 
 
-def check(dataset: Dataset, study: Study) -> None:
-    """Raises UserError if an evaluator of the study cannot be used."""
+def check(dataset: Dataset, study: Study) -> list[str]:
+    """What the evaluators of a study note on a dataset. Raises UserError if one cannot be used."""
+    notes = []
     chosen: dict[type[Evaluator], str] = {}
     for text in study.evaluation.metrics:
         validate(text)
@@ -166,6 +175,8 @@ def check(dataset: Dataset, study: Study) -> None:
             raise UserError(f"evaluation.metrics: {chosen[found]} and {text} are the same evaluator")
         chosen[found] = text
         found.check(dataset, study)
+        notes += [f"{text}: {note}" for note in found.notes(dataset, _config(text))]
+    return notes
 
 
 def declared(settings: Evaluation) -> dict[str, dict[str, Any]]:
@@ -175,11 +186,14 @@ def declared(settings: Evaluation) -> dict[str, dict[str, Any]]:
 
 
 def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: VisibleData) -> dict[str, Any]:
-    """The results of all evaluators, by name of the metric. Raises UserError if they do not fit into rows."""
+    """The results of all evaluators, by name of the metric. Raises UserError if they do not fit into rows,
+    and PluginError if a metric is not declared."""
     results: dict[str, Any] = {}
     for evaluator in evaluators:
         found = evaluator.evaluate(agents, visible)
         for metric, values in found.items():
+            if metric not in (*evaluator.metrics, *EPISODES) and not str(metric).startswith(AT_TARGET):
+                raise _undeclared(evaluator, str(metric))
             if len(values) != len(evaluator.seeds):
                 raise UserError(
                     f"{type(evaluator).__name__}: the metric {metric!r} has {len(values)} values for "
@@ -187,6 +201,14 @@ def evaluate(evaluators: Sequence[Evaluator], agents: Policies, visible: Visible
                 )
         results = joined(results, found)
     return results
+
+
+def _undeclared(evaluator: Evaluator, metric: str) -> PluginError:
+    """The fault of an evaluator that returns a metric without its unit and direction."""
+    name, declared = type(evaluator).__name__, ", ".join(evaluator.metrics) or "none"
+    hint = nearest(metric, evaluator.metrics) or f"; declared: {declared}"
+    text = f"{name} returns eval/{metric}, but {metric!r} is not declared in {name}.metrics{hint}"
+    return PluginError(text, text)
 
 
 def joined(results: Results, more: Results) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ResolvedStudy:
     variants: Sequence[Variant]
     device: str
     backend: MatmulBackend
-    data_notes: Sequence[str] = ()  # what algorithms note on datasets
+    data_notes: Sequence[str] = ()  # what algorithms and evaluators note on datasets
     recipes: Mapping[str, Mapping[str, Recipe]] = field(default_factory=dict)  # by dataset and variant
 
     @property
@@ -283,7 +283,7 @@ def resolve(study: Study, device: str | None = None) -> ResolvedStudy:
     for given in study.datasets:
         dataset = datasets.load(given, study.env, study.protocol.data_rules, study.trust_pickle)
         study.protocol.schedules(arriving_size(study.protocol.hold_out, dataset.episode_lengths))
-        evaluation.check(dataset, study)
+        notes += evaluation.check(dataset, study)
         of_dataset = _recipes(study, dataset.name, variants)
         for variant in variants:
             recipe = of_dataset.get(variant.name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqeval.config import Evaluation, Study
-from seqeval.evaluation import Evaluator, Policies, Results, VisibleData, backends
+from seqeval.evaluation import AT_TARGET, Evaluator, Policies, Results, VisibleData, backends
 from seqeval.seeding import stream
 from seqeval.types import Dataset
 
@@ -40,7 +40,7 @@ class Episodes(Evaluator):
         results = self._run(agents, visible, 0)
         for target, wanted in enumerate(agents.target_returns[1:], 1):
             returns = self._run(agents, visible, target)["episode_returns"]
-            results[f"return_mean at target {wanted:g}"] = [float(np.mean(values)) for values in returns]
+            results[f"{AT_TARGET} {wanted:g}"] = [float(np.mean(values)) for values in returns]
         return results
 
     def _run(self, agents: Policies, visible: VisibleData, target: int) -> dict[str, list[Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from seqeval.evaluation import Evaluator, Metric, Policies, Results, VisibleData
 from seqeval.evaluation.evaluators._means import complete_episodes, mean_q
+from seqeval.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ class SoftOPC(Evaluator):
 
     Config = Config
     metrics = {"soft_opc": Metric("discounted return", "higher")}
+
+    @classmethod
+    def notes(cls, dataset: Dataset, config: Any) -> list[str]:
+        returns = dataset.episode_returns[dataset.episode_complete]
+        if not len(returns) or returns.max() > config.success_return:
+            return []
+        return [
+            f"no episode of {dataset.name} has a return above {config.success_return:g} (the best: "
+            f"{returns.max():.4g}), so there is no eval/soft_opc; give a lower "
+            "soft-opc:success_return=NUMBER in --evaluation.metrics"
+        ]
 
     def evaluate(self, agents: Policies, visible: VisibleData) -> Results:
         rows = visible.rows

@@ -18,7 +18,7 @@ from ._text import count_range
 
 HELD_OUT = "held_out_"
 # Of a choice at random, behind the metrics.
-RANDOM_STYLE = style.LineStyle(RANDOM, "#8C8C8C", ":")
+RANDOM_STYLE = style.LineStyle(RANDOM, "#8C8C8C", style.DASHES[2])
 NAMES = {"spearman": "rank correlation"}
 
 

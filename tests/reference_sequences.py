@@ -130,7 +130,7 @@ class CalQL:
             td = td + ((q - target) ** 2).mean()
             gap = gap + (torch.cat(terms, -1).logsumexp(-1) - q).mean()
             mean = mean + q.mean() / 2
-        weight = c.weight_online if self.online else c.weight
+        weight = c.weight_online if self.online else 5.0 if c.weight is None else c.weight
         losses = (temperature_loss, actor_loss, td + weight * gap)
         grads = [
             torch.autograd.grad(loss, optimizer.param_groups[0]["params"], retain_graph=True)

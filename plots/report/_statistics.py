@@ -125,7 +125,10 @@ def _of_phase(phase: str, complete: CompleteRows, lines: Lines) -> Section:
         for statistic in analysis.STATISTICS.values()
         if statistic.phase == phase and (lines.of_episodes or (statistic.of_runs and statistic.in_tables))
     ]
-    columns = {statistic.heading: statistic.estimates(complete.rows) for statistic in found}
+    estimates = {statistic: statistic.estimates(complete.rows) for statistic in found}
+    # Regret is none of the columns where the environments report no success.
+    found = [statistic for statistic in found if not statistic.lower_is_better or len(estimates[statistic])]
+    columns = {statistic.heading: estimates[statistic] for statistic in found}
     meanings = [f"{statistic.heading}: {statistic.noun} {statistic.description}" for statistic in found]
     return _per_line(TITLES[phase], f"{capitalized('; '.join(meanings))}.", columns, complete, lines)
 

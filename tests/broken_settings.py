@@ -125,13 +125,6 @@ class BatchableDoesNotExist(Good):
         batchable = ("learning_rat",)
 
 
-@breaks("config_is_valid", "declares 'clip' batchable, a setting that is not a number of the algorithm's own")
-class BatchableMayBeNone(Good):
-    @dataclass(frozen=True)
-    class Config(Config):
-        batchable = ("clip",)
-
-
 @breaks("config_is_valid", "declares 'sizes' batchable, a setting that is not a number")
 class BatchableIsATuple(Good):
     @dataclass(frozen=True)

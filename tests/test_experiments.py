@@ -111,7 +111,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
 def test_the_benchmark_prints_the_command_that_repeats_each_part(benchmark: tuple[Any, str]) -> None:
     found, printed = benchmark
     assert found["processor"] == processor()
-    assert list(found["parts"]) == list("abcdefg")
+    assert list(found["parts"]) == list("abcdefgh")
     for name, part in found["parts"].items():
         assert part["command"] == f"python experiments/benchmark.py --parts {name} {' '.join(BENCHMARK)}"
         assert len([line for line in printed.splitlines() if line.endswith(part["command"])]) == 1

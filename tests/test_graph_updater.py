@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,13 +104,14 @@ def test_recorded_graphs_do_not_run_python_again(monkeypatch: pytest.MonkeyPatch
 
 def test_updates_are_captured_for_algorithms_with_a_period_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updater, "CudaGraphs", RecordedGraphs)
-    kinds = {}
+    kinds: dict[tuple[str, str], type] = {}
+    sampler: Any = SimpleNamespace(buffer=SimpleNamespace(on_host=False))
     for name in ("td3_bc", "sb3:TD3"):
         for device in ("cpu", "cuda"):
             found = plugins.find(name)
             algorithm = found(SPECS["continuous"][0], found.Config(), [0], 10, torch.device("cpu"))
             algorithm.device = torch.device(device)
-            kinds[name, device] = type(updater.make_updater(algorithm, None, MetricMeans(1)))
+            kinds[name, device] = type(updater.make_updater(algorithm, sampler, MetricMeans(1)))
     assert kinds.pop(("td3_bc", "cuda")) is GraphUpdater
     assert set(kinds.values()) == {Updater}
 

@@ -332,7 +332,7 @@ def test_an_entry_point_can_be_used_by_its_name(
 
     assert exit_code(["algorithms", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "linear     continuous            A linear policy." in lines
+    assert f"linear     {'continuous':28}  A linear policy." in lines
     assert any(line.startswith("broken     cannot be used: ") for line in lines)
     assert exit_code(["algorithms", "show", "linear"]) == 0
     assert re.search(r"^  alpha +float +1\.0 +weight of the loss", capsys.readouterr().out, re.MULTILINE)

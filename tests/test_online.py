@@ -430,7 +430,10 @@ def test_invalid_settings_are_refused() -> None:
             "bc: cannot learn anything",
         ),
         (Study(("none",), ("iql",), env="Pendulum-v1", online=Online(9, mix=0.5)), r"online\.mix: without"),
-        (Study(("none",), ("td3_bc",), env="CartPole-v1", online=ONLINE), "td3_bc: supports continuous actions"),
+        (
+            Study(("none",), ("td3_bc",), env="CartPole-v1", online=ONLINE),
+            "td3_bc: supports continuous actions",
+        ),
     ],
 )
 def test_studies_that_cannot_learn_are_refused(study: Study, message: str) -> None:

@@ -340,21 +340,6 @@ def test_observations_of_sequences_are_normalized(float64: None) -> None:
     np.testing.assert_allclose(batch.observations[1], (plain - [1, 2, 3]) / [2, 2, 4], rtol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["transitions", "n_step", "sequences"])
-def test_images_are_gathered_without_a_cast(kind: str) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 4), np.uint8)
-    data = replace(by_hand(), observations=images[:8], next_observations=images[1:])
-    buffer = make_buffer([data])
-    assert buffer.observations.dtype == torch.uint8
-    assert buffer.observations.data_ptr() == images.ctypes.data  # not copied either
-    sampler = make_sampler(buffer, Sampling(kind, 2, rows=True), [UNSCALED], None, [LOGGED], [data])
-    batch = sampler.sample(make_indices([[0, 5, 6]], [8]))
-    assert batch.observations.dtype == batch.next_observations.dtype == torch.uint8
-    np.testing.assert_array_equal(batch.observations, images[batch.rows])
-    following = {"transitions": [[1, 6, 7]], "n_step": [[2, 6, 8]], "sequences": [[[1, 2], [6, 6], [7, 8]]]}
-    np.testing.assert_array_equal(batch.next_observations, images[following[kind]])
-
-
 def test_online_transitions_are_extended_when_the_next_one_arrives() -> None:
     """Two replicas after the same data; the second episode starts with the third online transition."""
     data, room, pushes = by_hand(), 4, 0.25

@@ -414,7 +414,8 @@ def test_algorithms_show_prints_sb3s_docstring_and_a_comment_on_each_setting(
     shown = capsys.readouterr().out
     assert ":param" not in shown
     assert "Stable-Baselines3" in shown
-    assert f"Supports {plugins.find(name).action_spaces[0]} actions; learns offline and online." in shown
+    kind = plugins.find(name).action_spaces[0]
+    assert f"Supports {kind} actions, {kind} actions from images; learns offline and online." in shown
     settings = shown.partition("\nSettings, as in ")[2].splitlines()[1:]
     assert {line.split()[0] for line in settings} == {
         field.name for field in dataclasses.fields(plugins.find(name).Config)

@@ -51,7 +51,8 @@ def assert_same_as_solo(job: Job) -> None:
 def three_values(name: str, setting: str) -> list[float]:
     """Values of a setting that give different numbers."""
     default = getattr(plugins.find(name).Config(), setting)
-    default = 1.0 if setting == "max_weight" else default  # a bound of 100 is not reached
+    if setting == "max_weight" or default is None:  # a bound of 100 is not reached
+        default = 1.0
     return [default, 0.5 * default + 0.01, 0.8 * default + 0.03]
 
 

@@ -109,7 +109,7 @@ def probabilities_add_up(subject: Subject) -> None:
         shape = (len(SEEDS), len(actions)) if spec.discrete else (len(SEEDS), len(actions), 1)
         chosen = actions.view(shape[1:]).expand(shape)
         for state in range(observations.shape[1]):
-            states = observations[:, state : state + 1].expand(-1, len(actions), -1)
+            states = observations[:, state : state + 1].repeat_interleave(len(actions), 1)
             with torch.no_grad():
                 logs = algorithm.log_prob(states, chosen)
             if logs is None:
@@ -137,7 +137,8 @@ def td_errors_are_differences(subject: Subject) -> None:
     expect(
         bool(torch.allclose(change, -torch.ones_like(change), *REWARD)), expected, f"{change[0, 0, 0]:.4g}"
     )
-    ends = batch.terminated.unsqueeze(-1) > 0
+    axes = batch.next_observations.dim() - batch.terminated.dim()
+    ends = batch.terminated.view(*batch.terminated.shape, *[1] * axes) > 0
     following = torch.where(ends, 3 - 2 * batch.next_observations, batch.next_observations)
     found = _measure(algorithm, "td_error", replace(batch, next_observations=following))
     got = "another value when the next observation of a terminated transition changes"

@@ -36,7 +36,9 @@ def batchable_settings_keep_replicas_apart(subject: Subject) -> None:
             expect_equal(apart[replica][replica], together[replica], expected)
         values = ", ".join(f"{getattr(config, name):g}" for config in configs)
         expected = f"the batchable {name} to matter, with the other settings as they are"
-        expect(_matters(subject, configs, apart), expected, f"the same for {values}")
+        # Made-up images look much alike to a policy, so what also learns from vectors is judged there.
+        if not (subject.images and subject.found.action_spaces):
+            expect(_matters(subject, configs, apart), expected, f"the same for {values}")
 
 
 def _with_three_values(config: Config, name: str) -> list[Config]:

@@ -62,7 +62,7 @@ class Subject:
     def __init__(
         self, found: type[Algorithm], config: Config, space: ActionSpace, images: bool = False
     ) -> None:
-        self.found, self.config, self.space = found, config, space
+        self.found, self.config, self.space, self.images = found, config, space, images
         self.specs = (IMAGE_SPECS if images else SPECS)[space]
         self.kind = f"{space} actions{' and images' if images else ''}"
         self._batches = Batches(config.batch_size)
